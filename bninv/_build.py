@@ -1,0 +1,348 @@
+"""What is compiled, and how: one description for ahead-of-time and just-in-time builds.
+
+`setup.py` and `bninv/_extension.py` both ask this module for the sources and the flags. It imports
+neither torch nor any other part of bninv, so that `setup.py` can load it by path.
+
+The translation units that reach the compiler are small generated wrappers. There are two reasons:
+both build systems put all objects into one folder or name them by basename (`ops/conv2d.cpp` and
+`cpu/conv2d.cpp` would collide), and each kernel file is compiled once per instruction-set level
+while a build has a single list of flags.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# The oldest torch whose stable ABI is used: a library built against any newer torch runs on it.
+MINIMUM_TORCH = (2, 10)
+
+KEY_PREFIX = b"bninv-build-key:"
+
+
+class BuildError(RuntimeError):
+    """The operators cannot be built or found here; the message says what to install or to do."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One instruction-set level: its name, its vector width in floats, its compiler target."""
+
+    name: str
+    width: int
+    target: str | None  # None: the compiler's baseline for this machine
+    gcc_only: str = ""  # further parts of the target that clang does not know
+
+
+_SCALAR = Level("scalar", 1, None)
+_LEVELS = {
+    "x86_64": (
+        _SCALAR,
+        Level("avx2", 8, "avx2,fma"),
+        # GCC tunes its own vectoriser to 256 bits for many CPUs; hand-written vectors are as wide
+        # as kWidth either way.
+        Level(
+            "avx512",
+            16,
+            "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
+            gcc_only="prefer-vector-width=512",
+        ),
+    ),
+    # NEON comes here, with a width of 4.
+    "aarch64": (_SCALAR,),
+}
+
+
+def levels(machine: str | None = None) -> tuple[Level, ...]:
+    """The levels built for `machine` (default: this one), the least demanding first."""
+    machine = (machine or platform.machine()).lower()
+    return _LEVELS.get({"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine), (_SCALAR,))
+
+
+def source_dir() -> Path:
+    """The folder of C++ sources: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "csrc", package.parent / "csrc"):
+        if (candidate / "numerics.h").is_file():
+            return candidate
+    raise BuildError(f"bninv's C++ sources are missing from {package / 'csrc'}: reinstall bninv")
+
+
+# ---- Translation units ---------------------------------------------------------------------------
+
+
+def _prelude(csrc: Path) -> str:
+    """Every system header the kernels use, to be included before the target is raised.
+
+    An inline function of the standard library that is parsed under a raised target is compiled for
+    it, and the linker may then keep that copy for the whole library: an illegal instruction on a
+    lesser machine.
+    """
+    names: set[str] = set()
+    for path in [*csrc.glob("*.h"), *csrc.glob("cpu/*.h"), *csrc.glob("cpu/*.cpp")]:
+        names.update(re.findall(r"^\s*#\s*include\s*<([^>]+)>", path.read_text(), re.MULTILINE))
+    lines = [f"#include <{name}>" for name in sorted(names - {"immintrin.h"})]
+    if "immintrin.h" in names:
+        lines += ["#if defined(__x86_64__)", "#include <immintrin.h>", "#endif"]
+    return "\n".join(lines)
+
+
+def _kernel_wrapper(include: str, level: Level, prelude: str) -> str:
+    head = f"#define BNINV_LEVEL {level.name}\n#define BNINV_VEC_WIDTH {level.width}\n{prelude}\n"
+    if level.target is None:
+        return f'{head}#include "{include}"\n'
+    # GCC compiles the constructors that it writes itself for the baseline whatever the pragma says,
+    # and then cannot inline the vector type's operations into them ("target specific option
+    # mismatch"): a kernel class that holds vectors spells its constructor out.
+    gcc_target = ",".join(filter(None, (level.target, level.gcc_only)))
+    attribute = f'__attribute__((target("{level.target}")))'
+    return (
+        f"{head}"
+        "#if defined(__clang__)\n"
+        f"#pragma clang attribute push({attribute}, apply_to = function)\n"
+        "#else\n"
+        "#pragma GCC push_options\n"
+        f'#pragma GCC target("{gcc_target}")\n'
+        "#endif\n"
+        f'#include "{include}"\n'
+        "#if defined(__clang__)\n"
+        "#pragma clang attribute pop\n"
+        "#else\n"
+        "#pragma GCC pop_options\n"
+        "#endif\n"
+    )
+
+
+def wrappers(csrc: Path, operators: bool = True) -> dict[str, str]:
+    """File name -> text of each translation unit. The texts hold no absolute path.
+
+    With `operators=False` only the kernels of csrc/cpu: they know no torch, so a test driver can be
+    linked against them alone.
+    """
+    prelude = _prelude(csrc)
+    units = {
+        f"cpu_{path.stem}_{level.name}.cpp": _kernel_wrapper(f"cpu/{path.name}", level, prelude)
+        for path in sorted(csrc.glob("cpu/*.cpp"))
+        for level in levels()
+    }
+    if operators:
+        for path in sorted(csrc.glob("ops/*.cpp")):
+            units[f"ops_{path.stem}.cpp"] = f'#include "ops/{path.name}"\n'
+        # Read back from a library's bytes, without loading it, by `embedded_key`.
+        units["build_key.cpp"] = (
+            'extern "C" __attribute__((used, visibility("default")))\n'
+            f'const char bninv_build_key[] = "{KEY_PREFIX.decode()}{source_key(csrc)}";\n'
+        )
+    return units
+
+
+def write_wrappers(directory: Path, csrc: Path, operators: bool = True) -> list[Path]:
+    """Write the wrappers into `directory` and return their paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in wrappers(csrc, operators).items():
+        path = directory / name
+        path.write_text(text)
+        paths.append(path)
+    return paths
+
+
+# ---- Flags and keys ------------------------------------------------------------------------------
+
+
+def compile_flags(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The C++ compiler's flags. BNINV_WERROR=1 makes warnings errors, for CI.
+
+    Values must not depend on the compiler's mood: no contraction, nothing from the -ffast-math
+    family that changes a result, and no -march=native. -fno-math-errno and -fno-trapping-math only
+    drop errno and exception flags, which nobody reads, and let square roots and selects become
+    instructions. OpenMP is not needed: threads come from torch's own parallel_for.
+    """
+    flags = [
+        "-std=c++20",
+        "-O3",
+        "-fPIC",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+        "-fvisibility=hidden",
+        "-fvisibility-inlines-hidden",
+        "-Wno-psabi",
+        "-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000".format(*MINIMUM_TORCH),
+    ]
+    flags += [f"-DBNINV_HAVE_{level.name.upper()}=1" for level in levels()]
+    if environ.get("BNINV_WERROR", "0") not in ("", "0"):
+        flags += ["-Wall", "-Wextra", "-Werror"]
+    return flags
+
+
+def link_flags() -> list[str]:
+    """The linker's flags.
+
+    torch's build helpers also name libtorch_python, which nothing uses here: --as-needed drops it,
+    so that one library serves every Python version.
+    """
+    return ["-Wl,--as-needed"]
+
+
+def _digest(parts: list[str | bytes]) -> str:
+    # The length of each part goes in as well, so that no two lists of parts read the same.
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(f"{len(data)}:".encode() + data)
+    return digest.hexdigest()[:24]
+
+
+def source_key(csrc: Path) -> str:
+    """What a library was made from: sources, levels, flags."""
+    parts: list[str | bytes] = [*compile_flags({}), *link_flags(), _prelude(csrc)]
+    parts += [repr(level) for level in levels()]
+    for path in sorted(csrc.rglob("*")):
+        if path.suffix in (".h", ".cpp", ".cu", ".cuh"):
+            parts += [path.relative_to(csrc).as_posix(), path.read_bytes()]
+    return _digest(parts)
+
+
+def toolchain_key(compiler_identity: str, torch_version: str, architectures: str = "") -> str:
+    """What a library was made with: compiler, torch, CUDA architectures."""
+    return _digest([compiler_identity, torch_version, architectures])
+
+
+def embedded_key(library: Path) -> str | None:
+    """The source key a library was built from, or None if it holds none."""
+    match = re.search(re.escape(KEY_PREFIX) + rb"([0-9a-f]{24})", library.read_bytes())
+    return match.group(1).decode() if match else None
+
+
+def compiler_identity(environ: Mapping[str, str] = os.environ) -> str:
+    """The name and version of the C++ compiler in use: $CXX, else c++.
+
+    Raises:
+        BuildError: there is none, or it does not run.
+    """
+    command = shlex.split(environ.get("CXX") or "c++")
+    if not command or shutil.which(command[0], path=environ.get("PATH")) is None:
+        name = command[0] if command else ""
+        raise BuildError(
+            f"no C++ compiler: {name!r} is not on PATH. Install one (Debian and Ubuntu: apt "
+            "install g++; Fedora: dnf install gcc-c++) or name one in the environment variable CXX"
+        )
+    try:
+        done = subprocess.run(
+            [*command, "--version"], check=True, capture_output=True, text=True, env={**environ}
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildError(
+            f"the C++ compiler {shlex.join(command)!r} does not run: {error}"
+        ) from None
+    return f"{shlex.join(command)} {done.stdout.strip()}"
+
+
+# ---- BNINV_BUILD: with CUDA or without -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Toolkit:
+    """A CUDA toolkit that can compile and link: its folder and its major version."""
+
+    home: Path
+    major: int
+
+
+def requested_build(environ: Mapping[str, str] = os.environ) -> str:
+    """The value of BNINV_BUILD: "auto" (the default), "cpu" or "cuda"."""
+    value = environ.get("BNINV_BUILD") or "auto"
+    if value not in ("auto", "cpu", "cuda"):
+        raise BuildError(f"BNINV_BUILD is {value!r}; it may be 'auto', 'cpu' or 'cuda'")
+    return value
+
+
+def toolkit_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Folders that may hold a CUDA toolkit, the most explicit first."""
+    found = [Path(environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
+    nvcc = shutil.which("nvcc", path=environ.get("PATH"))
+    if nvcc:
+        # Resolved, for it is often a link; when it is a wrapper script, its folder has no headers
+        # and is dropped by `read_toolkit`.
+        found.append(Path(nvcc).resolve().parent.parent)
+    found += [Path(name) for name in sorted(glob.glob("/usr/local/cuda*"))]
+    for entry in sys.path:
+        found += sorted(Path(entry or ".").glob("nvidia/cu[0-9]*"))
+    return list(dict.fromkeys(found))
+
+
+def read_toolkit(home: Path) -> Toolkit | None:
+    """The toolkit in `home`, if it has a compiler, headers and the runtime library."""
+    libraries = [
+        library
+        for folder in ("lib64", "lib", "targets/*/lib")
+        for library in home.glob(f"{folder}/libcudart*")
+    ]
+    header = home / "include" / "cuda_runtime_api.h"
+    if not (libraries and header.is_file() and (header.parent / "cuda_runtime.h").is_file()):
+        return None
+    version = re.search(r"#define\s+CUDART_VERSION\s+(\d+)", header.read_text(errors="replace"))
+    if version is None or not (home / "bin" / "nvcc").is_file():
+        return None
+    return Toolkit(home, int(version.group(1)) // 1000)
+
+
+def choose_cuda(
+    csrc: Path,
+    torch_cuda: str | None,
+    gpu_present: Callable[[], bool],
+    environ: Mapping[str, str] = os.environ,
+    candidates: list[Path] | None = None,
+) -> Toolkit | None:
+    """The toolkit to build CUDA kernels with, or None for a CPU-only build.
+
+    `auto` builds CUDA where a GPU is present or architectures are named (TORCH_CUDA_ARCH_LIST), and
+    builds for the CPU alone whenever something is missing. `cuda` never falls back.
+
+    Args:
+        torch_cuda: torch.version.cuda, the CUDA version torch was built with, or None.
+        gpu_present: asked only where the answer matters; torch takes its time to find out.
+
+    Raises:
+        BuildError: BNINV_BUILD is none of the three, or is `cuda` and that cannot be done.
+    """
+    wanted = requested_build(environ)
+    if wanted == "cpu":
+        return None
+    has_sources = any(csrc.glob("cuda/*.cu"))
+    if wanted == "auto" and not (
+        has_sources and torch_cuda and (environ.get("TORCH_CUDA_ARCH_LIST") or gpu_present())
+    ):
+        return None
+    searched = toolkit_candidates(environ) if candidates is None else candidates
+    toolkits = [toolkit for home in searched if (toolkit := read_toolkit(home))]
+    matching = [t for t in toolkits if torch_cuda and t.major == int(torch_cuda.split(".")[0])]
+    if matching and has_sources:
+        return matching[0]
+    if wanted == "auto":
+        return None
+    if not torch_cuda:
+        reason = "this torch was built without CUDA: install a CUDA build of torch"
+    elif not toolkits:
+        places = ", ".join(map(str, searched)) or "no candidate"
+        reason = (
+            "no CUDA toolkit with bin/nvcc, include/cuda_runtime.h and libcudart was found "
+            f"(looked at: {places}): install one or set CUDA_HOME"
+        )
+    elif not matching:
+        versions = ", ".join(f"CUDA {t.major} in {t.home}" for t in toolkits)
+        reason = f"torch was built with CUDA {torch_cuda}, but the toolkits found are {versions}"
+    else:
+        reason = "this version of bninv has no CUDA kernels yet: use 'auto' or 'cpu'"
+    raise BuildError(f"BNINV_BUILD is 'cuda', but {reason}")

@@ -1,0 +1,310 @@
+"""Finds, builds and loads the C++ operators, on first use and never at import.
+
+The library holds implementations for torch's dispatcher and nothing else: it uses neither Python.h
+nor pybind11, so Python's development headers are not needed, it has no module initialiser, and
+`torch.ops.load_library` loads it.
+
+In order of preference: the library compiled when the package was installed (`_C*.so` beside this
+file); one compiled earlier, from the user's cache folder; one compiled now. The cache folder holds
+
+    KEY/_C.so            a finished library; KEY is the sources' key and the toolchain's
+    KEY.lock             locked by the process that builds KEY; the kernel unlocks it if that dies
+    KEY.tmp-XXXXXXXX/    a build in progress, renamed to KEY when finished
+    KEY.log              the compiler's output, when a build failed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from . import _build
+from ._build import BuildError
+
+_lock = threading.Lock()
+_loaded = False
+_library: Path | None = None
+
+
+def load() -> None:
+    """Make the C++ operators available; compiles them if nobody has yet. Safe from any thread.
+
+    Raises:
+        BuildError: they cannot be built here; the message says what to install or to do.
+        ValueError: BNINV_CPU_CAPABILITY names a level that is unknown or that this CPU lacks.
+    """
+    global _loaded, _library
+    if _loaded:
+        return
+    with _lock:
+        if _loaded:
+            return
+        # Implementations attach to schemas, and those are defined in Python.
+        from . import _schemas  # noqa: F401
+
+        if _library is None:
+            _library = load_library()
+        try:
+            torch.ops.bninv._cpu_capability()
+        except RuntimeError as error:
+            # torch appends where in C++ the error was raised; the user's part is the first line.
+            raise ValueError(str(error).split("\n", 1)[0]) from None
+        _loaded = True
+
+
+def is_loaded() -> bool:
+    """Whether the library is in this process, so that its implementations are registered."""
+    return _library is not None
+
+
+def load_library(csrc: Path | None = None, installed: Path | None = None) -> Path:
+    """Load the library made from `csrc` (default: bninv's own sources) and return its path.
+
+    Args:
+        installed: the folder to look in for an ahead-of-time library; by default the package's.
+    """
+    version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _build.MINIMUM_TORCH:
+        raise BuildError(
+            f"torch is {torch.__version__}; bninv needs at least "
+            + ".".join(map(str, _build.MINIMUM_TORCH))
+        )
+    csrc = csrc or _build.source_dir()
+    _build.choose_cuda(csrc, torch.version.cuda, torch.cuda.is_available)
+    source_key = _build.source_key(csrc)
+    for path in sorted((installed or Path(__file__).parent).glob("_C*.so")):
+        if _build.embedded_key(path) != source_key:
+            problem = "it was compiled from other sources"
+        else:
+            try:
+                torch.ops.load_library(path)
+                return path
+            except OSError as error:
+                problem = str(error)
+        warnings.warn(
+            f"bninv: not using {path}: {problem}; compiling afresh (or reinstall bninv)",
+            stacklevel=2,
+        )
+    return _load_cached(csrc, source_key)
+
+
+def cache_dir() -> Path:
+    """The user's private folder for compiled operators, created if it is missing.
+
+    $BNINV_CACHE_DIR, else $XDG_CACHE_HOME/bninv, else ~/.cache/bninv.
+
+    Raises:
+        BuildError: it cannot be created, or others could put a library of theirs into it.
+    """
+    if named := os.environ.get("BNINV_CACHE_DIR"):
+        folder = Path(named).absolute()
+    elif base := os.environ.get("XDG_CACHE_HOME"):
+        folder = Path(base).absolute() / "bninv"
+    else:
+        folder = Path(os.path.expanduser("~")).absolute() / ".cache" / "bninv"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.stat()
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+    # What is loaded from here runs with the user's rights. Root could do that anyway.
+    if found.st_uid not in (os.getuid(), 0):
+        raise BuildError(
+            f"the cache folder {folder} belongs to another user (uid {found.st_uid}): set "
+            "BNINV_CACHE_DIR to a folder of your own"
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BuildError(
+            f"the cache folder {folder} can be written by other users (mode "
+            f"{stat.S_IMODE(found.st_mode):o}): run `chmod go-w` on it, or set BNINV_CACHE_DIR"
+        )
+    return folder
+
+
+def _cannot_write(folder: Path, error: OSError) -> BuildError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(
+            f"no space left for compiled operators in {folder}: free some, or set BNINV_CACHE_DIR "
+            "to a folder on another disk"
+        )
+    return BuildError(
+        f"cannot write compiled operators to {folder} ({error.strerror or error}): set "
+        "BNINV_CACHE_DIR to a folder that can be written"
+    )
+
+
+def _load_cached(csrc: Path, source_key: str) -> Path:
+    cache = cache_dir()
+    try:
+        compiler = _build.compiler_identity()
+    except BuildError:
+        # A machine that only runs what was built elsewhere (an image without a compiler).
+        for path in sorted(cache.glob(f"{source_key}-*/_C.so")):
+            with contextlib.suppress(OSError):
+                torch.ops.load_library(path)
+                return path
+        raise
+    key = f"{source_key}-{_build.toolchain_key(compiler, torch.__version__)}"
+    final = cache / key
+    library = final / "_C.so"
+    if _try_load(library):
+        return library
+    try:
+        with _locked(cache / f"{key}.lock"):
+            # Another process may have built it while this one waited.
+            if not _try_load(library):
+                _remove_abandoned(cache, key)
+                _compile(csrc, final)
+    except OSError as error:
+        raise _cannot_write(cache, error) from None
+    return library
+
+
+def _try_load(library: Path) -> bool:
+    """Load a cached library if it is there; one that does not load is removed."""
+    if not library.is_file():
+        return False
+    try:
+        torch.ops.load_library(library)
+    except OSError:
+        shutil.rmtree(library.parent, ignore_errors=True)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path`. It dies with the process: a killed build blocks nobody."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("waiting for another process that is compiling the operators")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            # A file system without locks: the build may be done twice, and the rename decides.
+            pass
+        yield
+
+
+def _remove_abandoned(cache: Path, key: str) -> None:
+    """Remove what killed builds left behind.
+
+    Called with the lock on `key` held, so nobody else builds that key; builds of other keys are
+    removed if their lock is free.
+    """
+    for folder in cache.glob("*.tmp-*"):
+        owner = folder.name.split(".tmp-")[0]
+        if owner == key:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        with contextlib.suppress(OSError), (cache / f"{owner}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile(csrc: Path, final: Path) -> None:
+    """Build the library aside, load it, and rename its folder to `final`."""
+    cpp_extension = _import_cpp_extension()
+    work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
+    try:
+        objects = work / "build"
+        sources = _build.write_wrappers(objects, csrc)
+        _say(f"compiling the C++ operators, once (about a minute), into {final}")
+        with _ninja_on_path():
+            if not cpp_extension.is_ninja_available():
+                raise BuildError(
+                    "ninja is needed to compile bninv's operators and was not found: run "
+                    "`pip install ninja`"
+                )
+            try:
+                # Loads the library too, so that one that cannot be loaded is never published. The
+                # lock file torch makes lies in this fresh folder and is never a left-over one.
+                built = cpp_extension.load(
+                    name="bninv_C",
+                    sources=[str(path) for path in sources],
+                    extra_cflags=_build.compile_flags(),
+                    extra_ldflags=_build.link_flags(),
+                    extra_include_paths=[str(csrc)],
+                    build_directory=str(objects),
+                    with_cuda=False,
+                    is_python_module=False,
+                )
+            except (RuntimeError, OSError) as error:
+                raise _compile_error(str(error), final) from None
+        os.replace(str(built), work / "_C.so")
+        shutil.rmtree(objects, ignore_errors=True)
+        with contextlib.suppress(FileExistsError), _sync(work / "_C.so"):
+            work.rename(final)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _sync(path: Path) -> Iterator[None]:
+    # On disk before the rename is: a crash must not leave a finished name with half a library.
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    yield
+
+
+def _compile_error(output: str, final: Path) -> BuildError:
+    """One message from a failed build: the compiler's errors, and where its whole output is."""
+    if "No space left on device" in output:
+        return _cannot_write(final.parent, OSError(errno.ENOSPC, "No space left on device"))
+    log = final.with_name(f"{final.name}.log")
+    with contextlib.suppress(OSError):
+        log.write_text(output)
+    # The first line repeats that it failed; with parallel jobs the last ones may be another file's.
+    lines = output.splitlines()[output.startswith("Error building extension") :]
+    errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    text = "\n  ".join(errors[:8] or lines[-8:])
+    return BuildError(f"building bninv's operators failed; the whole log is {log}\n  {text}")
+
+
+def _import_cpp_extension():  # type: ignore[no-untyped-def]
+    # torch reports at import which CUDA it found, which says nothing to a user of the CPU build.
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        from torch.utils import cpp_extension
+    except ImportError as error:
+        raise BuildError(
+            f"torch's build helpers cannot be imported ({error}): run `pip install setuptools`"
+        ) from None
+    finally:
+        logger.setLevel(level)
+    return cpp_extension
+
+
+@contextlib.contextmanager
+def _ninja_on_path() -> Iterator[None]:
+    """PATH with the folder of this Python's scripts at its end for as long as the block runs.
+
+    `pip install ninja` puts it there, and an environment need not be activated to be used.
+    """
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([before, str(Path(sys.executable).parent)])
+    try:
+        yield
+    finally:
+        os.environ["PATH"] = before
+
+
+def _say(text: str) -> None:
+    print(f"bninv: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,50 @@
+"""How strides are read. The same rules as in csrc/ops/common.cpp: fake kernels and real ones agree."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Every element is one memory location of a block without gaps, in any order of dimensions."""
+    expected = 1
+    if tensor.numel() == 0:
+        return True
+    dims = [(stride, size) for stride, size in zip(tensor.stride(), tensor.shape) if size != 1]
+    for stride, size in sorted(dims):
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """PyTorch's own reading of strides: a 4-d tensor whose channels are the fastest dimension."""
+    if tensor.dim() != 4 or tensor.stride(1) == 0:
+        return False
+    least = 0
+    for d in (1, 3, 2, 0):
+        if tensor.size(d) == 0 or tensor.stride(d) < least:
+            return False
+        # One channel of one row: the strides say contiguous as well; PyTorch then reads contiguous.
+        if d == 0 and least == tensor.stride(1):
+            return False
+        least = tensor.stride(d)
+        if tensor.size(d) > 1:
+            least *= tensor.size(d)
+    return True
+
+
+def panel_order(weight: Tensor) -> tuple[int, ...]:
+    """A weight's dimensions from the slowest to the fastest in the (r, s, c, o) panel."""
+    return (*range(2, weight.dim()), 1, 0)
+
+
+def is_panel(weight: Tensor) -> bool:
+    """Whether a weight (out, in, kernel...) is stored as the panel the kernels read in place."""
+    expected = 1
+    for d in reversed(panel_order(weight)):
+        if weight.size(d) > 1 and weight.stride(d) != expected:
+            return False
+        expected *= weight.size(d)
+    return True

@@ -1,0 +1,97 @@
+"""Which operators of a model are neither bninv's own nor known to be exact.
+
+The model runs once under a TorchDispatchMode, which sees every operator PyTorch executes,
+whichever way the model's code called it. What is uncovered is found, not assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bninv import exact
+
+
+@dataclass
+class Uncovered:
+    """An operator the contract does not reach: its name, how often it ran, and where first."""
+
+    operator: str
+    count: int
+    first: str
+
+
+class ModuleStack:
+    """The qualified names of the modules whose forward is running, innermost last."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+
+    @property
+    def innermost(self) -> str:
+        """The innermost running module's qualified name; empty for the model's own forward."""
+        return self._names[-1] if self._names else ""
+
+    @contextmanager
+    def watching(self, model: nn.Module) -> Iterator[None]:
+        """Keep the stack while `model` runs, by forward hooks that are taken off again."""
+        handles = []
+        try:
+            for name, module in model.named_modules():
+                enter, leave = self._hooks(name)
+                # First in, last out: what a user's own hooks run belongs to the module as well.
+                handles.append(module.register_forward_pre_hook(enter, prepend=True))
+                handles.append(module.register_forward_hook(leave, always_call=True))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._names.clear()
+
+    def _hooks(self, name: str) -> tuple[Any, Any]:
+        def enter(module: nn.Module, args: Any) -> None:
+            self._names.append(name)
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            self._names.pop()
+
+        return enter, leave
+
+
+class _Auditor(TorchDispatchMode):
+    def __init__(self, stack: ModuleStack) -> None:
+        super().__init__()
+        self.stack = stack
+        self.found: dict[str, Uncovered] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if func.namespace != "bninv" and exact.reason(func, args, kwargs, result) is None:
+            name = f"{func.namespace}::{func.overloadpacket.__name__}"
+            entry = self.found.setdefault(name, Uncovered(name, 0, self.stack.innermost))
+            entry.count += 1
+        return result
+
+
+def find_uncovered(model: nn.Module, inputs: Tensor) -> list[Uncovered]:
+    """Run `model(inputs)` once, without gradients, and list its uncovered operators.
+
+    An operator that only ever touches parameters counts as well: its result does not depend on
+    the batch, but its bits may differ between devices. The list is in order of first occurrence.
+    """
+    stack = ModuleStack()
+    auditor = _Auditor(stack)
+    # no_grad and not inference_mode: there composite operators arrive in their parts, so that a
+    # composite of exact parts passes.
+    with torch.no_grad(), stack.watching(model), auditor:
+        model(inputs)
+    return list(auditor.found.values())

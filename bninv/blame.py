@@ -1,0 +1,148 @@
+"""Which operators of a stock model move a sample's bits, when given identical inputs.
+
+The model runs on a batch under a TorchDispatchMode. Each operator that gets batched tensors runs
+once more on every sample's part of the very same inputs, and its result is compared with that
+part of the full result. So an operator is blamed for what it does itself, and never for what an
+earlier operator handed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bninv._batch_dim import BatchTracker, Place, take
+from bninv._bits import same_bits
+from bninv.audit import ModuleStack
+from bninv.exact import tensors_in
+
+
+@dataclass
+class Culprit:
+    """A kind of operator: how many of its calls moved bits, of how many, and where first."""
+
+    kind: str
+    moved: int
+    total: int
+    first: str
+
+
+class _Tally:
+    """Calls by kind and ordinal, so that runs at several batch sizes count each call once."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, int] = {}
+        self._moved: dict[str, dict[int, str]] = {}
+
+    def add(self, kind: str, ordinal: int, where: str, moved: bool) -> None:
+        self._total[kind] = max(self._total.get(kind, 0), ordinal + 1)
+        if moved:
+            self._moved.setdefault(kind, {}).setdefault(ordinal, where)
+
+    def culprits(self) -> list[Culprit]:
+        found = [
+            Culprit(kind, len(calls), self._total[kind], calls[min(calls)])
+            for kind, calls in self._moved.items()
+        ]
+        return sorted(found, key=lambda c: (-c.moved, c.kind))
+
+
+class _Blamer(TorchDispatchMode):
+    def __init__(self, batch: Tensor, part: int, stack: ModuleStack, tally: _Tally) -> None:
+        super().__init__()
+        self.part = part
+        self.stack = stack
+        self.tally = tally
+        self.tracker = BatchTracker(batch)
+        self.calls: dict[str, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        places = self.tracker.places([*tensors_in(args), *tensors_in(kwargs)])
+        if not places or func.is_view:
+            result = func(*args, **kwargs)
+            self.tracker.follow(tensors_in(result), places, func.is_view)
+            return result
+        # An in-place operator overwrites the inputs that the parts are to be taken from.
+        saved = args
+        if func._schema.is_mutable:
+            saved = _map(args, lambda t: t.clone() if id(t) in places else t)
+            places = {id(b): places[id(a)] for a, b in _pairs(args, saved) if id(a) in places}
+        result = func(*args, **kwargs)
+        self.tracker.follow(tensors_in(result), places, False)
+        moved = self._moved(func, saved, kwargs, result, places)
+        if moved is not None:
+            kind = func.overloadpacket.__name__
+            ordinal = self.calls.get(kind, 0)
+            self.calls[kind] = ordinal + 1
+            self.tally.add(kind, ordinal, self.stack.innermost, moved)
+        return result
+
+    def _moved(
+        self, func: Any, args: Any, kwargs: Any, result: Any, places: dict[int, Place]
+    ) -> bool | None:
+        """Whether a part alone gives other bits; None where the call cannot be cut in parts."""
+        results = list(tensors_in(result))
+        of_result = [self.tracker.place(t) for t in results]
+        for start in range(0, self.tracker.size - self.part + 1, self.part):
+
+            def cut(t: Tensor, start: int = start) -> Tensor:
+                return take(t, places[id(t)], start, self.part) if id(t) in places else t
+
+            try:
+                alone = list(
+                    tensors_in(func(*_map(args, cut), **_map(kwargs, cut)))
+                )
+            except (RuntimeError, IndexError, ValueError, TypeError):
+                return None  # sizes among the arguments, say
+            for index, (whole, one) in enumerate(zip(results, alone, strict=False)):
+                place = of_result[index]
+                if place is not None:
+                    whole = take(whole, place, start, self.part)
+                elif index > 0:
+                    continue  # statistics, random state: no sample's result
+                if whole.shape != one.shape:
+                    return None
+                if not same_bits(whole, one):
+                    return True
+        return False
+
+
+def _map(value: Any, function: Any) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_map(item, function) for item in value)
+    if isinstance(value, dict):
+        return {key: _map(item, function) for key, item in value.items()}
+    return value
+
+
+def _pairs(a: Any, b: Any) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(tensors_in(a), tensors_in(b), strict=True))
+
+
+def find_culprits(
+    model: nn.Module, batches: Sequence[Tensor], part: int = 1
+) -> list[Culprit]:
+    """The operators that gave other bits to `part` samples alone than within a batch.
+
+    **Arguments:** `model`: the stock model, in eval mode; `batches`: inputs of several batch
+    sizes, each larger than `part`; `part`: how many samples the small calls get.
+
+    **Returns:** the kinds that moved, the most often moved first; a call that moved at any of the
+    batch sizes counts once. Memory: one more copy of the tensors an in-place operator changes.
+    """
+    tally = _Tally()
+    stack = ModuleStack()
+    for batch in batches:
+        with torch.no_grad(), stack.watching(model), _Blamer(batch, part, stack, tally):
+            model(batch)
+    return tally.culprits()

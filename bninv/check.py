@@ -1,0 +1,130 @@
+"""bninv.check: does a sample's result depend on the batch it is in, before and after patching?"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bninv._runner import CheckError, Progress, Runner, one_line
+from bninv.patching import patch, unpatch
+from bninv.result import CheckResult as CheckResult
+
+GradMode = Literal["no_grad", "inference_mode", "grad"]
+
+GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "grad": torch.enable_grad,
+}
+
+
+def check(
+    model: nn.Module,
+    inputs: Tensor,
+    batch_sizes: Sequence[int] = (1, 2, 3, 8),
+    *,
+    name: str | None = None,
+    samples: Sequence[str] | None = None,
+    grad_mode: GradMode = "no_grad",
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
+
+    **Arguments:**
+
+    - `model`: any module that maps a batch to a tensor, or to nested tuples, lists or dicts of
+        tensors, with the batch first. It is not touched: check works on a deep copy, in eval
+        mode. A model that is patched already is checked as it is, against its unpatched copy.
+    - `inputs`: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
+        memory format (contiguous or channels_last) is the batches'.
+    - `batch_sizes`: the first one gives the reference bits (each sample's first result there).
+        At every size the samples meet other positions (first, middle, last) and other
+        neighbours: rotations, copies of one sample, and NaN- and Inf-filled ones.
+    - `name`, `samples`: what to call the model and the samples in the report.
+    - `grad_mode`: "no_grad", "inference_mode" or "grad".
+    - `progress`: called with (what, done, total) as the work goes on.
+
+    **Returns:** a `CheckResult`.
+
+    **Raises:** `ValueError` for arguments that make no sense, `CheckError` if the model cannot be
+    copied or run.
+    """
+    sizes = _validated(model, inputs, batch_sizes, grad_mode)
+    labels = list(samples or (f"sample {i}" for i in range(len(inputs))))
+    if len(labels) != len(inputs):
+        raise ValueError(f"samples: {len(labels)} names for {len(inputs)} samples in inputs")
+    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress)
+    try:
+        work = copy.deepcopy(model).eval()
+    except Exception as error:
+        raise CheckError(f"copy.deepcopy(model) failed: {one_line(error)}") from error
+
+    notes: list[str] = []
+    if is_patched(model):
+        patched = runner.patched(work)
+        with runner.failing("unpatching", 0):
+            work = unpatch(work)
+        stock = runner.stock(work)
+    else:
+        stock = runner.stock(work)
+        with runner.failing("patching", 0), _bninv_warnings(notes):
+            work = patch(work)
+        patched = runner.patched(work)
+    patched.deviation = runner.deviation()
+    return CheckResult(
+        model=name or type(model).__name__,
+        device=str(inputs.device),
+        dtype=str(inputs.dtype).removeprefix("torch."),
+        batch_sizes=sizes,
+        samples=labels,
+        stock=stock,
+        patched=patched,
+        notes=notes,
+    )
+
+
+def is_patched(model: nn.Module) -> bool:
+    """Whether any module's class was changed by bninv.patch."""
+    return any(
+        base.__module__.partition(".")[0] == "bninv"
+        for module in model.modules()
+        for base in type(module).__mro__
+    )
+
+
+def _validated(
+    model: nn.Module, inputs: Tensor, batch_sizes: Sequence[int], grad_mode: str
+) -> tuple[int, ...]:
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model: got {type(model).__name__}, must be a torch.nn.Module")
+    if not isinstance(inputs, Tensor) or inputs.dim() < 1 or len(inputs) < 2:
+        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
+        raise ValueError(f"inputs: got {got}, must be a tensor of at least two samples (N, ...)")
+    sizes = tuple(batch_sizes)
+    whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+    if not sizes or not whole or min(sizes) < 1:
+        raise ValueError(f"batch_sizes: got {batch_sizes}, must be whole numbers of at least 1")
+    if grad_mode not in GRAD_MODES:
+        raise ValueError(f"grad_mode: got {grad_mode!r}, must be one of {', '.join(GRAD_MODES)}")
+    return tuple(dict.fromkeys(sizes))
+
+
+@contextmanager
+def _bninv_warnings(notes: list[str]) -> Iterator[None]:
+    """Keep what bninv warns of as notes for the report; pass every other warning on."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    for warning in caught:
+        if warning.category.__module__.partition(".")[0] == "bninv":
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )

@@ -1,0 +1,124 @@
+"""What bninv.check finds: rows for each batch size, culprits, uncovered operators."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from bninv.audit import Uncovered
+from bninv.blame import Culprit
+
+
+@dataclass
+class Row:
+    """What became of every sample's output at one batch size, compared with the reference.
+
+    An output element counts as differing if its bits were others in any arrangement. `max_abs` is
+    infinite and `max_ulp` None where a number stands against a NaN. `top1_changed` counts samples
+    whose largest output moved to another class; None if no output has shape (batch, classes).
+    """
+
+    batch_size: int
+    differing: int
+    elements: int
+    max_abs: float
+    max_ulp: int | None
+    top1_changed: int | None
+
+
+@dataclass
+class Side:
+    """One model, stock or patched: its rows, and the SHA-256 of each sample's reference bits."""
+
+    invariant: bool
+    rows: list[Row]
+    digests: list[str]
+
+
+@dataclass
+class StockSide(Side):
+    """The stock model, and the operators in it that moved bits when given identical inputs."""
+
+    culprits: list[Culprit] = field(default_factory=list)
+
+
+@dataclass
+class PatchedSide(Side):
+    """The patched model, the operators in it that nothing vouches for, and its soundness."""
+
+    uncovered: list[Uncovered] = field(default_factory=list)
+    finite: bool = True
+    distinct: bool = True
+    deviation: float = 0.0
+
+
+@dataclass
+class CheckResult:
+    """What `bninv.check` found. Prints as a table; `to_json()` is for machines."""
+
+    model: str
+    device: str
+    dtype: str
+    batch_sizes: tuple[int, ...]
+    samples: list[str]
+    stock: StockSide
+    patched: PatchedSide
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def invariant(self) -> bool:
+        """Whether no bit of the patched model's outputs ever moved."""
+        return self.patched.invariant
+
+    @property
+    def rows(self) -> list[Row]:
+        """The patched model's rows; the stock model's are `result.stock.rows`."""
+        return self.patched.rows
+
+    @property
+    def culprits(self) -> list[Culprit]:
+        """The stock model's operators that moved bits when given identical inputs."""
+        return self.stock.culprits
+
+    @property
+    def uncovered(self) -> list[Uncovered]:
+        """The patched model's operators that are neither bninv's nor known to be exact."""
+        return self.patched.uncovered
+
+    @property
+    def passed(self) -> bool:
+        """Invariant, nothing uncovered, and outputs that are finite and differ between samples."""
+        side = self.patched
+        return side.invariant and not side.uncovered and side.finite and side.distinct
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain dicts, lists, strings and numbers; infinities become None."""
+        import bninv
+
+        body = asdict(self)
+        for side in (body["stock"], body["patched"]):
+            for row in side["rows"]:
+                if not math.isfinite(row["max_abs"]):
+                    row["max_abs"] = None
+        if not math.isfinite(body["patched"]["deviation"]):
+            body["patched"]["deviation"] = None
+        body["batch_sizes"] = list(self.batch_sizes)
+        head = {name: body.pop(name) for name in ("model", "device", "dtype")}
+        head["contract_version"] = bninv.CONTRACT_VERSION
+        return {**head, "passed": self.passed, **body}
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The result as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def __rich__(self) -> Any:
+        from bninv.report import render
+
+        return render(self)
+
+    def __str__(self) -> str:
+        from bninv.report import to_text
+
+        return to_text(self)

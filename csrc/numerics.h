@@ -1,0 +1,85 @@
+// The contract's scalar arithmetic, once, for every backend.
+//
+// Everything here is written over a type V that is either `float` or a SIMD vector of floats with the
+// same operators (csrc/cpu/vec.h): each function is one fixed expression of IEEE-754 binary32
+// operations, so a vector lane, a scalar tail and a CUDA thread give the same bits. docs/numerics.md
+// states each expression; changing one means a new CONTRACT_VERSION.
+//
+// Translation units that include this header are compiled without contraction (-ffp-contract=off,
+// --fmad=false): a product and a sum are fused only where `fma` is written.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__CUDACC__)
+#define BNINV_INLINE __host__ __device__ __forceinline__
+#else
+#define BNINV_INLINE inline __attribute__((always_inline))
+#endif
+
+// Kernels are compiled once per instruction-set level; a namespace of its own for each keeps the
+// linker from sharing a function compiled for one level with code that runs on a lesser machine.
+#if !defined(BNINV_LEVEL)
+#define BNINV_LEVEL common
+#endif
+
+namespace bninv {
+namespace BNINV_LEVEL {
+
+// R1: terms in one fma chain. R3: terms in one 32-lane sum.
+constexpr int64_t kSegment = 128;
+constexpr int64_t kSumLanes = 32;
+constexpr int64_t kSumSegment = 4096;
+
+// ---- Primitives for V = float; vec.h overloads them for vectors. -------------------------------
+
+BNINV_INLINE float fma(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+
+BNINV_INLINE float sqrt(float a) {
+#if defined(__CUDA_ARCH__)
+  return __fsqrt_rn(a);
+#else
+  return __builtin_sqrtf(a);
+#endif
+}
+
+BNINV_INLINE int32_t to_bits(float a) {
+  int32_t bits;
+  memcpy(&bits, &a, sizeof(bits));
+  return bits;
+}
+
+BNINV_INLINE float from_bits(int32_t bits) {
+  float a;
+  memcpy(&a, &bits, sizeof(a));
+  return a;
+}
+
+// A choice between two values already computed; lanes not chosen never trap or signal.
+BNINV_INLINE float select(bool condition, float a, float b) { return condition ? a : b; }
+
+template <typename V>
+BNINV_INLINE V abs(V a) {
+  return from_bits(to_bits(a) & 0x7fffffff);
+}
+
+// ---- R0: comparisons -----------------------------------------------------------------------------
+
+// NaN wins, +0 is greater than -0: the order of the operands cannot be told from the result.
+// Where the values compare equal they are either the same bits or zeros, and `and` of two zeros'
+// bits has a sign only if both have.
+template <typename V>
+BNINV_INLINE V maximum(V a, V b) {
+  V larger = select(a > b, a, select(a == b, from_bits(to_bits(a) & to_bits(b)), b));
+  return select(a != a, a, larger);
+}
+
+}  // namespace BNINV_LEVEL
+}  // namespace bninv

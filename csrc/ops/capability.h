@@ -1,0 +1,27 @@
+// The instruction-set level the CPU kernels run at. Bits do not depend on it; speed does.
+#pragma once
+
+#include <string>
+
+namespace bninv {
+
+enum class Capability { kScalar, kAvx2, kAvx512 };
+
+// The best level this build and this machine have, or what BNINV_CPU_CAPABILITY names.
+Capability capability();
+
+}  // namespace bninv
+
+// The kernel's function at the level in use.
+#if defined(BNINV_HAVE_AVX512) && defined(BNINV_HAVE_AVX2)
+#define BNINV_KERNEL(name)                                                        \
+  (::bninv::capability() == ::bninv::Capability::kAvx512 ? ::bninv::avx512::name  \
+   : ::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name    \
+                                                         : ::bninv::scalar::name)
+#elif defined(BNINV_HAVE_AVX2)
+#define BNINV_KERNEL(name)                                                       \
+  (::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name     \
+                                                       : ::bninv::scalar::name)
+#else
+#define BNINV_KERNEL(name) (::bninv::scalar::name)
+#endif

@@ -1,0 +1,88 @@
+// What every operator's host function needs: checks whose messages name the argument, memory formats,
+// and the way from a kernel's name to the instruction-set level in use.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "../cpu/kernels.h"
+#include "capability.h"
+#include "floating_point_scope.h"
+
+namespace bninv {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+template <typename... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream stream;
+  (stream << ... << parts);
+  return stream.str();
+}
+
+template <typename... Parts>
+void check(bool condition, const Parts&... parts) {
+  if (!condition) throw std::runtime_error(text("bninv.", parts...));
+}
+
+std::string sizes_text(const Tensor& tensor);
+std::string list_text(const std::vector<int64_t>& values);
+
+// `tensor` is a strided float32 tensor on the CPU.
+void check_tensor(const char* op, const char* argument, const Tensor& tensor);
+
+// A tensor of exactly `size` elements in one dimension: a parameter of one value a channel.
+void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
+                  const char* size_meaning);
+
+// Every element is one memory location of a block without gaps.
+bool is_dense(const Tensor& tensor);
+
+// PyTorch's own reading of strides: a 4-d tensor whose channels are the fastest dimension.
+bool is_channels_last(const Tensor& tensor);
+
+// Channels dense: stride 1, or a single channel. Such an input needs no copy.
+bool has_dense_channels(const Tensor& tensor);
+
+Tensor empty_float(const std::vector<int64_t>& sizes,
+                   MemoryFormat format = MemoryFormat::Contiguous);
+
+// The (r, s, c, o) panel of a weight (out, in, kernel...): itself when its strides say so (bninv.patch
+// lays weights out like that), else a copy for this call.
+bool is_panel(const Tensor& weight);
+Tensor panel_of(const Tensor& weight);
+
+inline const float* data_or_null(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? static_cast<const float*>(tensor->data_ptr()) : nullptr;
+}
+
+template <typename Args>
+using Kernel = void (*)(const Args&, int64_t, int64_t);
+
+// Spreads a kernel's tasks over PyTorch's threads, at least `grain` tasks a thread.
+template <typename Args>
+void run(Kernel<Args> kernel, const Args& args, int64_t tasks, int64_t grain) {
+  torch::stable::parallel_for(0, tasks, grain < 1 ? 1 : grain, [&](int64_t begin, int64_t end) {
+    const FloatingPointScope scope;
+    kernel(args, begin, end);
+  });
+}
+
+// Tasks a thread should at least have, so that starting it pays: about 32 K elements of work.
+inline int64_t grain_of(int64_t elements_per_task) {
+  constexpr int64_t kElements = 32768;
+  return elements_per_task > 0 ? (kElements + elements_per_task - 1) / elements_per_task
+                               : kElements;
+}
+
+}  // namespace bninv

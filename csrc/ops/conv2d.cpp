@@ -1,0 +1,97 @@
+#include "../cpu/schedule.h"
+#include "common.h"
+
+namespace bninv {
+namespace {
+
+constexpr const char* kOp = "conv2d";
+
+void check_pair(const char* argument, const std::vector<int64_t>& pair, int64_t least) {
+  check(pair.size() == 2 && pair[0] >= least && pair[1] >= least, kOp, ": `", argument, "` is ",
+        list_text(pair), "; it may be two integers of at least ", least);
+}
+
+int64_t output_size(const Tensor& input, const Tensor& weight, int64_t d, int64_t stride,
+                    int64_t padding, int64_t dilation) {
+  const int64_t padded = input.size(d) + 2 * padding;
+  const int64_t reach = dilation * (weight.size(d) - 1) + 1;
+  check(padded >= reach, kOp, ": `weight` of shape ", sizes_text(weight), " with dilation ",
+        dilation, " reaches over ", reach, " elements of dimension ", d, "; the padded `input` has ",
+        padded);
+  return (padded - reach) / stride + 1;
+}
+
+Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              std::vector<int64_t> stride, std::vector<int64_t> padding,
+              std::vector<int64_t> dilation, int64_t groups) {
+  check_tensor(kOp, "input", input);
+  check_tensor(kOp, "weight", weight);
+  check(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
+        "; it may be [batch, channels, height, width]");
+  check(weight.dim() == 4, kOp, ": `weight` has shape ", sizes_text(weight),
+        "; it may be [out_channels, channels / groups, kernel_h, kernel_w]");
+  check(weight.size(2) > 0 && weight.size(3) > 0, kOp, ": `weight` has shape ", sizes_text(weight),
+        "; kernel_h and kernel_w may be 1 and more");
+  check_pair("stride", stride, 1);
+  check_pair("padding", padding, 0);
+  check_pair("dilation", dilation, 1);
+  check(groups > 0 && input.size(1) % groups == 0 && weight.size(0) % groups == 0, kOp,
+        ": `groups` is ", groups, "; it may be a positive divisor of the input's ", input.size(1),
+        " channels and of the weight's ", weight.size(0), " output channels");
+  check(weight.size(1) * groups == input.size(1), kOp, ": `input` has ", input.size(1),
+        " channels; with this `weight` of shape ", sizes_text(weight), " and groups ", groups,
+        " it may have ", weight.size(1) * groups);
+  if (bias.has_value()) check_vector(kOp, "bias", *bias, weight.size(0), "output channel");
+
+  const int64_t out_height = output_size(input, weight, 2, stride[0], padding[0], dilation[0]);
+  const int64_t out_width = output_size(input, weight, 3, stride[1], padding[1], dilation[1]);
+  const bool channels_last =
+      is_channels_last(input) || is_channels_last(weight) ||
+      (is_panel(weight) && !weight.is_contiguous());
+  Tensor output = empty_float({input.size(0), weight.size(0), out_height, out_width},
+                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  if (output.numel() == 0) return output;
+
+  const Tensor x = has_dense_channels(input)
+                       ? input
+                       : torch::stable::contiguous(input, MemoryFormat::ChannelsLast);
+  const Tensor panel = panel_of(weight);
+  const std::optional<Tensor> b =
+      bias.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
+
+  Conv2dArgs args{};
+  args.input = static_cast<const float*>(x.data_ptr());
+  args.batch = x.size(0), args.channels = x.size(1), args.height = x.size(2);
+  args.width = x.size(3);
+  args.stride_n = x.stride(0), args.stride_h = x.stride(2), args.stride_w = x.stride(3);
+  args.weight = static_cast<const float*>(panel.data_ptr());
+  args.bias = data_or_null(b);
+  args.output = static_cast<float*>(output.data_ptr());
+  args.out_channels = weight.size(0), args.out_height = out_height, args.out_width = out_width;
+  args.out_stride_n = output.stride(0), args.out_stride_c = output.stride(1);
+  args.out_stride_h = output.stride(2), args.out_stride_w = output.stride(3);
+  args.kernel_h = weight.size(2), args.kernel_w = weight.size(3);
+  args.step_h = stride[0], args.step_w = stride[1];
+  args.pad_h = padding[0], args.pad_w = padding[1];
+  args.dilation_h = dilation[0], args.dilation_w = dilation[1];
+  args.groups = groups;
+
+  if (groups > 1 && groups == args.channels && groups == args.out_channels) {
+    const int64_t work = out_width * args.channels * args.kernel_h * args.kernel_w;
+    run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
+    return output;
+  }
+  args.gemm = gemm_schedule(args.batch * out_height * out_width, args.out_channels / groups,
+                            args.kernel_h * args.kernel_w * weight.size(1), groups,
+                            torch::stable::get_num_threads());
+  const int64_t work = args.gemm.block_rows * args.gemm.block_columns * args.gemm.terms / 4;
+  run(BNINV_KERNEL(conv2d), args, groups * args.gemm.row_blocks * args.gemm.column_blocks,
+      grain_of(work));
+  return output;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { m.impl("conv2d", TORCH_BOX(&conv2d)); }
+
+}  // namespace bninv

@@ -1,0 +1,51 @@
+#include "../cpu/schedule.h"
+#include "common.h"
+
+namespace bninv {
+namespace {
+
+constexpr const char* kOp = "linear";
+
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
+  check_tensor(kOp, "input", input);
+  check_tensor(kOp, "weight", weight);
+  check(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
+        "; it may be [out_features, in_features]");
+  const int64_t columns = weight.size(0), terms = weight.size(1);
+  check(input.dim() >= 1 && input.size(input.dim() - 1) == terms, kOp, ": `input` has shape ",
+        sizes_text(input), "; its last dimension may be ", terms, ", the weight's in_features");
+  if (bias.has_value()) check_vector(kOp, "bias", *bias, columns, "output feature");
+
+  int64_t rows = 1;
+  std::vector<int64_t> sizes;
+  for (int64_t d = 0; d + 1 < input.dim(); ++d) {
+    sizes.push_back(input.size(d));
+    rows *= input.size(d);
+  }
+  sizes.push_back(columns);
+  Tensor output = empty_float(sizes);
+  if (output.numel() == 0) return output;
+
+  Tensor x = torch::stable::reshape(input, std::vector<int64_t>{rows, terms});
+  if (terms > 1 && x.stride(1) != 1) x = torch::stable::contiguous(x);
+  const Tensor panel = panel_of(weight);
+  const std::optional<Tensor> b =
+      bias.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
+
+  LinearArgs args{};
+  args.input = static_cast<const float*>(x.data_ptr());
+  args.input_stride = x.stride(0);
+  args.weight = static_cast<const float*>(panel.data_ptr());
+  args.bias = data_or_null(b);
+  args.output = static_cast<float*>(output.data_ptr());
+  args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
+  const int64_t work = args.gemm.block_rows * args.gemm.block_columns * terms / 4;
+  run(BNINV_KERNEL(linear), args, args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));
+  return output;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { m.impl("linear", TORCH_BOX(&linear)); }
+
+}  // namespace bninv

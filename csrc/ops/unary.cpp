@@ -1,0 +1,87 @@
+#include "common.h"
+
+namespace bninv {
+namespace {
+
+void run_unary(const Tensor& input, const Tensor& output, Unary function, double parameter) {
+  if (input.numel() == 0) return;
+  UnaryArgs args{};
+  args.input = static_cast<const float*>(input.data_ptr());
+  args.output = static_cast<float*>(output.data_ptr());
+  args.function = function;
+  args.parameter = static_cast<float>(parameter);
+  run(BNINV_KERNEL(unary), args, input.numel(), grain_of(1));
+}
+
+Tensor unary(const char* op, const Tensor& input, Unary function, double parameter = 0) {
+  check_tensor(op, "input", input);
+  const Tensor x = is_dense(input) ? input : torch::stable::contiguous(input);
+  Tensor output = torch::stable::empty_like(x);
+  run_unary(x, output, function, parameter);
+  return output;
+}
+
+void unary_(const char* op, Tensor& input, Unary function, double parameter = 0) {
+  check_tensor(op, "input", input);
+  if (is_dense(input)) {
+    run_unary(input, input, function, parameter);
+    return;
+  }
+  torch::stable::copy_(input, unary(op, input, function, parameter));
+}
+
+// One operator and its in-place form, with the same arithmetic.
+#define BNINV_UNARY(name, function)                              \
+  Tensor name(const Tensor& input) { return unary(#name, input, Unary::function); } \
+  void name##_(Tensor input) { unary_(#name "_", input, Unary::function); }
+
+BNINV_UNARY(relu, kRelu)
+BNINV_UNARY(relu6, kRelu6)
+BNINV_UNARY(sigmoid, kSigmoid)
+BNINV_UNARY(silu, kSilu)
+BNINV_UNARY(hardswish, kHardswish)
+BNINV_UNARY(hardsigmoid, kHardsigmoid)
+BNINV_UNARY(tanh, kTanh)
+#undef BNINV_UNARY
+
+Unary gelu_form(const std::string& approximate) {
+  check(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '", approximate,
+        "'; it may be 'none' or 'tanh'");
+  return approximate == "tanh" ? Unary::kGeluTanh : Unary::kGelu;
+}
+
+Tensor gelu(const Tensor& input, std::string approximate) {
+  return unary("gelu", input, gelu_form(approximate));
+}
+
+void gelu_(Tensor input, std::string approximate) {
+  unary_("gelu_", input, gelu_form(approximate));
+}
+
+Tensor leaky_relu(const Tensor& input, double negative_slope) {
+  return unary("leaky_relu", input, Unary::kLeakyRelu, negative_slope);
+}
+
+void leaky_relu_(Tensor input, double negative_slope) {
+  unary_("leaky_relu_", input, Unary::kLeakyRelu, negative_slope);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+#define BNINV_IMPL(name)              \
+  m.impl(#name, TORCH_BOX(&name));    \
+  m.impl(#name "_", TORCH_BOX(&name##_));
+  BNINV_IMPL(relu)
+  BNINV_IMPL(relu6)
+  BNINV_IMPL(sigmoid)
+  BNINV_IMPL(silu)
+  BNINV_IMPL(hardswish)
+  BNINV_IMPL(hardsigmoid)
+  BNINV_IMPL(tanh)
+  BNINV_IMPL(gelu)
+  BNINV_IMPL(leaky_relu)
+#undef BNINV_IMPL
+}
+
+}  // namespace bninv
