@@ -8,6 +8,23 @@ that every result obeys is written down in docs/numerics.md and numbered by `CON
 
 from bninv import _schemas as _schemas  # defines torch.ops.bninv
 from bninv import functional as functional
+from bninv import testing as testing
+from bninv._build import BuildError
+from bninv.check import CheckResult, check
+from bninv.patching import NotInvariantError, NotInvariantWarning, patch, unpatch
 
 CONTRACT_VERSION = 1
 __version__ = "0.1.0"
+
+__all__ = [
+    "CONTRACT_VERSION",
+    "BuildError",
+    "CheckResult",
+    "NotInvariantError",
+    "NotInvariantWarning",
+    "check",
+    "functional",
+    "patch",
+    "testing",
+    "unpatch",
+]

@@ -29,9 +29,7 @@ def arrangements(batch_size: int, samples: int, *, fills: bool = True) -> list[l
     if fills:
         for code in (NAN_NEIGHBOUR, INF_NEIGHBOUR):
             for parity in (0, 1):
-                plan.append(
-                    [s % samples if s % 2 == parity else code for s in range(batch_size)]
-                )
+                plan.append([s % samples if s % 2 == parity else code for s in range(batch_size)])
     unique: list[list[int]] = []
     for slots in plan:
         if slots not in unique:

@@ -79,9 +79,9 @@ class BatchTracker:
         like = next(t for t in tensors if id(t) in found)
         place = found[id(like)]
         for t in tensors:
-            if id(t) not in found and t.dim() == like.dim() and t.stride(place.dim) == 0:
-                if t.shape[place.dim] == like.shape[place.dim]:
-                    found[id(t)] = place
+            same_size = t.dim() == like.dim() and t.shape[place.dim] == like.shape[place.dim]
+            if id(t) not in found and same_size and t.stride(place.dim) == 0:
+                found[id(t)] = place
         return found
 
     def follow(self, results: Iterable[Tensor], inputs: dict[int, Place], is_view: bool) -> None:

@@ -94,7 +94,7 @@ def load_library(csrc: Path | None = None, installed: Path | None = None) -> Pat
                 torch.ops.load_library(path)
                 return path
             except OSError as error:
-                problem = str(error)
+                problem = _reason(error)
         warnings.warn(
             f"bninv: not using {path}: {problem}; compiling afresh (or reinstall bninv)",
             stacklevel=2,
@@ -115,7 +115,13 @@ def cache_dir() -> Path:
     elif base := os.environ.get("XDG_CACHE_HOME"):
         folder = Path(base).absolute() / "bninv"
     else:
-        folder = Path(os.path.expanduser("~")).absolute() / ".cache" / "bninv"
+        try:
+            folder = Path.home() / ".cache" / "bninv"
+        except RuntimeError:
+            raise BuildError(
+                "this user has no home folder to keep compiled operators in: set BNINV_CACHE_DIR "
+                "to a folder that can be written"
+            ) from None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
@@ -245,7 +251,7 @@ def _compile(csrc: Path, final: Path) -> None:
                     is_python_module=False,
                 )
             except (RuntimeError, OSError) as error:
-                raise _compile_error(str(error), final) from None
+                raise _compile_error(_reason(error), final) from None
         os.replace(str(built), work / "_C.so")
         shutil.rmtree(objects, ignore_errors=True)
         with contextlib.suppress(FileExistsError), _sync(work / "_C.so"):
@@ -260,6 +266,11 @@ def _sync(path: Path) -> Iterator[None]:
     with path.open("rb") as file:
         os.fsync(file.fileno())
     yield
+
+
+def _reason(error: BaseException) -> str:
+    # torch reports only which library could not be loaded, and hangs the loader's own words on it.
+    return str(error.__cause__ if isinstance(error, OSError) and error.__cause__ else error)
 
 
 def _compile_error(output: str, final: Path) -> BuildError:

@@ -159,8 +159,8 @@ class _RowTally:
                 self.max_ulp = None
             else:
                 self.max_ulp = max(self.max_ulp, found.max_ulp)
-        want, got = (_scores(side) for side in (expected, outputs))
-        if want is not None and got is not None and int(want.argmax()) != int(got.argmax()):
+        before, after = _scores(expected), _scores(outputs)
+        if before is not None and after is not None and before.argmax() != after.argmax():
             self.changed.add(index)
 
     def row(self) -> Row:

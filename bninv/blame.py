@@ -97,9 +97,7 @@ class _Blamer(TorchDispatchMode):
                 return take(t, places[id(t)], start, self.part) if id(t) in places else t
 
             try:
-                alone = list(
-                    tensors_in(func(*_map(args, cut), **_map(kwargs, cut)))
-                )
+                alone = list(tensors_in(func(*_map(args, cut), **_map(kwargs, cut))))
             except (RuntimeError, IndexError, ValueError, TypeError):
                 return None  # sizes among the arguments, say
             for index, (whole, one) in enumerate(zip(results, alone, strict=False)):
@@ -129,10 +127,82 @@ def _pairs(a: Any, b: Any) -> list[tuple[Tensor, Tensor]]:
     return list(zip(tensors_in(a), tensors_in(b), strict=True))
 
 
-def find_culprits(
-    model: nn.Module, batches: Sequence[Tensor], part: int = 1
-) -> list[Culprit]:
+class _ModuleBlamer:
+    """Compares whole modules: for code that looks at the batch itself, around exact operators."""
+
+    def __init__(self, model: nn.Module, part: int, tally: _Tally) -> None:
+        self.model = model
+        self.part = part
+        self.tally = tally
+        self.size = 0
+        self._busy = False
+        self._calls: dict[str, int] = {}
+        # How often a module inside the running one moved: then it is the one to blame.
+        self._inside: list[int] = []
+
+    def run(self, batch: Tensor) -> None:
+        self.size = batch.shape[0]
+        self._calls.clear()
+        handles = []
+        try:
+            for name, module in self.model.named_modules():
+                handles.append(module.register_forward_pre_hook(self._enter))
+                handles.append(module.register_forward_hook(self._leave(name), with_kwargs=True))
+            with torch.no_grad():
+                self.model(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+            self._inside.clear()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        if not self._busy:
+            self._inside.append(0)
+
+    def _leave(self, name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if self._busy:
+                return
+            moved = self._inside.pop()
+            if not moved:
+                self._busy = True
+                try:
+                    moved = int(bool(self._moves(module, args, kwargs, output)))
+                finally:
+                    self._busy = False
+                kind = type(module).__name__
+                ordinal = self._calls.get(kind, 0)
+                self._calls[kind] = ordinal + 1
+                self.tally.add(kind, ordinal, name, bool(moved))
+            if self._inside:
+                self._inside[-1] += moved
+
+        return hook
+
+    def _moves(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> bool:
+        whole = list(tensors_in(output))
+        if any(t.dim() == 0 or t.shape[0] != self.size for t in whole):
+            return False
+        for start in range(0, self.size - self.part + 1, self.part):
+
+            def cut(t: Tensor, start: int = start) -> Tensor:
+                batched = t.dim() > 0 and t.shape[0] == self.size
+                return t.narrow(0, start, self.part).clone() if batched else t
+
+            try:
+                alone = list(tensors_in(module(*_map(args, cut), **_map(kwargs, cut))))
+            except Exception:  # a model may refuse what it was not built for
+                return False
+            for a, b in zip(whole, alone, strict=False):
+                if not same_bits(a.narrow(0, start, self.part), b):
+                    return True
+        return False
+
+
+def find_culprits(model: nn.Module, batches: Sequence[Tensor], part: int = 1) -> list[Culprit]:
     """The operators that gave other bits to `part` samples alone than within a batch.
+
+    Where no operator did, the innermost modules that did: their Python code looks at the batch.
 
     **Arguments:** `model`: the stock model, in eval mode; `batches`: inputs of several batch
     sizes, each larger than `part`; `part`: how many samples the small calls get.
@@ -145,4 +215,9 @@ def find_culprits(
     for batch in batches:
         with torch.no_grad(), stack.watching(model), _Blamer(batch, part, stack, tally):
             model(batch)
+    if not tally.culprits():
+        tally = _Tally()
+        modules = _ModuleBlamer(model, part, tally)
+        for batch in batches:
+            modules.run(batch)
     return tally.culprits()

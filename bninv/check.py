@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bninv._runner import CheckError, Progress, Runner, one_line
+from bninv.nn import Patched
 from bninv.patching import patch, unpatch
 from bninv.result import CheckResult as CheckResult
 
@@ -91,11 +92,7 @@ def check(
 
 def is_patched(model: nn.Module) -> bool:
     """Whether any module's class was changed by bninv.patch."""
-    return any(
-        base.__module__.partition(".")[0] == "bninv"
-        for module in model.modules()
-        for base in type(module).__mro__
-    )
+    return any(isinstance(module, Patched) for module in model.modules())
 
 
 def _validated(

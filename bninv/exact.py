@@ -215,12 +215,11 @@ def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
     if func.namespace != "aten":
         return None
     group = _GROUP_OF.get(func.overloadpacket.__name__)
-    if group is not None:
-        if group.condition is None or group.condition(args, kwargs):
-            return group.reason
+    if group is not None and (group.condition is None or group.condition(args, kwargs)):
+        return group.reason
     inputs = [*tensors_in(args), *tensors_in(kwargs)]
     tensors = [*inputs, *tensors_in(result)]
-    if inputs and not any(t.is_floating_point() or t.is_complex() for t in tensors):
-        if torch.Tag.nondeterministic_seeded not in func.tags:
-            return "integer arithmetic"
+    integers = not any(t.is_floating_point() or t.is_complex() for t in tensors)
+    if inputs and integers and torch.Tag.nondeterministic_seeded not in func.tags:
+        return "integer arithmetic"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,14 @@ class Preprocess:
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     crop_pct: float = 0.875
     interpolation: str = "bicubic"
+
+    def resized(self, side: int | None) -> Preprocess:
+        """The same for square images of `side` pixels; unchanged for None."""
+        if side is None:
+            return self
+        if side < 1:
+            raise UsageError(f"--image-size {side}: must be at least 1")
+        return replace(self, size=(self.size[0], side, side))
 
 
 def find_images(folder: Path | None) -> list[Path]:

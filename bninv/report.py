@@ -1,4 +1,201 @@
-"""A CheckResult as a table for people (rich)."""
+"""A CheckResult as a table for people, and the progress bar (rich)."""
+
+from __future__ import annotations
+
+import io
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-def render(r): return Table()
-def to_text(r): return ""
+from rich.text import Text
+
+from bninv.result import CheckResult, Row, Side
+
+# Where the output is no terminal there is no width to fit: enough for every column on one line.
+_FILE_WIDTH = 96
+# Relative to the largest output. Rounding in float32 gives 1e-6 in a shallow model, 1e-4 in a deep.
+_MOST_ROUNDING = 1e-3
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The console reports go to; colours and boxes only where they can be shown."""
+    out = Console(stderr=stderr, highlight=False)
+    if not out.is_terminal:
+        out = Console(stderr=stderr, highlight=False, width=_FILE_WIDTH, no_color=True)
+    return out
+
+
+def to_text(result: CheckResult) -> str:
+    """The report without colours, 96 columns wide."""
+    buffer = io.StringIO()
+    Console(file=buffer, width=_FILE_WIDTH, no_color=True, highlight=False).print(render(result))
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def render(result: CheckResult) -> RenderableType:
+    """The whole report: the table of rows, the culprits, what is uncovered, and a verdict."""
+    parts: list[RenderableType] = [Text(), _headline(result), _rows(result), _legend(result)]
+    if result.stock.culprits:
+        parts += [Text(), _culprits(result)]
+    if result.uncovered:
+        parts += [Text(), _uncovered(result)]
+    parts += [Text()]
+    parts += [Padding(line, (0, 0, 0, 1)) for line in _verdict(result)]
+    return Group(*parts)
+
+
+def _headline(result: CheckResult) -> Text:
+    text = Text(" ")
+    text.append(result.model, "bold")
+    text.append(f"  {result.dtype} on {result.device}, {len(result.samples)} samples.", "dim")
+    text.append(" Does a sample's output depend on its batch?", "dim")
+    return text
+
+
+def _rows(result: CheckResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 1))
+    table.add_column("model", no_wrap=True)
+    table.add_column("batch\nsize", justify="right")
+    table.add_column("outputs with\nother bits", justify="right")
+    table.add_column("largest\ndifference", justify="right")
+    table.add_column("the same\nin ulp", justify="right")
+    table.add_column("top-1\nchanges", justify="right")
+    for title, side in (("stock", result.stock), ("patched", result.patched)):
+        _add_side(table, title, side)
+        table.add_section()
+    return table
+
+
+def _legend(result: CheckResult) -> RenderableType:
+    text = (
+        f"Other bits than at batch size {result.batch_sizes[0]}, at any of several positions and "
+        f"beside any of several neighbours. One ulp is the step to the next {result.dtype} number."
+    )
+    return Padding(Text(text, "dim"), (0, 0, 0, 1))
+
+
+def _add_side(table: Table, title: str, side: Side) -> None:
+    for index, row in enumerate(side.rows):
+        name = title if index == 0 else ""
+        style = "red" if row.differing else "green"
+        table.add_row(
+            Text(name, "bold"),
+            f"{row.batch_size}",
+            Text(f"{row.differing:,} of {row.elements:,}", style),
+            _number(row),
+            "NaN" if row.max_ulp is None else f"{row.max_ulp:,}",
+            "-" if row.top1_changed is None else f"{row.top1_changed}",
+        )
+
+
+def _number(row: Row) -> str:
+    if not row.differing:
+        return "0"
+    return f"{row.max_abs:.1e}" if math.isfinite(row.max_abs) else "NaN or Inf"
+
+
+def _culprits(result: CheckResult) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1), show_header=True)
+    table.add_column("operator", no_wrap=True, overflow="fold")
+    table.add_column("calls that moved", justify="right", no_wrap=True)
+    table.add_column("first in", overflow="fold")
+    for culprit in result.stock.culprits:
+        table.add_row(culprit.kind, f"{culprit.moved} of {culprit.total}", _module(culprit.first))
+    title = " In the stock model, these operators gave other bits when handed identical inputs:"
+    return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
+
+
+def _uncovered(result: CheckResult) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1))
+    table.add_column("operator", no_wrap=True)
+    table.add_column("calls", justify="right")
+    table.add_column("first in", overflow="fold")
+    for entry in result.uncovered:
+        table.add_row(entry.operator, f"{entry.count}", _module(entry.first))
+    title = " In the patched model, these operators are PyTorch's own and not known to be exact:"
+    return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
+
+
+def _module(name: str) -> str:
+    return name or "(the model's own forward)"
+
+
+def _verdict(result: CheckResult) -> list[Text]:
+    sizes = _listed([str(size) for size in result.batch_sizes])
+    return [
+        _stock_verdict(result, sizes),
+        _patched_verdict(result, sizes),
+        *_reservations(result),
+        *(Text(note, "dim") for note in result.notes),
+    ]
+
+
+def _stock_verdict(result: CheckResult, sizes: str) -> Text:
+    if result.stock.invariant:
+        return Text(f"Stock: no bit moved at batch sizes {sizes}, on this machine.")
+    return Text(f"Stock: the batch changed the bits of {_most(result.stock)} outputs.")
+
+
+def _patched_verdict(result: CheckResult, sizes: str) -> Text:
+    if not result.invariant:
+        moved = _most(result.patched)
+        return Text(f"Patched: NOT invariant, the bits of {moved} outputs moved.", "bold red")
+    still = (
+        f"Patched: not one bit moved at batch sizes {sizes}, at any position, beside any neighbour"
+    )
+    if result.passed:
+        return Text(f"{still}; every operator is covered.", "bold green")
+    return Text(f"{still}. But:", "bold yellow")
+
+
+def _most(side: Side) -> str:
+    worst = max(side.rows, key=lambda row: row.differing)
+    return f"{worst.differing:,} of {worst.elements:,}"
+
+
+def _reservations(result: CheckResult) -> Iterator[Text]:
+    side = result.patched
+    if side.uncovered:
+        calls = sum(entry.count for entry in side.uncovered)
+        what = "1 operator call" if calls == 1 else f"{calls} operator calls"
+        yield Text(
+            f"{what} (listed above) may move on another machine, thread count or batch.", "yellow"
+        )
+    if not side.finite:
+        yield Text("The patched model's outputs hold NaN or Inf.", "bold red")
+    if not side.distinct:
+        yield Text("The patched model's outputs do not differ between samples.", "bold red")
+    if side.deviation > _MOST_ROUNDING:
+        yield Text(
+            f"Patched and stock outputs differ by {side.deviation:.1e} of the largest output: "
+            "more than rounding explains in most models.",
+            "yellow",
+        )
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+@contextmanager
+def progress_bar(*, enabled: bool = True) -> Iterator[Any]:
+    """A function for `check(progress=...)` that draws a bar on stderr, if that is a terminal."""
+    if not enabled or not sys.stderr.isatty():
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("checking", total=None)
+
+        def advance(side: str, done: int, total: int) -> None:
+            label = f"checking the {side} model"
+            progress.update(task, description=label, completed=done, total=total)
+
+        yield advance

@@ -75,12 +75,24 @@ constexpr float kUnscale = 0x1p-32f;
 constexpr float kLeastExponent = -110.25f;
 
 template <typename V>
+BNINV_INLINE Exponential<V> exponential(V z) {
+  constexpr float kBiasedRounder = kRounder + (127 + 32);
+  V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
+  V n = rounded - V(kBiasedRounder);
+  V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), z));
+  return {fma(r * r, exp_tail(r), r), from_bits(to_bits(rounded) << 23)};
+}
+
+template <typename V>
 BNINV_INLINE Exponential<V> exponential(V z, V z_low) {
   constexpr float kBiasedRounder = kRounder + (127 + 32);
   V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
   V n = rounded - V(kBiasedRounder);
-  V r = fma(n, V(-kLn2High), z) + fma(n, V(-kLn2Low), z_low);
-  return {fma(r * r, exp_tail(r), r), from_bits(to_bits(rounded) << 23)};
+  V r_high = fma(n, V(-kLn2High), z);
+  V r_low = fma(n, V(-kLn2Low), z_low);
+  V r = r_high + r_low;
+  V r_rest = (r_high - r) + r_low;
+  return {r + fma(r * r, exp_tail(r), r_rest), from_bits(to_bits(rounded) << 23)};
 }
 
 // x / (1 + exp(-z)), where e is exp(-|z|) and `negative` is z < 0.
@@ -92,9 +104,11 @@ template <typename V, typename Mask>
 BNINV_INLINE V times_sigmoid(V x, Mask negative, Exponential<V> e) {
   V small = e.scale * V(kUnscale);
   V t = fma(small, e.fraction, small);
-  V y = (fma(x, e.fraction, x) * e.scale) * V(kUnscale);
-  V quotient = select(negative, t, x) / (V(1.0f) + t);
-  return select(negative, fma(-y, quotient, y), quotient);
+  V denominator = V(1.0f) + t;
+  V quotient = select(negative, t, x) / denominator;
+  V rest = t - (denominator - V(1.0f));
+  V y = fma(x, fma(quotient, rest, e.fraction), x);
+  return select(negative, (fma(-y, quotient, y) * e.scale) * V(kUnscale), quotient);
 }
 
 }  // namespace detail
@@ -195,7 +209,7 @@ template <typename V>
 BNINV_INLINE V sigmoid(V x) {
   using namespace detail;
   V z = at_least(negative_abs(x), kLeastExponent);
-  Exponential<V> e = exponential(z, V(0.0f));
+  Exponential<V> e = exponential(z);
   V small = e.scale * V(kUnscale);
   V t = fma(small, e.fraction, small);
   V q = t / (V(1.0f) + t);
@@ -208,43 +222,45 @@ template <typename V>
 BNINV_INLINE V silu(V x) {
   using namespace detail;
   V z = at_least(negative_abs(x), kLeastExponent);
-  return times_sigmoid(x, x < V(0.0f), exponential(z, V(0.0f)));
+  return times_sigmoid(x, x < V(0.0f), exponential(z));
 }
 
 // gelu(x) = x Phi(x) with the normal distribution function Phi; NaN at -infinity.
 //
-// t = -|x| Phi(-|x|) = exp(-x^2/2) * v * (1 + p(v)) / 2, where v = -|x| / (|x| + 5/2) and p is a
-// polynomial; gelu is t for negative x and x + t for positive ones.
+// Up to |x| = 0.6 that is x (1/2 + x P(x^2)). Beyond, t = -|x| Phi(-|x|) gives gelu as t for negative
+// x and as x + t for positive ones; t = exp(-x^2/2) v (1 + p(CEN + v)) / 2, v = -|x| / (|x| + K), with a
+// polynomial p. |x| Phi(-|x|) exp(x^2/2), as a function of v, is flat where v is near -1, so the
+// rounding errors of v matter little.
 template <typename V>
 BNINV_INLINE V gelu(V x) {
   using namespace detail;
+  V square = x * x;
+  V inner = fma(V(-0x1.1b5434p-10f), square, V(0x1.45b194p-7f));
+  inner = fma(inner, square, V(-0x1.1053ep-4f));
+  inner = fma(inner, square, V(0x1.98844ap-2f));
+  inner = x * fma(inner, x, V(0.5f));
+
   V w = at_least(negative_abs(x), -14.8375f);
-  // -x^2/2 and |x| + 5/2, and what their roundings lost.
+  // -x^2/2, and what its rounding lost.
   V half = w * V(-0.5f);
   V z = w * half;
-  V z_low = fma(w, half, -z);
-  V d = V(2.5f) - w;
-  V d_low = (V(2.5f) - d) - w;
-  V inverse = V(1.0f) / d;
-  V v = w * inverse;
-  // What is missing between `inverse` and 1 / (d + d_low) is made good in the exponent.
-  z_low = fma(-d_low, inverse, z_low) + fma(-d, inverse, V(1.0f));
-  Exponential<V> e = exponential(z, z_low);
-  V p = fma(V(0x1.46ca86p-3f), v, V(0x1.1e58aap-1f));
-  p = fma(p, v, V(0x1.40b314p-1f));
-  p = fma(p, v, V(0x1.1a50bep-2f));
-  p = fma(p, v, V(0x1.328e38p-2f));
-  p = fma(p, v, V(0x1.caf556p-4f));
-  p = fma(p, v, V(-0x1.2adf32p-1f));
-  p = fma(p, v, V(0x1.5b5b18p-2f));
-  p = fma(p, v, V(0x1.3e4ef4p+1f));
-  p = fma(p, v, V(1.5f));
-  // (1 + fraction) (1 + p) = 1 + c: the rounding error of c is smaller than that of 1 + c.
+  Exponential<V> e = exponential(z, V(fma(w, half, -z)));
+  V v = w / (V(2.5f) - w);
+  V y = v + V(.4375f);
+  V p = fma(V(0x1.71e4eap-3f), y, V(-0x1.1a7b2cp-4f));
+  p = fma(p, y, V(-0x1.f2444ep-3f));
+  p = fma(p, y, V(0x1.d71c24p-3f));
+  p = fma(p, y, V(0x1.aac5d4p-3f));
+  p = fma(p, y, V(-0x1.e6398ep-2f));
+  p = fma(p, y, V(-0x1.17fa32p-2f));
+  p = fma(p, y, V(0x1.042686p+0f));
+  p = fma(p, y, V(0x1.dd514p+0f));
+  p = fma(p, y, V(0x1.0d37e2p-1f));
+  // (1 + fraction) (1 + p) = 1 + c: c is rounded more finely than 1 + c would be.
   V c = fma(e.fraction, p + V(1.0f), p);
-  V h = fma(inverse, c, inverse);
-  V h_low = fma(inverse, c, inverse - h);
-  V t = (fma(w, h, w * h_low) * e.scale) * V(0.5f * kUnscale);
-  return select(x > V(0.0f), x, x * V(0.0f)) + t;
+  V t = (fma(v, c, v) * e.scale) * V(0.5f * kUnscale);
+  V outer = select(x > V(0.0f), x, x * V(0.0f)) + t;
+  return select(w > V(-.65f), inner, outer);
 }
 
 // gelu with PyTorch's tanh approximation: x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), since

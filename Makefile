@@ -1,0 +1,58 @@
+# `make demo` and `make test` set themselves up in .venv; nothing outside this folder and the cache
+# of compiled operators (~/.cache/bninv, or BNINV_CACHE_DIR) is written.
+#
+#   make demo PYTHON=/path/to/python     use an interpreter that already has torch, as it is
+#   make test ARGS="-k conv2d"           arguments for pytest
+
+SHELL := /bin/sh
+PYTHON ?=
+ARGS ?=
+VENV_PYTHON := .venv/bin/python
+CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp tests/sanitize/*.cpp)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format sanitize bench clean environment lint-environment python
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: environment ## show a stock ResNet-34 whose bits move with the batch, and a patched one
+	$(VENV_PYTHON) -m bninv check resnet34 --batch-sizes 1,2,3,8,32
+
+test: environment ## run the tests
+	$(VENV_PYTHON) -m pytest $(ARGS)
+
+lint: lint-environment ## check formatting, style and types
+	$(VENV_PYTHON) -m ruff check .
+	$(VENV_PYTHON) -m ruff format --check .
+	$(VENV_PYTHON) -m mypy
+	.venv/bin/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: lint-environment ## format all code in place
+	$(VENV_PYTHON) -m ruff check --fix-only --quiet .
+	$(VENV_PYTHON) -m ruff format .
+	.venv/bin/clang-format -i $(CXX_FILES)
+
+sanitize: python ## run the CPU kernels under the address and undefined-behaviour sanitizers
+	@"$(or $(PYTHON),python3)" tests/sanitize/run.py
+
+bench: environment ## time patched models and convolutions against stock
+	$(VENV_PYTHON) benchmarks/bench_models.py
+	$(VENV_PYTHON) benchmarks/bench_conv.py
+
+clean: ## remove what builds and tests left here (not .venv)
+	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+environment: python
+	@"$(or $(PYTHON),python3)" tools/environment.py --python "$(PYTHON)"
+
+lint-environment: environment
+	@"$(or $(PYTHON),python3)" tools/environment.py --python "$(PYTHON)" --lint
+
+# Before anything else: an interpreter that can run tools/environment.py.
+python:
+	@command -v "$(or $(PYTHON),python3)" >/dev/null || { \
+	  echo 'bninv: $(or $(PYTHON),python3) was not found: install Python >= 3.10 or name one with PYTHON=...' >&2; exit 1; }
+	@test "$$("$(or $(PYTHON),python3)" -c 'import sys; print(sys.version_info >= (3, 10))')" = True || { \
+	  echo 'bninv: $(or $(PYTHON),python3) is no Python >= 3.10: name one with PYTHON=...' >&2; exit 1; }

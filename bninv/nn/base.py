@@ -1,0 +1,116 @@
+"""A patched module's class: bninv's mixin before the module's own class."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from bninv._memory_format import is_panel, panel_order
+
+
+class Patched:
+    """Base of the mixins. In training mode a patched module does what the stock one does."""
+
+    # Parameters that the kernels read in place when they are laid out as a panel.
+    panel_parameters: ClassVar[tuple[str, ...]] = ()
+    _stock_class: ClassVar[type]
+
+    # Set on the instance by lay_out: the strides that unpatch gives back.
+    _bninv_strides: dict[str, tuple[int, ...]]
+
+    @classmethod
+    def refuse(cls, module: Any) -> str | None:
+        """Why this module cannot be patched, or None."""
+        return None
+
+    def invariant_forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if self.training:  # type: ignore[attr-defined]
+            return super().forward(*args, **kwargs)  # type: ignore[misc]
+        return self.invariant_forward(*args, **kwargs)
+
+    def lay_out(self) -> None:
+        """Store the panel parameters as panels, remembering their strides."""
+        for name in self.panel_parameters:
+            parameter = self._parameters.get(name)  # type: ignore[attr-defined]
+            if parameter is None or is_panel(parameter) or not _owns_its_memory(parameter):
+                continue
+            strides = parameter.stride()
+            _set_strides(parameter, None)
+            self.__dict__.setdefault("_bninv_strides", {})[name] = strides
+
+    def restore_layout(self) -> None:
+        """Undo `lay_out`; a parameter that was replaced since keeps its own strides."""
+        for name, strides in self.__dict__.pop("_bninv_strides", {}).items():
+            parameter = self._parameters.get(name)  # type: ignore[attr-defined]
+            if parameter is not None and is_panel(parameter):
+                _set_strides(parameter, strides)
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        if keep_vars:
+            return
+        # safetensors and others take contiguous tensors only.
+        for name in self.panel_parameters:
+            value = destination.get(prefix + name)
+            if isinstance(value, Tensor) and not value.is_contiguous():
+                destination[prefix + name] = value.contiguous()
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # The class was made at run time: pickle the stock class and make it again.
+        reduced = super().__reduce_ex__(max(int(protocol), 2))
+        return (_new_patched, (stock_class(self), type(self).__mro__[1]), *reduced[2:])
+
+
+def _new_patched(stock: type, mixin: type[Patched]) -> Any:
+    cls = patched_class(mixin, stock)
+    return cls.__new__(cls)
+
+
+@functools.cache
+def patched_class(mixin: type[Patched], stock: type) -> type:
+    """The class of a patched module: `mixin` before `stock`, made once for each pair."""
+    return type(
+        f"Bninv{stock.__name__}",
+        (mixin, stock),
+        {"_stock_class": stock, "__module__": mixin.__module__, "__doc__": stock.__doc__},
+    )
+
+
+def stock_class(module: Any) -> type:
+    """The class a patched module had before."""
+    stock: type = type(module)._stock_class
+    return stock
+
+
+def _owns_its_memory(parameter: Tensor) -> bool:
+    """Whether nobody else looks at the parameter's memory through a storage shared with it."""
+    if parameter.layout != torch.strided:
+        return False
+    storage = parameter.untyped_storage()
+    return storage.nbytes() == parameter.numel() * parameter.element_size()
+
+
+def _set_strides(parameter: Tensor, strides: tuple[int, ...] | None) -> None:
+    """Move a parameter's values to memory with these strides (None: the panel's)."""
+    # A parameter made under inference_mode can only be changed under it.
+    context: Callable[[], Any] = (
+        torch.inference_mode if parameter.is_inference() else torch.no_grad
+    )
+    with context():
+        data = parameter.data
+        if strides is None:
+            order = panel_order(data)
+            inverse = [order.index(d) for d in range(data.dim())]
+            parameter.data = data.permute(order).contiguous().permute(inverse)
+        else:
+            moved = torch.empty_strided(
+                data.shape, strides, dtype=data.dtype, device=data.device
+            )
+            parameter.data = moved.copy_(data)

@@ -1,0 +1,83 @@
+"""Convolution modules of torch.nn and timm: rule R1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bninv import functional as F
+from bninv.nn.base import Patched
+
+
+def pad_same(
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int] = (1, 1),
+    value: float = 0.0,
+) -> Tensor:
+    """TensorFlow's 'SAME' padding as timm applies it: the odd element at the end."""
+    amounts: list[int] = []
+    for size, k, s, d in zip(reversed(input.shape[-2:]), *map(reversed, (kernel_size, stride, dilation))):
+        total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        amounts += [total // 2, total - total // 2]
+    return torch.nn.functional.pad(input, amounts, value=value)
+
+
+class _Conv(Patched):
+    panel_parameters = ("weight",)
+    weight: Tensor
+    bias: Tensor | None
+    stride: tuple[int, ...]
+    padding: str | tuple[int, ...]
+    padding_mode: str
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def refuse(cls, module: Any) -> str | None:
+        owner = next(c for c in type(module).__mro__ if "_conv_forward" in vars(c))
+        if owner.__module__ != "torch.nn.modules.conv":
+            return f"{owner.__qualname__} overrides _conv_forward, which bninv does not know"
+        return None
+
+    def _convolve(self, function: Any, input: Tensor) -> Tensor:
+        padding: Any = self.padding
+        if self.padding_mode != "zeros":
+            # Moves data and rounds nothing; PyTorch keeps the amounts in this attribute.
+            amounts = self._reversed_padding_repeated_twice  # type: ignore[attr-defined]
+            input = torch.nn.functional.pad(input, amounts, mode=self.padding_mode)
+            padding = 0
+        result: Tensor = function(
+            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+        )
+        return result
+
+
+class Conv1d(_Conv):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._convolve(F.conv1d, input)
+
+
+class Conv2d(_Conv):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._convolve(F.conv2d, input)
+
+
+class Conv2dSame(_Conv):
+    """timm's Conv2dSame, whose padding depends on the input's size."""
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+KINDS: dict[str, type[Patched]] = {
+    "torch.nn.modules.conv.Conv1d": Conv1d,
+    "torch.nn.modules.conv.Conv2d": Conv2d,
+    "timm.layers.conv2d_same.Conv2dSame": Conv2dSame,
+}

@@ -1,0 +1,52 @@
+"""Modules that need no patch: in eval mode they round nothing, or one element by one operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# By the class that defines the module's forward, as in KINDS.
+_TORCH = {
+    "container": {"Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict"},
+    "linear": {"Identity"},
+    # The identity in eval mode.
+    "dropout": {
+        "Dropout",
+        "Dropout1d",
+        "Dropout2d",
+        "Dropout3d",
+        "AlphaDropout",
+        "FeatureAlphaDropout",
+    },
+    "flatten": {"Flatten", "Unflatten"},
+    "padding": {
+        "_ConstantPadNd",
+        "_ReflectionPadNd",
+        "_ReplicationPadNd",
+        "CircularPad1d",
+        "CircularPad2d",
+        "CircularPad3d",
+        "ConstantPad1d",
+        "ConstantPad2d",
+        "ConstantPad3d",
+    },
+    "pixelshuffle": {"PixelShuffle", "PixelUnshuffle"},
+    "channelshuffle": {"ChannelShuffle"},
+    "module": {"Module"},
+}
+
+_EXACT = {
+    *(f"torch.nn.modules.{file}.{name}" for file, names in _TORCH.items() for name in names),
+    "timm.layers.adaptive_avgmax_pool.FastAdaptiveMaxPool",
+    "timm.layers.adaptive_avgmax_pool.SelectAdaptivePool2d",  # calls its submodules
+    "timm.layers.drop.DropPath",
+    "timm.layers.drop.DropBlock2d",
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+    "torchvision.ops.misc.Permute",
+}
+
+
+def is_exact(owner: str, module: Any) -> bool:
+    """Whether a module whose forward is defined by the class `owner` is exact in eval mode."""
+    if owner == "torch.nn.modules.upsampling.Upsample":
+        return str(module.mode).startswith("nearest")
+    return owner in _EXACT

@@ -1,0 +1,192 @@
+"""Pooling modules of torch.nn and timm: averages by rule R3, maxima exact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bninv import functional as F
+from bninv.nn.base import Patched
+from bninv.nn.conv import pad_same
+
+
+class _MaxPool(Patched):
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    dilation: Any
+    ceil_mode: bool
+
+    @classmethod
+    def refuse(cls, module: Any) -> str | None:
+        return "return_indices is True, which has no kernel yet" if module.return_indices else None
+
+    def _pool(self, function: Any, input: Tensor, padding: Any) -> Tensor:
+        result: Tensor = function(
+            input, self.kernel_size, self.stride, padding, self.dilation, self.ceil_mode
+        )
+        return result
+
+
+class MaxPool1d(_MaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._pool(F.max_pool1d, input, self.padding)
+
+
+class MaxPool2d(_MaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._pool(F.max_pool2d, input, self.padding)
+
+
+class MaxPool2dSame(_MaxPool):
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride, self.dilation, value=-float("inf"))
+        return self._pool(F.max_pool2d, x, 0)
+
+
+class _AvgPool(Patched):
+    kernel_size: Any
+    stride: Any
+    padding: Any
+    ceil_mode: bool
+    count_include_pad: bool
+
+
+class AvgPool1d(_AvgPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool1d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+        )
+
+
+class AvgPool2d(_AvgPool):
+    divisor_override: int | None
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.avg_pool2d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
+
+
+class AvgPool2dSame(_AvgPool):
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        x = pad_same(x, self.kernel_size, self.stride)
+        return F.avg_pool2d(
+            x, self.kernel_size, self.stride, 0, self.ceil_mode, self.count_include_pad
+        )
+
+
+class _AdaptivePool(Patched):
+    output_size: Any
+
+
+class AdaptiveAvgPool1d(_AdaptivePool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool1d(input, self.output_size)
+
+
+class AdaptiveAvgPool2d(_AdaptivePool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(input, self.output_size)
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    @classmethod
+    def refuse(cls, module: Any) -> str | None:
+        return "return_indices is True, which has no kernel yet" if module.return_indices else None
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_max_pool1d(input, self.output_size)
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(input, self.output_size)
+
+
+class AdaptiveAvgMaxPool2d(_AdaptivePool):
+    """timm: half the sum of both. The sum and the product with 0.5 are one operation an element."""
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        average = F.adaptive_avg_pool2d(x, self.output_size)
+        return 0.5 * (average + F.adaptive_max_pool2d(x, self.output_size))
+
+
+class AdaptiveCatAvgMaxPool2d(_AdaptivePool):
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        average = F.adaptive_avg_pool2d(x, self.output_size)
+        return torch.cat((average, F.adaptive_max_pool2d(x, self.output_size)), 1)
+
+
+class FastAdaptiveAvgPool(Patched):
+    """timm: the mean over the spatial dimensions."""
+
+    dim: tuple[int, int]
+    flatten: bool
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        return F.mean(x, self.dim, keepdim=not self.flatten)
+
+
+class FastAdaptiveAvgMaxPool(FastAdaptiveAvgPool):
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        return 0.5 * super().invariant_forward(x) + 0.5 * x.amax(
+            self.dim, keepdim=not self.flatten
+        )
+
+
+class FastAdaptiveCatAvgMaxPool(Patched):
+    dim_reduce: tuple[int, int]
+    dim_cat: int
+    flatten: bool
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        average = F.mean(x, self.dim_reduce, keepdim=not self.flatten)
+        return torch.cat((average, x.amax(self.dim_reduce, keepdim=not self.flatten)), self.dim_cat)
+
+
+_TORCH = "torch.nn.modules.pooling."
+_TIMM = "timm.layers.adaptive_avgmax_pool."
+
+KINDS: dict[str, type[Patched]] = {
+    **{
+        _TORCH + kind.__name__: kind
+        for kind in (
+            MaxPool1d,
+            MaxPool2d,
+            AvgPool1d,
+            AvgPool2d,
+            AdaptiveAvgPool1d,
+            AdaptiveAvgPool2d,
+            AdaptiveMaxPool1d,
+            AdaptiveMaxPool2d,
+        )
+    },
+    **{
+        _TIMM + kind.__name__: kind
+        for kind in (
+            AdaptiveAvgMaxPool2d,
+            AdaptiveCatAvgMaxPool2d,
+            FastAdaptiveAvgPool,
+            FastAdaptiveAvgMaxPool,
+            FastAdaptiveCatAvgMaxPool,
+        )
+    },
+    "timm.layers.pool2d_same.MaxPool2dSame": MaxPool2dSame,
+    "timm.layers.pool2d_same.AvgPool2dSame": AvgPool2dSame,
+}

@@ -1,0 +1,182 @@
+"""Makes a model batch-invariant in place, and stock again.
+
+A module is patched by changing its class to one made from bninv's mixin and its own class. Its
+identity, parameters, hooks, `state_dict` keys and `isinstance` answers stay what they were, and it can
+be copied, pickled and compiled.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from bninv import _extension
+from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
+
+ModelT = TypeVar("ModelT", bound=nn.Module)
+FilterFn = Callable[[nn.Module, str], bool]
+
+
+class NotInvariantWarning(UserWarning):
+    """Some modules of a patched model stay stock, and their results may move with the batch."""
+
+
+class NotInvariantError(ValueError):
+    """`patch(strict=True)` met a module that it cannot make invariant. Nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Unpatched:
+    """A module that `patch` leaves stock although it computes something."""
+
+    name: str  # qualified; "" is the model itself
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
+
+
+def patch(
+    model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = False
+) -> ModelT:
+    """Make `model` batch-invariant in place and return it.
+
+    In eval mode the same sample then gives the same output bits at any batch size, at any position,
+    and beside any other samples. In training mode a patched module does what it did before. Patching
+    twice is patching once. Convolution and linear weights keep their values but are stored in the
+    (r, s, c, o) order that the kernels read, so activations become channels_last after the first
+    convolution.
+
+    Args:
+        model: any module; only the modules in it are changed.
+        filter_fn: `filter_fn(module, qualified_name) -> bool` picks the modules to patch; the others
+            stay stock and are not reported.
+        strict: raise instead of warning.
+
+    Raises:
+        NotInvariantError: `strict`, and something cannot be made invariant.
+        TypeError: `model` is no module.
+        bninv.BuildError: the operators cannot be compiled here.
+
+    Warns:
+        NotInvariantWarning: once, listing by qualified name and reason what stays stock.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
+    _extension.load()
+    chosen, left = _plan(model, filter_fn)
+    if left and strict:
+        raise NotInvariantError(_listing(left))
+    for module, kind in chosen:
+        module.__class__ = patched_class(kind, type(module))
+        module.lay_out()
+    if left:
+        warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
+    return model
+
+
+def unpatch(model: ModelT) -> ModelT:
+    """Undo `patch` in place and return `model`: stock classes, and the parameters' former strides.
+
+    The parameters stay the same objects, so what was loaded or changed since is kept.
+    """
+    for module in model.modules():
+        if isinstance(module, Patched):
+            module.restore_layout()
+            module.__class__ = stock_class(module)  # type: ignore[assignment]
+    return model
+
+
+def survey(model: nn.Module, *, filter_fn: FilterFn | None = None) -> list[Unpatched]:
+    """What `patch` would leave stock, or has left, with the reasons; changes nothing."""
+    return _plan(model, filter_fn)[1]
+
+
+def _plan(
+    model: nn.Module, filter_fn: FilterFn | None
+) -> tuple[list[tuple[nn.Module, type[Patched]]], list[Unpatched]]:
+    """The modules to patch, each with its kind, and those that cannot be."""
+    chosen: list[tuple[nn.Module, type[Patched]]] = []
+    left: list[Unpatched] = []
+    whole = _device_and_dtype(model)
+    for name, module in model.named_modules():
+        if isinstance(module, Patched) or (filter_fn is not None and not filter_fn(module, name)):
+            continue
+        owner = _forward_owner(module)
+        kind = KINDS.get(owner)
+        if kind is None:
+            reason = None if is_exact(owner, module) else _why_unknown(module, owner)
+        else:
+            reason = _why_not(module, kind, whole)
+        if reason is not None:
+            left.append(Unpatched(name, type(module).__name__, reason))
+        elif kind is not None:
+            chosen.append((module, kind))
+    return chosen, left
+
+
+def _forward_owner(module: nn.Module) -> str:
+    """The qualified name of the class that defines the module's forward."""
+    for cls in type(module).__mro__:
+        if "forward" in vars(cls):
+            return f"{cls.__module__}.{cls.__qualname__}"
+    return ""
+
+
+def _why_not(
+    module: nn.Module, kind: type[Patched], whole: tuple[torch.device, torch.dtype]
+) -> str | None:
+    if "forward" in vars(module):
+        return "its forward was replaced on the instance"
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it is a TorchScript module"
+    reason = kind.refuse(module)
+    if reason is not None:
+        return reason
+    device, dtype = _device_and_dtype(module, whole)
+    if device.type not in ("cpu", "meta"):
+        return f"it is on {device}, and has no kernel for {device.type} yet"
+    if dtype != torch.float32:
+        return f"it is {dtype}, and has no kernel for that dtype yet"
+    return None
+
+
+def _why_unknown(module: nn.Module, owner: str) -> str | None:
+    """The reason to list a module that is neither a kind nor exact; None for a mere container."""
+    if owner.startswith("torch.nn.modules."):
+        return "it has no kernel yet"
+    if next(module.children(), None) is None:
+        return f"bninv does not know what {owner} computes"
+    # Its submodules are patched; the calls of its own code are found by bninv.check.
+    return None
+
+
+def _device_and_dtype(
+    module: nn.Module, default: tuple[torch.device, torch.dtype] | None = None
+) -> tuple[torch.device, torch.dtype]:
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point() or tensor.is_complex():
+            return tensor.device, tensor.dtype
+    return default or (torch.device("cpu"), torch.float32)
+
+
+def _listing(left: list[Unpatched]) -> str:
+    """All modules left stock, those with the same kind and reason together."""
+    groups = Counter((u.kind, u.reason) for u in left)
+    lines = []
+    for (kind, reason), count in groups.items():
+        names = [u.name or "(the model itself)" for u in left if (u.kind, u.reason) == (kind, reason)]
+        shown = ", ".join(names[:5]) + (f" and {count - 5} more" if count > 5 else "")
+        lines.append(f"  {count} x {kind}: {reason}: {shown}")
+    return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(lines)
+
+
+__all__ = ["NotInvariantError", "NotInvariantWarning", "Unpatched", "patch", "survey", "unpatch"]
+

@@ -1,0 +1,36 @@
+"""Settings shared by all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+# Derandomised: a failure seen in CI is the failure seen at a desk.
+settings.register_profile(
+    "bninv",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("bninv")
+
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A class that inherits tests over `case` names its cases in its `CASES`."""
+    if "case" in metafunc.fixturenames and metafunc.cls is not None:
+        metafunc.parametrize("case", metafunc.cls.CASES, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _global_state_is_restored() -> Iterator[None]:
+    """Bits must not depend on threads or on flush-to-zero; tests change both, so none may leak."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)

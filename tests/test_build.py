@@ -1,0 +1,422 @@
+"""Building and finding the C++ operators: nothing hangs, nothing is poisoned, refusals are clear.
+
+Most tests build a library of no operators, which takes well under a second, with a compiler that
+is a shell script around the real one and keeps a record of what it compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bninv import _build, _extension
+from bninv._build import BuildError
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_COMPILER = shutil.which(os.environ.get("CXX", "c++")) or "c++"
+
+COMPILER = """#!/bin/sh
+for argument in "$@"; do
+  case "$argument" in
+    --version | -v | -dump*) exec {real} "$@" ;;
+    -c) echo "$@" >> {folder}/compiled ;;
+  esac
+done
+if [ -e {folder}/hang ]; then sleep 600; fi
+if [ -e {folder}/slow ]; then sleep 1; fi
+if [ -e {folder}/complaint ]; then cat {folder}/complaint >&2; exit 1; fi
+exec {real} "$@"
+"""
+
+
+class Workshop:
+    """A tiny source tree, a cache folder and a recording compiler, all in one temporary folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.csrc = folder / "csrc"
+        self.cache = folder / "cache"
+        self.compiler = folder / "g++"  # torch looks at the name
+        (self.csrc / "cpu").mkdir(parents=True)
+        (self.csrc / "ops").mkdir()
+        (self.csrc / "numerics.h").write_text("#pragma once\n#include <cstdint>\n")
+        (self.csrc / "cpu" / "probe.cpp").write_text(
+            '#include <algorithm>\n#include "../numerics.h"\n'
+            "namespace bninv { namespace BNINV_LEVEL { int width() { return BNINV_VEC_WIDTH; }}}\n"
+        )
+        self.compiler.write_text(COMPILER.format(real=REAL_COMPILER, folder=folder))
+        self.compiler.chmod(0o755)
+
+    def load(self) -> Path:
+        return _extension.load_library(self.csrc, installed=self.folder / "installed")
+
+    def start(self) -> subprocess.Popen[str]:
+        """The same in a process of its own, which leads its own process group."""
+        script = (
+            "from pathlib import Path; from bninv import _extension\n"
+            f"print(_extension.load_library(Path({str(self.csrc)!r}), Path('nowhere')))"
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def compiled(self) -> int:
+        """How many files were compiled so far."""
+        record = self.folder / "compiled"
+        return len(record.read_text().splitlines()) if record.exists() else 0
+
+    def units(self) -> int:
+        return len(_build.wrappers(self.csrc))
+
+    def left_over(self) -> list[str]:
+        return sorted(p.name for p in self.cache.iterdir() if p.suffix not in (".lock", ".log"))
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    shop = Workshop(tmp_path)
+    monkeypatch.setenv("CXX", str(shop.compiler))
+    monkeypatch.setenv("BNINV_CACHE_DIR", str(shop.cache))
+    monkeypatch.delenv("BNINV_BUILD", raising=False)
+    return shop
+
+
+# ---- Import and cache ----------------------------------------------------------------------------
+
+
+def test_import_compiles_nothing(tmp_path: Path) -> None:
+    environ = {**os.environ, "BNINV_CACHE_DIR": str(tmp_path / "cache"), "CXX": "/nonexistent"}
+    script = "import bninv, sys; sys.exit('torch.utils.cpp_extension' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environ, check=False)
+    assert done.returncode == 0
+    assert not (tmp_path / "cache").exists()
+
+
+def test_second_load_compiles_nothing(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = workshop.load()
+    assert workshop.compiled() == workshop.units()
+    assert capfd.readouterr().err.count("\n") == 1  # one line says that it compiles, and where
+    assert workshop.load() == path
+    assert workshop.compiled() == workshop.units()
+    assert capfd.readouterr().err == ""
+    assert workshop.left_over() == [path.parent.name]
+    assert [p.name for p in path.parent.iterdir()] == ["_C.so"]
+    assert workshop.cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_key_depends_on_everything(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = {_build.source_key(workshop.csrc)}
+    (workshop.csrc / "numerics.h").write_text("#pragma once\n")
+    keys.add(_build.source_key(workshop.csrc))
+    (workshop.csrc / "cpu" / "probe.cpp").rename(workshop.csrc / "cpu" / "other.cpp")
+    keys.add(_build.source_key(workshop.csrc))
+    monkeypatch.setattr(_build, "link_flags", lambda: ["-O1"])
+    keys.add(_build.source_key(workshop.csrc))
+    monkeypatch.setattr(_build, "levels", lambda: (_build.Level("scalar", 1, None),))
+    keys.add(_build.source_key(workshop.csrc))
+    keys.add(_build.toolchain_key("g++ 12", "2.11.0"))
+    keys.add(_build.toolchain_key("g++ 13", "2.11.0"))
+    keys.add(_build.toolchain_key("g++ 12", "2.10.0"))
+    keys.add(_build.toolchain_key("g++ 12", "2.11.0", "9.0"))
+    assert len(keys) == 9
+
+
+def test_wrappers_hold_no_absolute_path(workshop: Workshop) -> None:
+    for name, text in _build.wrappers(workshop.csrc).items():
+        assert str(workshop.folder) not in text, name
+
+
+def test_damaged_library_is_built_again(workshop: Workshop) -> None:
+    # As a crash of the machine could leave it. Never loaded here before, so not mapped.
+    source = _build.source_key(workshop.csrc)
+    key = f"{source}-{_build.toolchain_key(_build.compiler_identity(), _torch_version())}"
+    (workshop.cache / key).mkdir(parents=True)
+    workshop.cache.chmod(0o700)
+    (workshop.cache / key / "_C.so").write_bytes(b"\x7fELF")
+    assert _build.embedded_key(workshop.load()) == source
+
+
+def _torch_version() -> str:
+    import torch
+
+    return torch.__version__
+
+
+# ---- Several processes ---------------------------------------------------------------------------
+
+
+def test_two_processes_build_once(workshop: Workshop) -> None:
+    (workshop.folder / "slow").touch()
+    processes = [workshop.start(), workshop.start()]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert outputs[0][0] == outputs[1][0]
+    assert workshop.compiled() == workshop.units()
+    assert len(workshop.left_over()) == 1
+
+
+def test_killed_build_blocks_nobody(workshop: Workshop) -> None:
+    (workshop.folder / "hang").touch()
+    process = workshop.start()
+    deadline = time.monotonic() + 120
+    while workshop.compiled() == 0:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert any(".tmp-" in name for name in workshop.left_over())
+
+    (workshop.folder / "hang").unlink()
+    path = workshop.load()
+    assert workshop.left_over() == [path.parent.name]
+
+
+# ---- What is missing -----------------------------------------------------------------------------
+
+
+def test_no_compiler(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = workshop.load()
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert workshop.load() == path  # built earlier: a compiler is not needed to run it
+    shutil.rmtree(workshop.cache)
+    with pytest.raises(BuildError, match=r"no C\+\+ compiler: 'c\+\+' is not on PATH.*g\+\+.*CXX"):
+        workshop.load()
+
+
+def test_compiler_that_does_not_run(workshop: Workshop) -> None:
+    workshop.compiler.write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(BuildError, match="does not run"):
+        workshop.load()
+
+
+def test_no_ninja(workshop: Workshop, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(BuildError, match="pip install ninja"):
+        workshop.load()
+    assert os.environ["PATH"] == str(tmp_path / "empty")
+    assert workshop.left_over() == []
+
+
+def test_compile_error(workshop: Workshop) -> None:
+    (workshop.csrc / "cpu" / "probe.cpp").write_text("#error what the kernel's author sees\n")
+    with pytest.raises(BuildError, match="what the kernel's author sees") as caught:
+        workshop.load()
+    log = re.search(r"the whole log is (\S+\.log)", str(caught.value))
+    assert log is not None
+    assert "what the kernel's author sees" in Path(log.group(1)).read_text()
+    assert len(str(caught.value).splitlines()) < 12
+    assert workshop.left_over() == []
+
+
+def test_library_that_does_not_load(workshop: Workshop) -> None:
+    (workshop.csrc / "ops" / "probe.cpp").write_text("void nowhere(); int x = (nowhere(), 1);\n")
+    with pytest.raises(BuildError, match="nowhere"):
+        workshop.load()
+    assert workshop.left_over() == []
+
+
+def test_disk_full(workshop: Workshop) -> None:
+    (workshop.folder / "complaint").write_text("error: No space left on device\n")
+    with pytest.raises(BuildError, match="no space left.*BNINV_CACHE_DIR"):
+        workshop.load()
+
+
+# ---- The cache folder ----------------------------------------------------------------------------
+
+
+def test_cache_dir_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("BNINV_CACHE_DIR", str(tmp_path / "own"))
+    assert _extension.cache_dir() == tmp_path / "own"
+    monkeypatch.delenv("BNINV_CACHE_DIR")
+    assert _extension.cache_dir() == tmp_path / "xdg" / "bninv"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert _extension.cache_dir() == tmp_path / "home" / ".cache" / "bninv"
+
+
+def test_cache_dir_others_can_write(workshop: Workshop) -> None:
+    workshop.cache.mkdir()
+    workshop.cache.chmod(0o777)
+    with pytest.raises(BuildError, match="can be written by other users.*chmod"):
+        workshop.load()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_cache_dir_of_another_user(workshop: Workshop) -> None:
+    workshop.cache.mkdir(mode=0o700)
+    os.chown(workshop.cache, 12345, 12345)
+    with pytest.raises(BuildError, match="belongs to another user.*BNINV_CACHE_DIR"):
+        workshop.load()
+
+
+def test_cache_dir_cannot_be_made(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNINV_CACHE_DIR", str(workshop.compiler / "below-a-file"))
+    with pytest.raises(BuildError, match="cannot write.*BNINV_CACHE_DIR"):
+        workshop.load()
+
+
+# ---- The library compiled at installation --------------------------------------------------------
+
+
+def test_installed_library(workshop: Workshop) -> None:
+    installed = workshop.folder / "installed"
+    installed.mkdir()
+    shutil.copy(workshop.load(), installed / "_C.abi3.so")
+    shutil.rmtree(workshop.cache)
+    assert workshop.load() == installed / "_C.abi3.so"
+    assert not workshop.cache.exists()
+
+    # Sources changed since (a checkout installed in editable mode): never the old library.
+    (workshop.csrc / "numerics.h").write_text("#pragma once\n")
+    with pytest.warns(UserWarning, match="compiled from other sources"):
+        assert workshop.load().is_relative_to(workshop.cache)
+
+
+# ---- BNINV_BUILD ---------------------------------------------------------------------------------
+
+
+def fake_toolkit(home: Path, version: int = 13000) -> Path:
+    (home / "bin").mkdir(parents=True)
+    (home / "bin" / "nvcc").touch()
+    (home / "include").mkdir()
+    (home / "include" / "cuda_runtime.h").touch()
+    (home / "include" / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
+    (home / "lib64").mkdir()
+    (home / "lib64" / "libcudart.so.13").touch()
+    return home
+
+
+def with_cuda_sources(workshop: Workshop) -> Path:
+    (workshop.csrc / "cuda").mkdir()
+    (workshop.csrc / "cuda" / "probe.cu").touch()
+    return workshop.csrc
+
+
+def test_build_value() -> None:
+    with pytest.raises(BuildError, match="BNINV_BUILD is 'gpu'; it may be 'auto', 'cpu' or 'cuda'"):
+        _build.requested_build({"BNINV_BUILD": "gpu"})
+    assert _build.requested_build({}) == "auto"
+    assert _build.requested_build({"BNINV_BUILD": ""}) == "auto"
+
+
+def test_load_checks_build_value(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNINV_BUILD", "gpu")
+    with pytest.raises(BuildError, match="BNINV_BUILD"):
+        workshop.load()
+
+
+@pytest.mark.parametrize(
+    ("torch_cuda", "sources", "version", "message"),
+    [
+        (None, True, 13000, "torch was built without CUDA"),
+        ("13.0", True, None, "no CUDA toolkit with bin/nvcc.*CUDA_HOME"),
+        ("13.0", True, 12080, "built with CUDA 13.0, but the toolkits found are CUDA 12"),
+        ("13.0", False, 13000, "no CUDA kernels yet"),
+    ],
+)
+def test_cuda_fails_loudly(
+    workshop: Workshop, torch_cuda: str | None, sources: bool, version: int | None, message: str
+) -> None:
+    csrc = with_cuda_sources(workshop) if sources else workshop.csrc
+    homes = [fake_toolkit(workshop.folder / "cuda", version)] if version else []
+    with pytest.raises(BuildError, match=f"BNINV_BUILD is 'cuda', but .*{message}") as caught:
+        _build.choose_cuda(csrc, torch_cuda, lambda: True, {"BNINV_BUILD": "cuda"}, homes)
+    assert "\n" not in str(caught.value)
+    # `auto` in the same place builds for the CPU.
+    assert _build.choose_cuda(csrc, torch_cuda, lambda: True, {}, homes) is None
+
+
+def test_auto_builds_cuda_where_it_is_of_use(workshop: Workshop) -> None:
+    csrc = with_cuda_sources(workshop)
+    homes = [fake_toolkit(workshop.folder / "cuda")]
+    expected = _build.Toolkit(homes[0], 13)
+    named = {"TORCH_CUDA_ARCH_LIST": "9.0"}
+    assert _build.choose_cuda(csrc, "13.0", lambda: False, {}, homes) is None
+    assert _build.choose_cuda(csrc, "13.0", lambda: True, {}, homes) == expected
+    assert _build.choose_cuda(csrc, "13.0", lambda: False, named, homes) == expected
+    assert _build.choose_cuda(csrc, "13.0", lambda: True, {"BNINV_BUILD": "cpu"}, homes) is None
+
+
+def test_toolkit_candidates(tmp_path: Path) -> None:
+    # An nvcc on PATH that is a script somewhere: its folder is looked at, and turned down.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").write_text("#!/bin/sh\n")
+    (tmp_path / "bin" / "nvcc").chmod(0o755)
+    environ = {"CUDA_HOME": "/cuda/a", "CUDA_PATH": "/cuda/b", "PATH": str(tmp_path / "bin")}
+    assert _build.toolkit_candidates(environ)[:3] == [Path("/cuda/a"), Path("/cuda/b"), tmp_path]
+    assert _build.read_toolkit(tmp_path) is None
+
+
+@pytest.mark.parametrize("missing", ["bin/nvcc", "include/cuda_runtime.h", "lib64/libcudart.so.13"])
+def test_toolkit_is_whole(tmp_path: Path, missing: str) -> None:
+    home = fake_toolkit(tmp_path / "cuda")
+    assert _build.read_toolkit(home) == _build.Toolkit(home, 13)
+    (home / missing).unlink()
+    assert _build.read_toolkit(home) is None
+
+
+# ---- The real sources ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("level", ["scalar", "sse9"])
+def test_cpu_capability(level: str) -> None:
+    script = (
+        "import torch; from bninv import _extension\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        _extension.load()\n"
+        "        print(torch.ops.bninv._cpu_capability())\n"
+        "    except ValueError as error:\n"
+        "        print(error)\n"
+    )
+    environ = {**os.environ, "BNINV_CPU_CAPABILITY": level}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, env=environ, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    first, second = done.stdout.splitlines()
+    assert first == second
+    if level == "scalar":
+        assert first == "scalar"
+    else:
+        assert re.search("BNINV_CPU_CAPABILITY is 'sse9'.*may be one of: scalar", first)
+
+
+@pytest.mark.slow
+def test_no_function_is_shared_between_levels(tmp_path: Path) -> None:
+    """A function the linker may merge must carry its level in its name.
+
+    Otherwise a copy compiled for a high level could serve the whole library, and a lesser machine
+    would meet an illegal instruction. -O1 inlines little, so that such functions show.
+    """
+    csrc = _build.source_dir()
+    for unit in _build.write_wrappers(tmp_path, csrc, operators=False):
+        level = unit.stem.rsplit("_", 1)[1]
+        if level == "scalar":
+            continue
+        flags = [*_build.compile_flags({}), "-O1", f"-I{csrc}"]
+        subprocess.run([REAL_COMPILER, *flags, "-c", unit, "-o", tmp_path / "unit.o"], check=True)
+        symbols = subprocess.run(
+            ["nm", "-C", tmp_path / "unit.o"], check=True, capture_output=True, text=True
+        ).stdout
+        shared = re.findall(r" [WVu] (.*)", symbols)
+        assert [s for s in shared if f"bninv::{level}::" not in s and "DW.ref" not in s] == []

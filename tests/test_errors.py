@@ -1,0 +1,332 @@
+"""Bad input gets an error that names the argument, never a wrong number and never a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from properties import assert_bits, normal
+from torch import Tensor
+
+import bninv.functional as F
+
+ERRORS = (TypeError, ValueError, RuntimeError)
+
+X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
+W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
+BIAS = normal("bias", 4)
+STATISTICS = {
+    "running_mean": normal("mean", 6),
+    "running_var": normal("var", 6).abs(),
+    "weight": normal("weight", 6),
+    "bias": normal("bias", 6),
+}
+
+ELEMENTWISE = (
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "sigmoid",
+    "silu",
+    "hardswish",
+    "hardsigmoid",
+    "gelu",
+    "tanh",
+)
+# Each operator with good arguments; a test spoils one at a time.
+CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
+    "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
+    "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
+    "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
+    "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
+    "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
+    "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
+    "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),
+    "avg_pool2d": (F.avg_pool2d, {"input": X4, "kernel_size": 3}),
+    "adaptive_avg_pool1d": (F.adaptive_avg_pool1d, {"input": X3, "output_size": 2}),
+    "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
+    "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
+    "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
+    "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
+    **{
+        name: (getattr(F, name), {"input": X4})
+        for name in ELEMENTWISE
+    },
+}
+TENSOR_ARGUMENTS = [
+    (name, argument)
+    for name, (_, arguments) in CALLS.items()
+    for argument, value in arguments.items()
+    if isinstance(value, Tensor)
+]
+
+
+def call(name: str, **changed: Any) -> Tensor:
+    operator, arguments = CALLS[name]
+    return operator(**{**arguments, **changed})
+
+
+def assert_refused(name: str, argument: str, **changed: Any) -> str:
+    """The message names the argument as a word."""
+    with pytest.raises(ERRORS, match=rf"\b{argument}\b") as raised:
+        call(name, **changed)
+    assert not isinstance(raised.value, AssertionError)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_good_calls_are_good(name: str) -> None:
+    assert call(name).dtype == torch.float32
+
+
+# ---- dtype, device, layout -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+        torch.int64,
+        torch.int32,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+        torch.float8_e4m3fn,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("name", "argument"), TENSOR_ARGUMENTS)
+def test_wrong_dtype(name: str, argument: str, dtype: torch.dtype) -> None:
+    """The message says what the argument was and what it may be."""
+    spoiled = CALLS[name][1][argument].to(dtype)
+    message = assert_refused(name, argument, **{argument: spoiled}).lower()
+    assert "float32" in message
+    was = {torch.float16: "float16|half", torch.float64: "float64|double", torch.int64: "int64|long"}
+    words = was.get(dtype, str(dtype).removeprefix("torch.")).split("|")
+    assert dtype not in was or any(word in message for word in words), message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", CALLS)
+def test_all_arguments_of_another_dtype(name: str, dtype: torch.dtype) -> None:
+    changed = {
+        k: v.to(dtype) for k, v in CALLS[name][1].items() if isinstance(v, Tensor)
+    }
+    assert_refused(name, "input", **changed)
+
+
+@pytest.mark.parametrize(("name", "argument"), TENSOR_ARGUMENTS)
+def test_sparse(name: str, argument: str) -> None:
+    assert_refused(name, argument, **{argument: CALLS[name][1][argument].to_sparse()})
+
+
+@pytest.mark.parametrize(("name", "argument"), TENSOR_ARGUMENTS)
+def test_quantized(name: str, argument: str) -> None:
+    quantized = torch.quantize_per_tensor(CALLS[name][1][argument], 0.1, 0, torch.qint8)
+    assert_refused(name, argument, **{argument: quantized})
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [(n, a) for n, a in TENSOR_ARGUMENTS if len(CALLS[n][1]) > 2]
+)
+def test_mixed_devices(name: str, argument: str) -> None:
+    """One argument without data among others that have some."""
+    others = [v for v in CALLS[name][1].values() if isinstance(v, Tensor)]
+    if len(others) == 1:
+        return
+    meta = CALLS[name][1][argument].to("meta")
+    message = assert_refused(name, r"(device|meta|" + argument + ")", **{argument: meta})
+    assert "meta" in message or "device" in message
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_meta_infers_shapes(name: str) -> None:
+    meta = {k: v.to("meta") for k, v in CALLS[name][1].items() if isinstance(v, Tensor)}
+    result, expected = call(name, **meta), call(name)
+    assert result.device.type == "meta"
+    assert (result.shape, result.dtype, result.stride()) == (
+        expected.shape,
+        expected.dtype,
+        expected.stride(),
+    )
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("value", [None, 3, [1.0], "x"])
+def test_not_a_tensor(name: str, value: Any) -> None:
+    assert_refused(name, "input", input=value)
+
+
+# ---- Shapes --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        ("conv2d", "weight", normal("w", 4, 5, 3, 3)),
+        ("conv2d", "weight", normal("w", 4, 6, 3)),
+        ("conv2d", "weight", normal("w", 4, 6, 3, 3, 1)),
+        ("conv2d", "weight", torch.ones(4, 6, 0, 3)),
+        ("conv2d", "bias", normal("b", 5)),
+        ("conv2d", "bias", normal("b", 4, 1)),
+        ("conv2d", "bias", torch.tensor(1.0)),
+        ("conv2d", "input", normal("x", 2, 5, 5, 7)),
+        ("conv2d", "input", normal("x", 6, 7)),
+        ("conv2d", "input", normal("x", 2, 6, 5, 7, 1)),
+        ("conv1d", "weight", normal("w", 4, 5, 3)),
+        ("conv1d", "weight", normal("w", 4, 6, 3, 1)),
+        ("conv1d", "input", normal("x", 2, 6, 5, 7)),
+        ("conv1d", "bias", normal("b", 3)),
+        ("linear", "weight", normal("w", 4, 5)),
+        ("linear", "weight", normal("w", 4, 6, 1)),
+        ("linear", "input", normal("x", 3, 7)),
+        ("linear", "input", torch.tensor(1.0)),
+        ("linear", "bias", normal("b", 3)),
+        ("linear", "bias", normal("b", 3, 4)),
+        *(("batch_norm", k, normal("p", 5)) for k in STATISTICS),
+        *(("batch_norm", k, normal("p", 6, 1)) for k in STATISTICS),
+        ("batch_norm", "input", normal("x", 2, 5, 5, 7)),
+        ("batch_norm", "input", normal("x", 6)),
+        ("max_pool2d", "input", normal("x", 5, 7)),
+        ("max_pool1d", "input", normal("x", 5)),
+        ("avg_pool2d", "input", normal("x", 2, 3, 4, 5, 6)),
+        ("adaptive_avg_pool2d", "input", normal("x", 5, 7)),
+        ("adaptive_max_pool1d", "input", normal("x", 5)),
+        ("adaptive_avg_pool2d", "input", torch.ones(2, 3, 0, 4)),
+        ("max_pool2d", "input", torch.ones(2, 3, 0, 4)),
+    ],
+    ids=lambda v: str(tuple(v.shape)) if isinstance(v, Tensor) else v,
+)
+def test_wrong_shape(name: str, argument: str, value: Tensor) -> None:
+    """What stock PyTorch refuses too. A mismatch of two arguments may name either."""
+    message = assert_refused(name, r"(input|weight|bias|running_mean|running_var)", **{argument: value})
+    if argument != "input":
+        assert argument in message
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value"),
+    [
+        *(
+            (name, argument, value)
+            for name in ("conv1d", "conv2d")
+            for argument, value in (
+                ("stride", 0),
+                ("stride", -1),
+                ("padding", -1),
+                ("padding", "full"),
+                ("dilation", 0),
+                ("dilation", -2),
+                ("groups", 0),
+                ("groups", -1),
+                ("groups", 4),
+                ("stride", (1, 1, 1)),
+                ("padding", (1, 1, 1)),
+                ("dilation", (1, 1, 1)),
+                ("stride", 1.5),
+                ("stride", 2**40),
+            )
+            if value != 2**40
+        ),
+        ("conv2d", "stride", (1, 0)),
+        ("conv2d", "padding", (0, -1)),
+        ("conv2d", "stride", ()),
+        *(
+            (name, argument, value)
+            for name in ("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
+            for argument, value in (
+                ("kernel_size", 0),
+                ("kernel_size", -1),
+                ("kernel_size", (1, 1, 1)),
+                ("stride", 0),
+                ("stride", -1),
+                ("padding", -1),
+                ("padding", 2),
+            )
+        ),
+        ("max_pool2d", "dilation", 0),
+        ("max_pool1d", "dilation", -1),
+        ("avg_pool2d", "divisor_override", 0),
+        ("adaptive_avg_pool2d", "output_size", -1),
+        ("adaptive_avg_pool2d", "output_size", (1, 2, 3)),
+        ("adaptive_max_pool2d", "output_size", (2, -2)),
+        ("adaptive_avg_pool1d", "output_size", -1),
+        ("mean", "dim", 4),
+        ("mean", "dim", -5),
+        ("sum", "dim", (1, 1)),
+        ("sum", "dim", (1, -3)),
+        ("gelu", "approximate", "erf"),
+        ("batch_norm", "eps", "small"),
+    ],
+    ids=str,
+)
+def test_wrong_value(name: str, argument: str, value: Any) -> None:
+    assert_refused(name, argument, **{argument: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("conv2d", {"input": normal("x", 2, 6, 2, 7)}),
+        ("conv2d", {"dilation": 3}),
+        ("conv1d", {"input": normal("x", 2, 6, 2)}),
+        ("max_pool2d", {"kernel_size": (6, 1)}),
+        ("avg_pool2d", {"kernel_size": (1, 8)}),
+        ("max_pool2d", {"dilation": 4}),
+        ("max_pool1d", {"kernel_size": 10}),
+        ("avg_pool1d", {"kernel_size": 10}),
+    ],
+    ids=str,
+)
+def test_output_would_be_empty(name: str, changed: dict[str, Any]) -> None:
+    assert_refused(name, r"(kernel|kernel_size|weight|input|output)", **changed)
+
+
+def test_padding_same_needs_stride_one() -> None:
+    assert_refused("conv2d", "(padding|stride)", padding="same", stride=2)
+
+
+def test_batch_norm_needs_statistics_and_eval() -> None:
+    assert_refused("batch_norm", "running_mean", running_mean=None)
+    assert_refused("batch_norm", "running_var", running_var=None)
+    assert_refused("batch_norm", "training", training=True)
+
+
+def test_groups_that_do_not_divide() -> None:
+    assert_refused("conv2d", "groups", groups=4, weight=normal("w", 4, 1, 3, 3))
+    assert_refused("conv2d", "groups", groups=3, weight=normal("w", 4, 2, 3, 3))
+
+
+# ---- Empty, gradients ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_empty_batch(name: str) -> None:
+    empty = CALLS[name][1]["input"][:0]
+    assert call(name, input=empty).shape == (0, *call(name).shape[1:])
+
+
+@pytest.mark.parametrize("name", ["relu", "sigmoid", "batch_norm"])
+def test_empty_space(name: str) -> None:
+    assert call(name, input=torch.ones(2, 6, 0, 3)).shape == (2, 6, 0, 3)
+
+
+@pytest.mark.parametrize(("name", "argument"), TENSOR_ARGUMENTS)
+def test_gradients(name: str, argument: str) -> None:
+    """The forward is unchanged; the backward says that it is missing instead of giving none."""
+    expected = call(name)
+    leaf = CALLS[name][1][argument].clone().requires_grad_()
+    result = call(name, **{argument: leaf})
+    assert_bits(result, expected)
+    assert result.requires_grad
+    with pytest.raises(RuntimeError, match=r"(?i)bninv.*(backward|gradient|derivative)"):
+        result.sum().backward()
+    with torch.no_grad():
+        assert not call(name, **{argument: leaf}).requires_grad
+    with torch.inference_mode():
+        assert_bits(call(name, **{argument: leaf}), expected)

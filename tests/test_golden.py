@@ -1,0 +1,134 @@
+"""Digests over the bits of every operator's results, written by the NumPy reference.
+
+Committed, so that a change of any expression shows as a change of this file: that is a new
+CONTRACT_VERSION. After such a decision, and only then:
+
+    python tests/test_golden.py --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import reference
+import reference_elementwise
+
+FILE = Path(__file__).with_name("golden.json")
+CONTRACT_VERSION = 1
+
+
+def inputs(seed: int, *shape: int) -> np.ndarray:
+    """Float32 numbers in [-2, 2), a function of PCG64's raw bits alone: every step is exact."""
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape)))
+    return ((raw >> np.uint64(40)).astype(np.int64) - 2**23).astype(np.float32).reshape(
+        shape
+    ) * np.float32(2.0**-22)
+
+
+def conv2d(shape, weight_shape, **options) -> tuple:
+    out_channels = weight_shape[0]
+    return "conv2d", (inputs(1, *shape), inputs(2, *weight_shape), inputs(3, out_channels)), options
+
+
+def linear(rows: int, k: int, out_features: int) -> tuple:
+    return "linear", (inputs(1, rows, k), inputs(2, out_features, k), inputs(3, out_features)), {}
+
+
+def batch_norm(*shape: int, eps: float = 1e-5) -> tuple:
+    mean, var, weight, bias = (inputs(seed, shape[1]) for seed in (2, 3, 4, 5))
+    return "batch_norm", (inputs(1, *shape), mean, np.abs(var), weight, bias), {"eps": eps}
+
+
+def on(name: str, shape, *args, **options) -> tuple:
+    return name, (inputs(1, *shape), *args), options
+
+
+def elementwise(name: str, **options) -> tuple:
+    """Every sign and exponent up to 2^7, each with many mantissas."""
+    x = inputs(1, 64, 997)
+    exponents = np.linspace(-149, 6, 64).astype(np.int32)[:, None]
+    return name, (np.ldexp(x, exponents),), options
+
+
+CASES: dict[str, tuple] = {
+    "conv2d 3x3": conv2d((2, 17, 9, 11), (21, 17, 3, 3), padding=1),
+    "conv2d 7x7 stride 2": conv2d((2, 3, 31, 29), (33, 3, 7, 7), stride=2, padding=3),
+    "conv2d 1x1": conv2d((3, 257, 5, 4), (34, 257, 1, 1)),
+    "conv2d groups, dilation": conv2d(
+        (2, 12, 11, 10), (9, 4, 3, 2), groups=3, dilation=(2, 3), padding=(1, 2), stride=(2, 1)
+    ),
+    "conv2d depthwise": conv2d((2, 37, 10, 9), (37, 1, 5, 5), groups=37, padding=2),
+    "conv2d same": conv2d((2, 5, 8, 7), (6, 5, 2, 4), padding="same"),
+    "linear 1000": linear(5, 1000, 67),
+    "linear 127": linear(17, 127, 3),
+    "batch_norm": batch_norm(3, 19, 7, 5),
+    "batch_norm eps": batch_norm(3, 19, 7, 5, eps=1e-3),
+    "avg_pool2d": on("avg_pool2d", (2, 9, 15, 14), 3, 2, 1, True),
+    "avg_pool2d exclude": on("avg_pool2d", (2, 9, 15, 14), 3, 2, 1, count_include_pad=False),
+    "adaptive_avg_pool2d global": on("adaptive_avg_pool2d", (2, 19, 7, 7), (1, 1)),
+    "adaptive_avg_pool2d 4900": on("adaptive_avg_pool2d", (2, 3, 70, 70), (1, 1)),
+    "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
+    "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
+    "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "sum": on("sum", (3, 9001), 1),
+    "mean": on("mean", (3, 19, 7, 9), (2, 3)),
+    **{name: elementwise(name) for name in reference_elementwise.FUNCTIONS},
+    "gelu tanh": elementwise("gelu", approximate="tanh"),
+}
+
+
+def digest(result: np.ndarray) -> str:
+    assert result.dtype == np.float32 and not np.isnan(result).any()
+    little_endian = np.ascontiguousarray(result).astype("<f4")
+    return hashlib.sha256(repr(result.shape).encode() + little_endian.tobytes()).hexdigest()
+
+
+def reference_function(name: str) -> Callable[..., np.ndarray]:
+    return reference_elementwise.FUNCTIONS.get(name) or getattr(reference, name)
+
+
+def pytest_generate_tests(metafunc) -> None:
+    metafunc.parametrize("label", CASES)
+
+
+def test_kernels_give_the_digests(label: str) -> None:
+    import torch
+    from properties import at_each_level
+
+    import bninv
+    import bninv.functional as F
+
+    golden = json.loads(FILE.read_text())
+    assert golden["contract_version"] == CONTRACT_VERSION == bninv.CONTRACT_VERSION
+    assert set(golden["sha256"]) == set(CASES)
+    name, args, options = CASES[label]
+    tensors = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in args]
+    for level, result in at_each_level(lambda: getattr(F, name)(*tensors, **options)):
+        assert digest(result.contiguous().numpy()) == golden["sha256"][label], level
+
+
+def test_reference_gives_the_digests(label: str) -> None:
+    name, args, options = CASES[label]
+    golden = json.loads(FILE.read_text())["sha256"]
+    assert digest(reference_function(name)(*args, **options)) == golden[label]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    digests = {
+        label: digest(reference_function(name)(*args, **options))
+        for label, (name, args, options) in CASES.items()
+    }
+    document = {"contract_version": CONTRACT_VERSION, "sha256": digests}
+    FILE.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""linear: R1."""
+
+from __future__ import annotations
+
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from properties import (
+    Case,
+    ContractTests,
+    assert_bits,
+    assert_equals_at_each_level,
+    at_each_level,
+    layouts,
+    normal,
+    with_specials,
+)
+from torch import Tensor
+
+import bninv.functional as F
+
+
+def numpy_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    arrays = (None if v is None else v.contiguous().numpy() for v in (x, weight, bias))
+    return torch.from_numpy(reference.linear(*arrays))
+
+
+def linear_case(label: str, shape, out_features: int, bias: bool = True) -> Case:
+    weight = normal(f"{label} weight", out_features, shape[-1])
+    bias_ = normal(f"{label} bias", out_features) if bias else None
+    return Case(
+        label,
+        shape,
+        run=lambda x: F.linear(x, weight, bias_),
+        stock=lambda x: torch.nn.functional.linear(x, weight, bias_),
+        reference=lambda x: numpy_linear(torch.from_numpy(x), weight, bias_).numpy(),
+    )
+
+
+class TestLinear(ContractTests):
+    CASES = [
+        linear_case("one by one", (3, 1), 1),
+        *(
+            linear_case(f"{k} to {o}", (b, k), o, bias=k % 2 == 0)
+            for k, o, b in (
+                (2, 3, 5),
+                (17, 1, 3),
+                (127, 9, 4),
+                (128, 16, 7),
+                (129, 33, 6),
+                (256, 31, 5),
+                (257, 65, 14),
+                (1031, 10, 2),
+            )
+        ),
+        linear_case("three dimensions", (3, 5, 19), 7),
+        linear_case("four dimensions", (2, 3, 4, 130), 17, bias=False),
+        linear_case("classifier", (3, 512), 1000),
+        linear_case("many rows", (9, 61, 40), 50),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (33, 129), (1, 200), (16, 128)])
+def test_weight_layouts(shape: tuple[int, int]) -> None:
+    weight, x = normal("w", *shape), normal("x", 3, shape[1])
+    expected = numpy_linear(x, weight)
+    for input_name, x_view in layouts(x):
+        for name, view in layouts(weight):
+            assert_equals_at_each_level(
+                lambda x=x_view, w=view: F.linear(x, w),
+                expected,
+                f"input {input_name}, weight {name}",
+            )
+
+
+def test_special_weights() -> None:
+    weight = with_specials(normal("w", 40, 300), share=0.002)
+    x = with_specials(normal("x", 5, 300), share=0.002)
+    bias = with_specials(normal("b", 40))
+    for w in (weight, weight.t().contiguous().t()):
+        assert_equals_at_each_level(lambda w=w: F.linear(x, w, bias), numpy_linear(x, weight, bias))
+
+
+def test_any_leading_dimensions_are_rows() -> None:
+    weight, bias = normal("w", 11, 37), normal("b", 11)
+    x = normal("x", 24, 37)
+    expected = F.linear(x, weight, bias)
+    for leading in ((2, 12), (2, 3, 4), (1, 24), (24, 1), (2, 1, 3, 2, 2)):
+        result = F.linear(x.view(*leading, 37), weight, bias)
+        assert_bits(result.view(24, 11), expected, str(leading))
+    assert_bits(F.linear(x[5], weight, bias), expected[5], "one row without a batch")
+
+
+def test_one_dimensional_weight() -> None:
+    x, weight = normal("x", 3, 200), normal("w", 200)
+    bias = torch.tensor(0.5)
+    for b in (None, bias):
+        assert_bits(F.linear(x, weight, b), numpy_linear(x, weight, b))
+
+
+def test_no_terms() -> None:
+    """No terms give +0, and a bias is added to that."""
+    x, weight = torch.ones(3, 0), torch.ones(4, 0)
+    assert_bits(F.linear(x, weight), torch.zeros(3, 4))
+    bias = torch.tensor([1.0, -0.0, 0.0, -2.0])
+    assert_bits(F.linear(x, weight, bias), torch.zeros(3, 4) + bias)
+
+
+def test_zero_results_are_positive() -> None:
+    for weight in (-torch.ones(3, 5), torch.full((3, 5), -1e-45)):
+        for bias in (None, torch.full((3,), -0.0)):
+            x = torch.full((2, 5), 1e-45) if weight[0, 0] > -1 else torch.zeros(2, 5)
+            for _, result in at_each_level(lambda x=x, w=weight, b=bias: F.linear(x, w, b)):
+                assert (result == 0).all() and not result.signbit().any()
+
+
+def test_weight_is_read_at_each_call() -> None:
+    weight, bias, x = normal("w", 5, 33), normal("b", 5), normal("x", 3, 33)
+    F.linear(x, weight, bias)
+    weight.data.mul_(2)
+    bias.numpy()[...] += 1  # behind PyTorch's back
+    assert_bits(F.linear(x, weight, bias), numpy_linear(x, weight, bias))
+
+
+def test_large_batch() -> None:
+    x, weight = normal("x", 65537, 3), normal("w", 2, 3)
+    assert_bits(F.linear(x, weight), numpy_linear(x, weight))
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    st.integers(1, 300),
+    st.integers(1, 70),
+    st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 3), st.booleans()),
+)
+def test_any_problem(leading: list[int], k: int, out_features: int, choices: tuple) -> None:
+    x_layout, weight_layout, threads, has_bias = choices
+    x, weight = normal(leading, *leading, k), normal("w", out_features, k)
+    bias = normal("b", out_features) if has_bias else None
+    x_views, weight_views = list(layouts(x)), list(layouts(weight))
+    x_name, x_view = x_views[x_layout % len(x_views)]
+    weight_name, weight_view = weight_views[weight_layout % len(weight_views)]
+    torch.set_num_threads(threads)
+    assert_equals_at_each_level(
+        lambda: F.linear(x_view, weight_view, bias),
+        numpy_linear(x, weight, bias),
+        f"input {x_name}, weight {weight_name}, {threads} threads",
+    )
