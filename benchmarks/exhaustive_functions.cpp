@@ -71,16 +71,16 @@ void run_scalar(F f, const float* x, float* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) y[i] = f(x[i]);
 }
 
-#define FUNCTION(name, call, reference)                                                   \
-  {                                                                                       \
-    name, [](const float* x, float* y, int64_t count) {                                   \
-      run_vector([](Vec v) __attribute__((always_inline)) -> Vec { return call; }, x, y, count);      \
-    },                                                                                    \
-    [](const float* x, float* y, int64_t count) {                                         \
-      run_scalar([](float v) __attribute__((always_inline)) -> float { return call; }, x, y, count);  \
-    },                                                                                    \
-    [](double x) -> double { return reference(x); }                                       \
-  }
+#define FUNCTION(name, call, reference)                                                         \
+  {name,                                                                                        \
+   [](const float* x, float* y, int64_t count) {                                                \
+     run_vector([](Vec v) __attribute__((always_inline)) -> Vec { return call; }, x, y, count); \
+   },                                                                                           \
+   [](const float* x, float* y, int64_t count) {                                                \
+     run_scalar([](float v) __attribute__((always_inline)) -> float { return call; }, x, y,     \
+                count);                                                                         \
+   },                                                                                           \
+   [](double x) -> double { return reference(x); }}
 
 const Function kFunctions[] = {
     FUNCTION("exp", kernels::exp(v), std::exp),
@@ -105,14 +105,13 @@ struct Report {
   double worst_reference = 0.0;
   int64_t inputs = 0;
   int64_t correctly_rounded = 0;
-  int64_t nan_mismatches = 0;          // NaN where the reference is none, or the reverse
-  int64_t zero_sign_mismatches = 0;    // a zero with another sign than the reference
+  int64_t nan_mismatches = 0;        // NaN where the reference is none, or the reverse
+  int64_t zero_sign_mismatches = 0;  // a zero with another sign than the reference
   int64_t vector_scalar_mismatches = 0;
 
   void merge(const Report& other) {
     // Ties go to the smaller bit pattern, so that the report does not depend on the threads.
-    if (other.max_ulp > max_ulp ||
-        (other.max_ulp == max_ulp && other.worst_bits < worst_bits)) {
+    if (other.max_ulp > max_ulp || (other.max_ulp == max_ulp && other.worst_bits < worst_bits)) {
       max_ulp = other.max_ulp;
       worst_bits = other.worst_bits;
       worst_result = other.worst_result;
@@ -217,7 +216,8 @@ int main(int argc, char** argv) {
   }
   Report r = run(*function, stride, threads);
   std::printf(
-      "{\"function\": \"%s\", \"inputs\": %lld, \"max_ulp\": %.4f, \"worst_input_bits\": \"0x%08x\", "
+      "{\"function\": \"%s\", \"inputs\": %lld, \"max_ulp\": %.4f, \"worst_input_bits\": "
+      "\"0x%08x\", "
       "\"worst_input\": \"%.9g\", \"worst_result\": \"%.9g\", \"worst_reference\": \"%.17g\", "
       "\"correctly_rounded\": %.6f, \"nan_mismatches\": %lld, \"zero_sign_mismatches\": %lld, "
       "\"vector_scalar_mismatches\": %lld}\n",

@@ -104,7 +104,8 @@ class BatchTracker:
         if dim < result.dim() and result.shape[dim] and result.shape[dim] % self.size == 0:
             repeats = result.shape[dim] // self.size
             return result.stride(dim) * (1 if place.interleaved else repeats)
-        for d in range(result.dim()):
+        # A reduction over a dimension before the batch's moves it to the left, never to the right.
+        for d in range(min(dim, result.dim())):
             if result.shape[d] == self.size:
                 return result.stride(d)
         return None

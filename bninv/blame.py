@@ -204,11 +204,14 @@ def find_culprits(model: nn.Module, batches: Sequence[Tensor], part: int = 1) ->
 
     Where no operator did, the innermost modules that did: their Python code looks at the batch.
 
-    **Arguments:** `model`: the stock model, in eval mode; `batches`: inputs of several batch
-    sizes, each larger than `part`; `part`: how many samples the small calls get.
+    Args:
+        model: the stock model, in eval mode.
+        batches: inputs of several batch sizes, each larger than `part`.
+        part: how many samples the small calls get.
 
-    **Returns:** the kinds that moved, the most often moved first; a call that moved at any of the
-    batch sizes counts once. Memory: one more copy of the tensors an in-place operator changes.
+    Returns:
+        The kinds that moved, the most often moved first; a call that moved at any of the batch
+        sizes counts once. Memory: one more copy of the tensors that an in-place operator changes.
     """
     tally = _Tally()
     stack = ModuleStack()

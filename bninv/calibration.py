@@ -60,13 +60,16 @@ def randomize_constants(model: nn.Module, seed: int = 0) -> None:
 def calibrate_batch_norm(model: nn.Module, inputs: Tensor) -> int:
     """Set each BatchNorm's running statistics to those of its input, when `inputs` run through.
 
-    **Arguments:** `model`: a stock model on the CPU, in eval mode; `inputs`: at least two samples.
-
     Runs once, in float64 on a copy, and rounds the statistics to 14 bits: so a model and seed get
     the same ones with any thread count and memory format, where float32 results would differ. (A
     model that cannot run in float64 runs in float32.) A module that runs twice gets the average.
 
-    **Returns:** how many modules were calibrated.
+    Args:
+        model: a stock model on the CPU, in eval mode.
+        inputs: at least two samples.
+
+    Returns:
+        How many modules were calibrated.
     """
     try:
         statistics = _observe(model, inputs, torch.float64)

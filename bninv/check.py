@@ -37,24 +37,23 @@ def check(
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
 
-    **Arguments:**
+    Args:
+        model: any module that maps a batch to a tensor, or to nested tuples, lists or dicts of
+            tensors, with the batch first. It is not touched: check works on a deep copy, in eval
+            mode. A model that is patched already is checked as it is, against its unpatched copy.
+        inputs: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
+            memory format (contiguous or channels_last) is the batches'.
+        batch_sizes: the first one gives the reference bits (each sample's first result there). At
+            every size the samples meet other positions (first, middle, last) and other neighbours:
+            rotations, copies of one sample, and NaN- and Inf-filled ones.
+        name: what to call the model in the report.
+        samples: what to call the samples, N names.
+        grad_mode: "no_grad", "inference_mode" or "grad".
+        progress: called with (what, done, total) as the work goes on.
 
-    - `model`: any module that maps a batch to a tensor, or to nested tuples, lists or dicts of
-        tensors, with the batch first. It is not touched: check works on a deep copy, in eval
-        mode. A model that is patched already is checked as it is, against its unpatched copy.
-    - `inputs`: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
-        memory format (contiguous or channels_last) is the batches'.
-    - `batch_sizes`: the first one gives the reference bits (each sample's first result there).
-        At every size the samples meet other positions (first, middle, last) and other
-        neighbours: rotations, copies of one sample, and NaN- and Inf-filled ones.
-    - `name`, `samples`: what to call the model and the samples in the report.
-    - `grad_mode`: "no_grad", "inference_mode" or "grad".
-    - `progress`: called with (what, done, total) as the work goes on.
-
-    **Returns:** a `CheckResult`.
-
-    **Raises:** `ValueError` for arguments that make no sense, `CheckError` if the model cannot be
-    copied or run.
+    Raises:
+        ValueError: an argument makes no sense.
+        CheckError: the model cannot be copied or run.
     """
     sizes = _validated(model, inputs, batch_sizes, grad_mode)
     labels = list(samples or (f"sample {i}" for i in range(len(inputs))))

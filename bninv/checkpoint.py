@@ -33,7 +33,8 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
 
     Pickled code is never run: torch.load is called with `weights_only=True`.
 
-    **Raises:** `UsageError` if the file cannot be read or its keys or shapes do not fit.
+    Raises:
+        UsageError: the file cannot be read, or its keys or shapes do not fit.
     """
     state = _unwrap(_read(path), path)
     wanted = model.state_dict()

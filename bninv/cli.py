@@ -23,6 +23,7 @@ app = typer.Typer(
     help="Batch-invariant, bit-exact inference for PyTorch vision models.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # joins the lines of a docstring's paragraph
     pretty_exceptions_enable=False,
 )
 
@@ -206,11 +207,31 @@ def _check(
     except RuntimeError as error:
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
     _extension.load()
+    _need_kernels(model, inputs, name)
     with progress_bar(enabled=not quiet) as progress:
         result = check(
             model, inputs, sizes, name=name, samples=labels, grad_mode=grad_mode, progress=progress
         )
     return result, weights
+
+
+def _need_kernels(model: Any, inputs: Any, name: str) -> None:
+    """Refuse a dtype or device for which bninv has nothing at all, before the long run."""
+    import copy
+
+    import torch
+
+    from bninv.check import is_patched
+    from bninv.patching import patch
+
+    if inputs.dtype == torch.float32 and inputs.device.type == "cpu":
+        return
+    if not is_patched(patch(copy.deepcopy(model))):
+        dtype = str(inputs.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{name}: bninv has no {dtype} kernel on {inputs.device} for any layer of it yet; "
+            "it has float32 on cpu"
+        )
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ the table counts as not exact, whether or not it happens to move on this machine
 
 Left out on purpose, each seen on a CPU with PyTorch 2.11:
   sqrt            not correctly rounded (one result in six was off), so not the same everywhere
-  amax, amin, max() and min() over everything     over zeros of both signs the sign of the
-                  result depends on the memory layout
+  maximum, minimum, amax, amin, and max(), min() over everything
+                  of zeros of both signs they return either, by position in a vector or layout
   add(alpha != 1), addcmul, addcdiv, lerp     a backend may contract them to a fused multiply-add
   sigmoid, silu, gelu, elu, softplus, mish    other bits in a vector's tail than in its body
 """
@@ -83,6 +83,12 @@ def _on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 def _one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return _plain_alpha(args, kwargs) and _full_precision(args, kwargs) and _real(args, kwargs)
+
+
+def _one_tensor_on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # clamp between tensors is a maximum and a minimum of two tensors.
+    tensors = [*tensors_in(args), *tensors_in(kwargs)]
+    return len(tensors) == 1 and _on_cpu(args, kwargs)
 
 
 def _cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -186,10 +192,10 @@ GROUPS: tuple[Group, ...] = (
         "selects one of its inputs, the same way at every position on the CPU",
         _names(
             """relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh
-            hardtanh_ relu6 threshold threshold_ maximum minimum max_pool1d max_pool2d max_pool3d
+            hardtanh_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
             max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d"""
         ),
-        _on_cpu,
+        _one_tensor_on_cpu,
     ),
     Group(
         "selects the first of its largest (smallest) inputs along a dimension",
@@ -209,8 +215,10 @@ _GROUP_OF = {operator: group for group in GROUPS for operator in group.operators
 def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> str | None:
     """Why this call of an ATen operator is exact, or None where it is not known to be.
 
-    **Arguments:** `func`: a `torch._ops.OpOverload`, as a TorchDispatchMode gets it; `args`,
-    `kwargs`: what it was called with; `result`: what it returned.
+    Args:
+        func: a `torch._ops.OpOverload`, as a TorchDispatchMode gets it.
+        args, kwargs: what it was called with.
+        result: what it returned.
     """
     if func.namespace != "aten":
         return None

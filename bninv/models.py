@@ -40,15 +40,19 @@ def load_model(
 ) -> LoadedModel:
     """Build the model that `name` names, on the CPU, in float32.
 
-    **Arguments:** `name`: a timm architecture, `torchvision:NAME`, or `package.module:callable`
-    (a function that returns a module, or a module); `pretrained`: download the library's weights;
-    `checkpoint`: a file to load weights from; `seed`: for random weights.
-
     Random weights are drawn after seeding PyTorch's global generator; constant parameters (layer
     scales of 1e-6, BatchNorm weights of 0 at the end of a residual branch) are drawn anew, because
     they would hide most of the model from the check.
 
-    **Raises:** `UsageError`, with one line that says what is wrong.
+    Args:
+        name: a timm architecture, `torchvision:NAME`, or `package.module:callable` (a function that
+            returns a module, or a module).
+        pretrained: download the library's weights.
+        checkpoint: a file to load weights from.
+        seed: for random weights.
+
+    Raises:
+        UsageError: with one line that says what is wrong.
     """
     if pretrained and checkpoint is not None:
         raise UsageError("--pretrained and --checkpoint: give one of them")

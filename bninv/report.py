@@ -22,6 +22,10 @@ from bninv.result import CheckResult, Row, Side
 _FILE_WIDTH = 96
 # Relative to the largest output. Rounding in float32 gives 1e-6 in a shallow model, 1e-4 in a deep.
 _MOST_ROUNDING = 1e-3
+# What a user knows these operators as.
+_FAMILIAR = {"addmm": " (linear)", "mm": " (linear)", "bmm": " (matmul)"}
+# Below this width the table leaves the column of ulps out.
+_NARROW = 78
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -35,13 +39,18 @@ def console(*, stderr: bool = False) -> Console:
 def to_text(result: CheckResult) -> str:
     """The report without colours, 96 columns wide."""
     buffer = io.StringIO()
-    Console(file=buffer, width=_FILE_WIDTH, no_color=True, highlight=False).print(render(result))
+    Console(file=buffer, width=_FILE_WIDTH, no_color=True, highlight=False).print(result)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
 
 
-def render(result: CheckResult) -> RenderableType:
+def render(result: CheckResult, width: int = _FILE_WIDTH) -> RenderableType:
     """The whole report: the table of rows, the culprits, what is uncovered, and a verdict."""
-    parts: list[RenderableType] = [Text(), _headline(result), _rows(result), _legend(result)]
+    parts: list[RenderableType] = [
+        Text(),
+        _headline(result),
+        _rows(result, width),
+        _legend(result, width),
+    ]
     if result.stock.culprits:
         parts += [Text(), _culprits(result)]
     if result.uncovered:
@@ -59,40 +68,45 @@ def _headline(result: CheckResult) -> Text:
     return text
 
 
-def _rows(result: CheckResult) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 1))
+def _rows(result: CheckResult, width: int) -> Table:
+    narrow = width < _NARROW
+    padding = (0, 1) if narrow else (0, 2, 0, 1)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=padding)
     table.add_column("model", no_wrap=True)
     table.add_column("batch\nsize", justify="right")
-    table.add_column("outputs with\nother bits", justify="right")
-    table.add_column("largest\ndifference", justify="right")
-    table.add_column("the same\nin ulp", justify="right")
+    table.add_column("outputs with\nother bits", justify="right", no_wrap=True)
+    table.add_column("largest\ndifference", justify="right", no_wrap=True)
+    if not narrow:
+        table.add_column("the same\nin ulp", justify="right", no_wrap=True)
     table.add_column("top-1\nchanges", justify="right")
     for title, side in (("stock", result.stock), ("patched", result.patched)):
-        _add_side(table, title, side)
+        for index, row in enumerate(side.rows):
+            cells = [Text(title if index == 0 else "", "bold"), *_cells(row)]
+            if narrow:
+                del cells[4]
+            table.add_row(*cells)
         table.add_section()
     return table
 
 
-def _legend(result: CheckResult) -> RenderableType:
+def _legend(result: CheckResult, width: int) -> RenderableType:
     text = (
         f"Other bits than at batch size {result.batch_sizes[0]}, at any of several positions and "
-        f"beside any of several neighbours. One ulp is the step to the next {result.dtype} number."
+        "beside any of several neighbours."
     )
+    if width >= _NARROW:
+        text += f" One ulp is the step to the next {result.dtype} number."
     return Padding(Text(text, "dim"), (0, 0, 0, 1))
 
 
-def _add_side(table: Table, title: str, side: Side) -> None:
-    for index, row in enumerate(side.rows):
-        name = title if index == 0 else ""
-        style = "red" if row.differing else "green"
-        table.add_row(
-            Text(name, "bold"),
-            f"{row.batch_size}",
-            Text(f"{row.differing:,} of {row.elements:,}", style),
-            _number(row),
-            "NaN" if row.max_ulp is None else f"{row.max_ulp:,}",
-            "-" if row.top1_changed is None else f"{row.top1_changed}",
-        )
+def _cells(row: Row) -> list[RenderableType]:
+    return [
+        f"{row.batch_size}",
+        Text(f"{row.differing:,} of {row.elements:,}", "red" if row.differing else "green"),
+        _number(row),
+        "NaN" if row.max_ulp is None else f"{row.max_ulp:,}",
+        "-" if row.top1_changed is None else f"{row.top1_changed}",
+    ]
 
 
 def _number(row: Row) -> str:
@@ -107,7 +121,8 @@ def _culprits(result: CheckResult) -> RenderableType:
     table.add_column("calls that moved", justify="right", no_wrap=True)
     table.add_column("first in", overflow="fold")
     for culprit in result.stock.culprits:
-        table.add_row(culprit.kind, f"{culprit.moved} of {culprit.total}", _module(culprit.first))
+        kind = culprit.kind + _FAMILIAR.get(culprit.kind, "")
+        table.add_row(kind, f"{culprit.moved} of {culprit.total}", _module(culprit.first))
     title = " In the stock model, these operators gave other bits when handed identical inputs:"
     return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 

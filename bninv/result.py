@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -113,10 +114,10 @@ class CheckResult:
         """The result as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
-    def __rich__(self) -> Any:
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from bninv.report import render
 
-        return render(self)
+        yield render(self, options.max_width)
 
     def __str__(self) -> str:
         from bninv.report import to_text

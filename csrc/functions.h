@@ -63,29 +63,28 @@ BNINV_INLINE V exp_tail(V r) {
   return fma(q, r, V(0x1.fffffep-2f));
 }
 
-// exp(z + z_low) = 2^n * (1 + fraction), with n the integer nearest to z / ln 2. Keeping the 1
-// apart lets callers round it in where it costs them least. Here for -159 <= n <= 0.
+// exp(z) = 2^n * (1 + fraction), with n the integer nearest to z / ln 2. Keeping the 1 apart lets
+// callers round it in where it costs them least.
 template <typename V>
 struct Exponential {
   V fraction;
-  V scale;  // 2^(n + 32), and +0 for n = -159
+  V scale;  // 2^(n + kShift)
 };
-constexpr float kUnscale = 0x1p-32f;
-// The least z that the two users below need: n is -159, so the scale is +0, and r is negative.
-constexpr float kLeastExponent = -110.25f;
 
-template <typename V>
+// For n + kShift from -126 to 127; n + kShift = -127 gives the scale +0.
+template <int kShift, typename V>
 BNINV_INLINE Exponential<V> exponential(V z) {
-  constexpr float kBiasedRounder = kRounder + (127 + 32);
+  constexpr float kBiasedRounder = kRounder + (127 + kShift);  // 127: the exponent field's bias
   V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
   V n = rounded - V(kBiasedRounder);
   V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), z));
   return {fma(r * r, exp_tail(r), r), from_bits(to_bits(rounded) << 23)};
 }
 
-template <typename V>
+// The same of z + z_low, with less error in the fraction: what rounding r loses is kept.
+template <int kShift, typename V>
 BNINV_INLINE Exponential<V> exponential(V z, V z_low) {
-  constexpr float kBiasedRounder = kRounder + (127 + 32);
+  constexpr float kBiasedRounder = kRounder + (127 + kShift);
   V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
   V n = rounded - V(kBiasedRounder);
   V r_high = fma(n, V(-kLn2High), z);
@@ -95,20 +94,29 @@ BNINV_INLINE Exponential<V> exponential(V z, V z_low) {
   return {r + fma(r * r, exp_tail(r), r_rest), from_bits(to_bits(rounded) << 23)};
 }
 
-// x / (1 + exp(-z)), where e is exp(-|z|) and `negative` is z < 0.
+// Exponentials that reach down to the subnormals carry this shift, so that their scale stays a
+// normal number from n = 0 to n = -158 and is +0 at -159, where all results are zero.
+constexpr int kTailShift = 32;
+constexpr float kTailUnshift = 0x1p-32f;
+// Arguments are kept above this. Here n is -159 and the fraction is negative, so x (1 + fraction)
+// does not overflow, and times the scale it is -0, or NaN at -infinity.
+constexpr float kLeastExponent = -110.25f;
+
+// x / (1 + exp(-z)), where e is exp(-|z|), shifted, and `negative` is z < 0.
 //
-// There it is y / (1 + t) with y = x exp(z) and t = exp(z), and y - y * (t / (1 + t)) costs less
-// accuracy: what is rounded in the quotient then weighs only t times as much, and y is rounded
-// once. y is scaled last, so that only the scaling can round in the subnormal range.
+// For negative z that is y / (1 + t) with t = exp(z) and y = x t, computed as y - y q with
+// q = t / (1 + t): an error of q then counts t times only. The rounding error of the denominator
+// would count most of all where t is near 1; it changes the result by the factor 1 + q `rest`,
+// which joins the fraction. The scale is applied last, so that nothing before it is subnormal.
 template <typename V, typename Mask>
 BNINV_INLINE V times_sigmoid(V x, Mask negative, Exponential<V> e) {
-  V small = e.scale * V(kUnscale);
+  V small = e.scale * V(kTailUnshift);
   V t = fma(small, e.fraction, small);
   V denominator = V(1.0f) + t;
   V quotient = select(negative, t, x) / denominator;
   V rest = t - (denominator - V(1.0f));
   V y = fma(x, fma(quotient, rest, e.fraction), x);
-  return select(negative, (fma(-y, quotient, y) * e.scale) * V(kUnscale), quotient);
+  return select(negative, (fma(-y, quotient, y) * e.scale) * V(kTailUnshift), quotient);
 }
 
 }  // namespace detail
@@ -140,7 +148,8 @@ BNINV_INLINE V log(V x) {
   auto subnormal = x < V(0x1p-126f);
   V normal = select(subnormal, x * V(0x1p+23f), x);
   V least = select(subnormal, V(-23.0f), V(0.0f));
-  auto bits = to_bits(normal) - kSqrtHalf;
+  // Without its sign the pattern cannot overflow here; a negative x is NaN in the end.
+  auto bits = (to_bits(normal) & INT32_MAX) - kSqrtHalf;
   // The exponent, made a float by putting it into the low bits of a large one.
   V k = (V(from_bits((bits >> 23) + 0x4b400000)) - V(kRounder)) + least;
   V f = V(from_bits((bits & 0x007fffff) + kSqrtHalf)) - V(1.0f);
@@ -162,15 +171,10 @@ BNINV_INLINE V log(V x) {
 template <typename V>
 BNINV_INLINE V tanh(V x) {
   using namespace detail;
-  constexpr float kBiasedRounder = kRounder + 127;
   V z = at_least(V(negative_abs(x) * V(2.0f)), -20.0f);
-  V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
-  V n = rounded - V(kBiasedRounder);
-  V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), z));
-  V fraction = fma(r * r, exp_tail(r), r);
-  V scale = from_bits(to_bits(rounded) << 23);
-  V m = fma(scale, fraction, scale - V(1.0f));
-  V denominator = fma(scale, fraction, scale + V(1.0f));
+  Exponential<V> e = exponential<0>(z);
+  V m = fma(e.scale, e.fraction, e.scale - V(1.0f));
+  V denominator = fma(e.scale, e.fraction, e.scale + V(1.0f));
   return with_sign_of(V(abs(m) / denominator), x);
 }
 
@@ -186,7 +190,6 @@ BNINV_INLINE V erf(V x) {
   p = fma(p, square, V(0x1.06eba6p-3f));
   V inner = fma(p, x, x);
 
-  constexpr float kBiasedRounder = kRounder + 127;
   V a = at_most(abs(x), 4.0f);
   V z = fma(V(0x1.c35d92p-13f), a, V(-0x1.a6b994p-9f));
   z = fma(z, a, V(0x1.778f8p-6f));
@@ -194,23 +197,19 @@ BNINV_INLINE V erf(V x) {
   z = fma(z, a, V(-0x1.4577e8p-1f));
   z = fma(z, a, V(-0x1.07385ep-3f));
   z = fma(z, a, -a);
-  V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
-  V n = rounded - V(kBiasedRounder);
-  V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), z));
-  V fraction = fma(r * r, exp_tail(r), r);
-  V scale = from_bits(to_bits(rounded) << 23);
-  V outer = fma(-scale, fraction, V(1.0f) - scale);
+  Exponential<V> e = exponential<0>(z);
+  V outer = fma(-e.scale, e.fraction, V(1.0f) - e.scale);
   return select(a < V(0.875f), inner, with_sign_of(outer, x));
 }
 
-// sigmoid(x) = 1 / (1 + exp(-x)): with t = exp(-|x|) and q = t / (1 + t) it is 1 - q, or t - t q for
-// negative x.
+// sigmoid(x) = 1 / (1 + exp(-x)): with t = exp(-|x|) and q = t / (1 + t) it is 1 - q, or t - t q
+// for negative x.
 template <typename V>
 BNINV_INLINE V sigmoid(V x) {
   using namespace detail;
   V z = at_least(negative_abs(x), kLeastExponent);
-  Exponential<V> e = exponential(z);
-  V small = e.scale * V(kUnscale);
+  Exponential<V> e = exponential<kTailShift>(z);
+  V small = e.scale * V(kTailUnshift);
   V t = fma(small, e.fraction, small);
   V q = t / (V(1.0f) + t);
   V y = select(x < V(0.0f), t, V(1.0f));
@@ -222,15 +221,18 @@ template <typename V>
 BNINV_INLINE V silu(V x) {
   using namespace detail;
   V z = at_least(negative_abs(x), kLeastExponent);
-  return times_sigmoid(x, x < V(0.0f), exponential(z));
+  return times_sigmoid(x, x < V(0.0f), exponential<kTailShift>(z));
 }
 
 // gelu(x) = x Phi(x) with the normal distribution function Phi; NaN at -infinity.
 //
-// Up to |x| = 0.6 that is x (1/2 + x P(x^2)). Beyond, t = -|x| Phi(-|x|) gives gelu as t for negative
-// x and as x + t for positive ones; t = exp(-x^2/2) v (1 + p(CEN + v)) / 2, v = -|x| / (|x| + K), with a
-// polynomial p. |x| Phi(-|x|) exp(x^2/2), as a function of v, is flat where v is near -1, so the
-// rounding errors of v matter little.
+// Up to |x| = 0.65 that is x (1/2 + x P(x^2)). Beyond, t = -|x| Phi(-|x|) is gelu for negative x,
+// and x + t is gelu for positive ones. With v = -|x| / (|x| + 5/2),
+//
+//   t = exp(-x^2 / 2) v (1 + p(v + 7/16)) / 2,  p a polynomial.
+//
+// t exp(x^2 / 2) as a function of v levels off towards v = -1, so the rounding errors of v matter
+// little as long as both places take the same v; v + 7/16 is exact from |x| = 0.7 on.
 template <typename V>
 BNINV_INLINE V gelu(V x) {
   using namespace detail;
@@ -244,9 +246,9 @@ BNINV_INLINE V gelu(V x) {
   // -x^2/2, and what its rounding lost.
   V half = w * V(-0.5f);
   V z = w * half;
-  Exponential<V> e = exponential(z, V(fma(w, half, -z)));
+  Exponential<V> e = exponential<kTailShift>(z, V(fma(w, half, -z)));
   V v = w / (V(2.5f) - w);
-  V y = v + V(.4375f);
+  V y = v + V(0.4375f);
   V p = fma(V(0x1.71e4eap-3f), y, V(-0x1.1a7b2cp-4f));
   p = fma(p, y, V(-0x1.f2444ep-3f));
   p = fma(p, y, V(0x1.d71c24p-3f));
@@ -258,9 +260,10 @@ BNINV_INLINE V gelu(V x) {
   p = fma(p, y, V(0x1.0d37e2p-1f));
   // (1 + fraction) (1 + p) = 1 + c: c is rounded more finely than 1 + c would be.
   V c = fma(e.fraction, p + V(1.0f), p);
-  V t = (fma(v, c, v) * e.scale) * V(0.5f * kUnscale);
+  V t = (fma(v, c, v) * e.scale) * V(0.5f * kTailUnshift);
+  // x * 0 rather than 0: it is -0 for negative x, and NaN at -infinity.
   V outer = select(x > V(0.0f), x, x * V(0.0f)) + t;
-  return select(w > V(-.65f), inner, outer);
+  return select(w > V(-0.65f), inner, outer);
 }
 
 // gelu with PyTorch's tanh approximation: x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), since
@@ -271,8 +274,8 @@ BNINV_INLINE V gelu(V x) {
 template <typename V>
 BNINV_INLINE V gelu_tanh(V x) {
   using namespace detail;
-  constexpr float kC = 0x1.2444f2p-4f, kCLow = 0x1.49b16ap-29f;   // 0.08943 sqrt(2/pi)
-  constexpr float kK = 0x1.65d2p+4f, kKLow = 0x1.7b767cp-14f;     // 1 / 0.044715
+  constexpr float kC = 0x1.2444f2p-4f, kCLow = 0x1.49b16ap-29f;  // 0.08943 sqrt(2/pi)
+  constexpr float kK = 0x1.65d2p+4f, kKLow = 0x1.7b767cp-14f;    // 1 / 0.044715
   V w = at_least(negative_abs(x), -10.92f);
   V square = w * w;
   V square_low = fma(w, w, -square);
@@ -282,7 +285,7 @@ BNINV_INLINE V gelu_tanh(V x) {
   V factor_low = fma(w, V(kCLow), fma(w, V(kC), -factor));
   V z = factor * sum;
   V z_low = fma(factor, sum_low, fma(factor_low, sum, fma(factor, sum, -z)));
-  return times_sigmoid(x, x < V(0.0f), exponential(z, z_low));
+  return times_sigmoid(x, x < V(0.0f), exponential<kTailShift>(z, z_low));
 }
 
 // The piecewise linear functions. A zero that relu and relu6 give is +0, whatever the sign of x.

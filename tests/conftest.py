@@ -20,7 +20,6 @@ settings.register_profile(
 settings.load_profile("bninv")
 
 
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A class that inherits tests over `case` names its cases in its `CASES`."""
     if "case" in metafunc.fixturenames and metafunc.cls is not None:

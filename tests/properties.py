@@ -85,8 +85,9 @@ def layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield "channels_last", x.contiguous(memory_format=torch.channels_last)
     if x.ndim == 5:
         yield "channels_last_3d", x.contiguous(memory_format=torch.channels_last_3d)
-    yield "reversed dimensions", x.permute(*reversed(range(x.ndim))).contiguous().permute(
-        *reversed(range(x.ndim))
+    yield (
+        "reversed dimensions",
+        x.permute(*reversed(range(x.ndim))).contiguous().permute(*reversed(range(x.ndim))),
     )
     for d in range(1, x.ndim):
         yield f"dimensions 0 and {d} swapped", x.transpose(0, d).contiguous().transpose(0, d)
@@ -103,9 +104,10 @@ def layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
         wide = wide.contiguous(memory_format=torch.channels_last)
         yield "channels_last sliced", wide[:, 3 : 3 + x.shape[1]].copy_(x)
     for offset in (1, 3):  # 4-byte alignment and no better
-        yield f"storage offset {offset}", nan_filled(x.numel() + 8)[offset:][: x.numel()].view(
-            x.shape
-        ).copy_(x)
+        yield (
+            f"storage offset {offset}",
+            nan_filled(x.numel() + 8)[offset:][: x.numel()].view(x.shape).copy_(x),
+        )
     yield "lazily negated", torch.complex(torch.zeros_like(x), -x).conj().imag
 
 
@@ -229,11 +231,11 @@ class ContractTests:
     def test_flush_to_zero(self, case: Case) -> None:
         x = case.input * 2.0**-128
         assert ((x != 0) & (x.abs() < 2.0**-126)).any()
-        expected = {level: result for level, result in at_each_level(lambda: case.run(x))}
+        expected = dict(at_each_level(lambda: case.run(x)))
         if not torch.set_flush_denormal(True):
             pytest.skip("this processor cannot flush subnormals to zero")
         try:
-            flushed = {level: result for level, result in at_each_level(lambda: case.run(x))}
+            flushed = dict(at_each_level(lambda: case.run(x)))
             still_on = (torch.full((1,), 2.0**-127) * 1).item() == 0
         finally:
             torch.set_flush_denormal(False)

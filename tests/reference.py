@@ -1,7 +1,7 @@
 """The arithmetic contract (docs/numerics.md), written down once more: literal, slow, NumPy only.
 
-Nothing here knows the kernels. Loops run over the terms of a sum in the order the contract gives, and
-NumPy vectorises over independent outputs only, so no library reduction ever chooses an order.
+Nothing here knows the kernels. Loops run over the terms of a sum in the order the contract gives,
+and NumPy vectorises over independent outputs only, so no library reduction ever chooses an order.
 Inputs and results are float32 arrays; `None` stands for a missing parameter.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 Pair = int | Sequence[int]
+Taps = list[list[int]]  # along one dimension, the input indices of each output's window
 
 SEGMENT = 128  # R1: terms in one fma chain
 LANES = 32  # R3: lanes of one sum
@@ -27,12 +28,12 @@ SUM_SEGMENT = 4096  # R3: terms in one 32-lane sum
 def fma(a: object, b: object, c: object) -> F32:
     """float32 `a * b + c`, rounded once.
 
-    The float64 product of two float32 numbers is exact, but the float64 sum rounds, and rounding its
-    result to float32 would round a second time. So the sum is rounded to odd (Boldo and Melquiond,
-    "Emulation of FMA and correctly rounded sums", 2008): where TwoSum finds an error and the sum's
-    last bit is 0, the neighbour on the error's side is taken, whose last bit is 1. A value with at
-    least two spare bits, rounded to odd, then rounds to float32 as the exact sum would; float64 has
-    29, and more where the result is subnormal.
+    The float64 product of two float32 numbers is exact, but the float64 sum rounds, and rounding
+    its result to float32 would round a second time. So the sum is rounded to odd (Boldo and
+    Melquiond, "Emulation of FMA and correctly rounded sums", 2008): where TwoSum finds an error and
+    the sum's last bit is 0, the neighbour on the error's side is taken, whose last bit is 1. A
+    value with at least two spare bits, rounded to odd, then rounds to float32 as the exact sum
+    would; float64 has 29, and more where the result is subnormal.
     """
     with np.errstate(all="ignore"):
         product = np.asarray(a, np.float32).astype(np.float64) * np.asarray(b, np.float32)
@@ -61,9 +62,7 @@ def maximum(a: F32, b: F32) -> F32:
 # ---- R1 ------------------------------------------------------------------------------------------
 
 
-def dot_terms(
-    terms: Callable[[int], tuple[F32, F32]], count: int, shape: tuple[int, ...]
-) -> F32:
+def dot_terms(terms: Callable[[int], tuple[F32, F32]], count: int, shape: tuple[int, ...]) -> F32:
     """R1 over `count` terms; `terms(k)` gives both factors of term k, broadcastable to `shape`."""
     total = np.zeros(shape, np.float32)
     for start in range(0, count, SEGMENT):
@@ -90,8 +89,8 @@ def dot(a: F32, b: F32, bias: F32 | None = None) -> F32:
 
 
 def linear(x: F32, weight: F32, bias: F32 | None = None) -> F32:
-    """x (..., K), weight (O, K) or (K), bias (O) or scalar: as torch.nn.functional.linear."""
-    return dot(x[..., None, :] if weight.ndim == 2 else x, weight, bias)
+    """x (..., K), weight (O, K), bias (O): as torch.nn.functional.linear."""
+    return dot(x[..., None, :], weight, bias)
 
 
 def conv2d(
@@ -227,10 +226,8 @@ def pool_output_size(
     return out
 
 
-def _windows(
-    x: F32, rows: list[list[int]], columns: list[list[int]], reduce: Callable[[F32, int, int], F32]
-) -> F32:
-    """`reduce(terms, i, j)` for each output pixel; terms: the window's elements, row-major, last."""
+def _windows(x: F32, rows: Taps, columns: Taps, reduce: Callable[[F32, int, int], F32]) -> F32:
+    """`reduce(terms, i, j)` for each output pixel; the terms, row-major, are the last dimension."""
     out = np.empty((*x.shape[:-2], len(rows), len(columns)), np.float32)
     for i, window_rows in enumerate(rows):
         for j, window_columns in enumerate(columns):
@@ -240,15 +237,21 @@ def _windows(
     return out
 
 
-def _taps(size: int, out: int, kernel: int, stride: int, padding: int, dilation: int = 1):
+def _taps(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> Taps:
+    out = pool_output_size(size, kernel, stride, padding, dilation, ceil_mode)
     starts = [i * stride - padding for i in range(out)]
-    return [
-        [t for t in range(s, s + dilation * kernel, dilation) if 0 <= t < size] for s in starts
-    ]
+    return [[t for t in range(s, s + dilation * kernel, dilation) if 0 <= t < size] for s in starts]
 
 
-def _adaptive_taps(size: int, out: int) -> list[list[int]]:
+def _adaptive_taps(size: int, out: int) -> Taps:
     return [list(range(i * size // out, -(-(i + 1) * size // out))) for i in range(out)]
+
+
+def _adaptive(x: F32, output_size: Sequence[int], reduce: Callable[[F32, int, int], F32]) -> F32:
+    rows, columns = (_adaptive_taps(x.shape[d], output_size[d]) for d in (-2, -1))
+    return _windows(x, rows, columns, reduce)
 
 
 def _largest(terms: F32, _i: int = 0, _j: int = 0) -> F32:
@@ -278,8 +281,7 @@ def avg_pool2d(
     """
     kernel, step, pad = pair(kernel_size), pair(stride or kernel_size), pair(padding)
     size = x.shape[-2:]
-    out = [pool_output_size(size[d], kernel[d], step[d], pad[d], 1, ceil_mode) for d in (0, 1)]
-    rows, columns = (_taps(size[d], out[d], kernel[d], step[d], pad[d]) for d in (0, 1))
+    rows, columns = (_taps(size[d], kernel[d], step[d], pad[d], 1, ceil_mode) for d in (0, 1))
 
     def padded_length(d: int, i: int) -> int:
         start = i * step[d] - pad[d]
@@ -298,8 +300,7 @@ def avg_pool2d(
 
 
 def adaptive_avg_pool2d(x: F32, output_size: Sequence[int]) -> F32:
-    taps = (_adaptive_taps(n, out) for n, out in zip(x.shape[-2:], output_size, strict=True))
-    return _windows(x, *taps, _average)
+    return _adaptive(x, output_size, _average)
 
 
 def max_pool2d(
@@ -313,14 +314,11 @@ def max_pool2d(
     """Padding is -inf; NaN wins."""
     kernel, step, pad = pair(kernel_size), pair(stride or kernel_size), pair(padding)
     spread, size = pair(dilation), x.shape[-2:]
-    taps = (
-        _taps(size[d], out, kernel[d], step[d], pad[d], spread[d])
-        for d in (0, 1)
-        for out in [pool_output_size(size[d], kernel[d], step[d], pad[d], spread[d], ceil_mode)]
+    rows, columns = (
+        _taps(size[d], kernel[d], step[d], pad[d], spread[d], ceil_mode) for d in (0, 1)
     )
-    return _windows(x, *taps, _largest)
+    return _windows(x, rows, columns, _largest)
 
 
 def adaptive_max_pool2d(x: F32, output_size: Sequence[int]) -> F32:
-    taps = (_adaptive_taps(n, out) for n, out in zip(x.shape[-2:], output_size, strict=True))
-    return _windows(x, *taps, _largest)
+    return _adaptive(x, output_size, _largest)

@@ -78,4 +78,6 @@ def test_error_with_a_bias_is_bounded(name: str) -> None:
         magnitude = stock(x.double().abs(), weight.double().abs(), bias.double().abs(), **options)
         terms = weight[0].numel()
         bound = (min(terms, SEGMENT) + terms / SEGMENT + 2) * UNIT * magnitude
-        assert ((getattr(F, name)(x, weight, bias, **options).double() - exact).abs() <= bound).all()
+        assert (
+            (getattr(F, name)(x, weight, bias, **options).double() - exact).abs() <= bound
+        ).all()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import reference_elementwise
+import reference_functions
 import torch
 from properties import (
     INF,
@@ -57,7 +57,7 @@ SHAPES = [(3, 1), (5, 67), (2, 19, 5, 7), (3, 4, 5, 2, 3), (3, 33, 1, 1), (3, 40
 
 def activation_case(label: str, shape: tuple[int, ...]) -> Case:
     name, options, _ = EXACT[label]
-    function = reference_elementwise.FUNCTIONS[name]
+    function = reference_functions.FUNCTIONS[name]
     return Case(
         f"{label} of {shape}",
         shape,
@@ -85,7 +85,7 @@ def dense(low: float, high: float, count: int) -> Tensor:
 def test_equals_reference_over_all_exponents(label: str) -> None:
     name, options, _ = EXACT[label]
     x = torch.cat([every_nth_float(20011), dense(-20, 20, 100003), dense(-110, 110, 20011)])
-    expected = torch.from_numpy(reference_elementwise.FUNCTIONS[name](x.numpy(), **options))
+    expected = torch.from_numpy(reference_functions.FUNCTIONS[name](x.numpy(), **options))
     assert_equals_at_each_level(lambda: getattr(F, name)(x, **options), expected, label)
 
 
@@ -158,7 +158,7 @@ def test_in_place_on_expanded_memory_is_refused() -> None:
 
 def test_large_batch() -> None:
     x = normal("x", 65537, 3)
-    assert_bits(F.relu(x), torch.relu(x))
+    assert_bits(F.relu(x), torch.from_numpy(reference_functions.FUNCTIONS["relu"](x.numpy())))
     assert_bits(F.sigmoid(x)[65536], F.sigmoid(x[65536]))
 
 

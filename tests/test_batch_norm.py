@@ -82,7 +82,9 @@ def test_parameters_of_any_value() -> None:
     x = with_specials(normal("x", 2, len(mean)), share=0.5)
     expected = numpy_batch_norm(x, mean, var, weight, bias)
     for _, view in layouts(x):
-        assert_equals_at_each_level(lambda v=view: F.batch_norm(v, mean, var, weight, bias), expected)
+        assert_equals_at_each_level(
+            lambda v=view: F.batch_norm(v, mean, var, weight, bias), expected
+        )
 
 
 def test_missing_bias_is_zero_added_by_the_same_fma() -> None:
@@ -188,7 +190,4 @@ def test_any_shape(shape: list[int], affine: str, layout: int, threads: int) -> 
 def test_result_is_a_new_tensor() -> None:
     x = normal("x", 2, 5, 3, 3)
     result = F.batch_norm(x, *parameters(5))
-    assert result.data_ptr() != x.data_ptr()
-    assert np.shares_memory(x.numpy(), x.numpy()) and not np.shares_memory(
-        result.numpy(), x.numpy()
-    )
+    assert not np.shares_memory(result.numpy(), x.numpy())

@@ -1,4 +1,4 @@
-"""torch.library.opcheck, torch.compile and torch.export: the operators are ordinary PyTorch ones."""
+"""opcheck, torch.compile and torch.export: the operators are ordinary PyTorch ones."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from properties import assert_bits, normal
+from test_conv2d import panel
 from test_errors import BIAS, CALLS, ELEMENTWISE, W4, X4
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,7 +23,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in CALLS},
     "conv2d, channels_last": ("conv2d", {"input": X4.to(memory_format=LAST)}),
     "conv2d, weight channels_last": ("conv2d", {"weight": W4.to(memory_format=LAST)}),
-    "conv2d, panel weight": ("conv2d", {"weight": W4.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)}),
+    "conv2d, panel weight": ("conv2d", {"weight": panel(W4)}),
     "conv2d, same": ("conv2d", {"padding": "same", "bias": None}),
     "conv2d, grouped": ("conv2d", {"weight": W4[:, :3].contiguous(), "groups": 2, "stride": 2}),
     "conv2d, depthwise": ("conv2d", {"weight": normal("w", 6, 1, 3, 3), "bias": None, "groups": 6}),
@@ -37,10 +38,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "avg_pool2d, divisor": ("avg_pool2d", {"divisor_override": 5, "count_include_pad": False}),
     "gelu, tanh": ("gelu", {"approximate": "tanh"}),
     "conv2d, empty batch": ("conv2d", {"input": X4[:0]}),
-    **{
-        f"{name}, in place": (name, {"input": X4.clone(), "inplace": True})
-        for name in ELEMENTWISE
-    },
+    **{f"{name}, in place": (name, {"input": X4.clone(), "inplace": True}) for name in ELEMENTWISE},
 }
 
 
@@ -131,9 +129,7 @@ class Block(nn.Module):
 def exported(strict: bool) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1, max=64)
     with torch.no_grad():
-        return torch.export.export(
-            Block(), (X4,), dynamic_shapes={"x": {0: batch}}, strict=strict
-        )
+        return torch.export.export(Block(), (X4,), dynamic_shapes={"x": {0: batch}}, strict=strict)
 
 
 @pytest.mark.parametrize("strict", [False, True])

@@ -1,4 +1,7 @@
-"""Bad input gets an error that names the argument, never a wrong number and never a crash."""
+"""Bad tensors get an error that names the argument, never a wrong number and never a crash.
+
+Bad shapes and values: test_errors_values.py.
+"""
 
 from __future__ import annotations
 
@@ -51,10 +54,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
-    **{
-        name: (getattr(F, name), {"input": X4})
-        for name in ELEMENTWISE
-    },
+    **{name: (getattr(F, name), {"input": X4}) for name in ELEMENTWISE},
 }
 TENSOR_ARGUMENTS = [
     (name, argument)
@@ -106,17 +106,14 @@ def test_wrong_dtype(name: str, argument: str, dtype: torch.dtype) -> None:
     spoiled = CALLS[name][1][argument].to(dtype)
     message = assert_refused(name, argument, **{argument: spoiled}).lower()
     assert "float32" in message
-    was = {torch.float16: "float16|half", torch.float64: "float64|double", torch.int64: "int64|long"}
-    words = was.get(dtype, str(dtype).removeprefix("torch.")).split("|")
-    assert dtype not in was or any(word in message for word in words), message
+    if dtype != torch.float8_e4m3fn:  # it has no name in every layer of PyTorch
+        assert str(dtype).removeprefix("torch.") in message
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("name", CALLS)
 def test_all_arguments_of_another_dtype(name: str, dtype: torch.dtype) -> None:
-    changed = {
-        k: v.to(dtype) for k, v in CALLS[name][1].items() if isinstance(v, Tensor)
-    }
+    changed = {k: v.to(dtype) for k, v in CALLS[name][1].items() if isinstance(v, Tensor)}
     assert_refused(name, "input", **changed)
 
 
@@ -160,146 +157,6 @@ def test_meta_infers_shapes(name: str) -> None:
 @pytest.mark.parametrize("value", [None, 3, [1.0], "x"])
 def test_not_a_tensor(name: str, value: Any) -> None:
     assert_refused(name, "input", input=value)
-
-
-# ---- Shapes --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "argument", "value"),
-    [
-        ("conv2d", "weight", normal("w", 4, 5, 3, 3)),
-        ("conv2d", "weight", normal("w", 4, 6, 3)),
-        ("conv2d", "weight", normal("w", 4, 6, 3, 3, 1)),
-        ("conv2d", "weight", torch.ones(4, 6, 0, 3)),
-        ("conv2d", "bias", normal("b", 5)),
-        ("conv2d", "bias", normal("b", 4, 1)),
-        ("conv2d", "bias", torch.tensor(1.0)),
-        ("conv2d", "input", normal("x", 2, 5, 5, 7)),
-        ("conv2d", "input", normal("x", 6, 7)),
-        ("conv2d", "input", normal("x", 2, 6, 5, 7, 1)),
-        ("conv1d", "weight", normal("w", 4, 5, 3)),
-        ("conv1d", "weight", normal("w", 4, 6, 3, 1)),
-        ("conv1d", "input", normal("x", 2, 6, 5, 7)),
-        ("conv1d", "bias", normal("b", 3)),
-        ("linear", "weight", normal("w", 4, 5)),
-        ("linear", "weight", normal("w", 4, 6, 1)),
-        ("linear", "input", normal("x", 3, 7)),
-        ("linear", "input", torch.tensor(1.0)),
-        ("linear", "bias", normal("b", 3)),
-        ("linear", "bias", normal("b", 3, 4)),
-        *(("batch_norm", k, normal("p", 5)) for k in STATISTICS),
-        *(("batch_norm", k, normal("p", 6, 1)) for k in STATISTICS),
-        ("batch_norm", "input", normal("x", 2, 5, 5, 7)),
-        ("batch_norm", "input", normal("x", 6)),
-        ("max_pool2d", "input", normal("x", 5, 7)),
-        ("max_pool1d", "input", normal("x", 5)),
-        ("avg_pool2d", "input", normal("x", 2, 3, 4, 5, 6)),
-        ("adaptive_avg_pool2d", "input", normal("x", 5, 7)),
-        ("adaptive_max_pool1d", "input", normal("x", 5)),
-        ("adaptive_avg_pool2d", "input", torch.ones(2, 3, 0, 4)),
-        ("max_pool2d", "input", torch.ones(2, 3, 0, 4)),
-    ],
-    ids=lambda v: str(tuple(v.shape)) if isinstance(v, Tensor) else v,
-)
-def test_wrong_shape(name: str, argument: str, value: Tensor) -> None:
-    """What stock PyTorch refuses too. A mismatch of two arguments may name either."""
-    message = assert_refused(name, r"(input|weight|bias|running_mean|running_var)", **{argument: value})
-    if argument != "input":
-        assert argument in message
-
-
-@pytest.mark.parametrize(
-    ("name", "argument", "value"),
-    [
-        *(
-            (name, argument, value)
-            for name in ("conv1d", "conv2d")
-            for argument, value in (
-                ("stride", 0),
-                ("stride", -1),
-                ("padding", -1),
-                ("padding", "full"),
-                ("dilation", 0),
-                ("dilation", -2),
-                ("groups", 0),
-                ("groups", -1),
-                ("groups", 4),
-                ("stride", (1, 1, 1)),
-                ("padding", (1, 1, 1)),
-                ("dilation", (1, 1, 1)),
-                ("stride", 1.5),
-                ("stride", 2**40),
-            )
-            if value != 2**40
-        ),
-        ("conv2d", "stride", (1, 0)),
-        ("conv2d", "padding", (0, -1)),
-        ("conv2d", "stride", ()),
-        *(
-            (name, argument, value)
-            for name in ("max_pool1d", "max_pool2d", "avg_pool1d", "avg_pool2d")
-            for argument, value in (
-                ("kernel_size", 0),
-                ("kernel_size", -1),
-                ("kernel_size", (1, 1, 1)),
-                ("stride", 0),
-                ("stride", -1),
-                ("padding", -1),
-                ("padding", 2),
-            )
-        ),
-        ("max_pool2d", "dilation", 0),
-        ("max_pool1d", "dilation", -1),
-        ("avg_pool2d", "divisor_override", 0),
-        ("adaptive_avg_pool2d", "output_size", -1),
-        ("adaptive_avg_pool2d", "output_size", (1, 2, 3)),
-        ("adaptive_max_pool2d", "output_size", (2, -2)),
-        ("adaptive_avg_pool1d", "output_size", -1),
-        ("mean", "dim", 4),
-        ("mean", "dim", -5),
-        ("sum", "dim", (1, 1)),
-        ("sum", "dim", (1, -3)),
-        ("gelu", "approximate", "erf"),
-        ("batch_norm", "eps", "small"),
-    ],
-    ids=str,
-)
-def test_wrong_value(name: str, argument: str, value: Any) -> None:
-    assert_refused(name, argument, **{argument: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "changed"),
-    [
-        ("conv2d", {"input": normal("x", 2, 6, 2, 7)}),
-        ("conv2d", {"dilation": 3}),
-        ("conv1d", {"input": normal("x", 2, 6, 2)}),
-        ("max_pool2d", {"kernel_size": (6, 1)}),
-        ("avg_pool2d", {"kernel_size": (1, 8)}),
-        ("max_pool2d", {"dilation": 4}),
-        ("max_pool1d", {"kernel_size": 10}),
-        ("avg_pool1d", {"kernel_size": 10}),
-    ],
-    ids=str,
-)
-def test_output_would_be_empty(name: str, changed: dict[str, Any]) -> None:
-    assert_refused(name, r"(kernel|kernel_size|weight|input|output)", **changed)
-
-
-def test_padding_same_needs_stride_one() -> None:
-    assert_refused("conv2d", "(padding|stride)", padding="same", stride=2)
-
-
-def test_batch_norm_needs_statistics_and_eval() -> None:
-    assert_refused("batch_norm", "running_mean", running_mean=None)
-    assert_refused("batch_norm", "running_var", running_var=None)
-    assert_refused("batch_norm", "training", training=True)
-
-
-def test_groups_that_do_not_divide() -> None:
-    assert_refused("conv2d", "groups", groups=4, weight=normal("w", 4, 1, 3, 3))
-    assert_refused("conv2d", "groups", groups=3, weight=normal("w", 4, 2, 3, 3))
 
 
 # ---- Empty, gradients ----------------------------------------------------------------------------

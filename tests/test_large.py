@@ -1,4 +1,7 @@
-"""Tensors beyond what 32-bit indices reach. Some need more than 17 GB for seconds."""
+"""Tensors beyond what 32-bit indices reach.
+
+Results take 8.6 GB; huge inputs are zeros in pages that nothing ever writes. About 10 s a test.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +25,13 @@ def available_gigabytes() -> float:
     return int(lines["MemAvailable"].split()[0]) / 2**20
 
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(available_gigabytes() < 20, reason="needs 20 GB of free memory"),
-]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _needs_memory() -> None:
+    if available_gigabytes() < 20:
+        pytest.skip("needs 20 GB of free memory")
 
 
 def zeros_with(shape: tuple[int, ...], marks: dict[int, Tensor]) -> Tensor:
@@ -68,18 +74,16 @@ def test_batch_norm(channels_last: bool) -> None:
 
 
 def test_conv2d_and_pooling_read_far_away() -> None:
-    """A small output of a huge input, and an input whose rows lie far apart."""
+    """Small outputs of a huge input."""
     weight = normal("w", 3, 2, 1, 1)
     x = zeros_with((2, 2, 2**15, 2**14 + 1), {2**31 + 2**10: normal("far", 37)})
     assert x.numel() > 2**31
-    small = x[:, :, ::331, ::347]
-    for view in (x, x.transpose(0, 1)):
-        picked = view[:, :, ::331, ::347].contiguous()
-        assert_bits(F.conv2d(view, weight, stride=(331, 347)), F.conv2d(picked, weight))
-        pooled = F.max_pool2d(view, 1, stride=(331, 347))
-        assert_bits(pooled, picked)
-    assert_bits(F.mean(x, (2, 3))[0], torch.zeros(2))
-    assert small.numel() > 0
+    picked = x[:, :, ::331, ::347].contiguous()
+    assert_bits(F.conv2d(x, weight, stride=(331, 347)), F.conv2d(picked, weight))
+    assert_bits(F.max_pool2d(x, 1, stride=(331, 347)), picked)
+    sums = F.sum(x, (2, 3))
+    assert_bits(sums[0], torch.zeros(2))
+    assert sums.count_nonzero() == 1
 
 
 def test_linear_with_many_results() -> None:

@@ -93,11 +93,10 @@ def test_any_leading_dimensions_are_rows() -> None:
     assert_bits(F.linear(x[5], weight, bias), expected[5], "one row without a batch")
 
 
-def test_one_dimensional_weight() -> None:
-    x, weight = normal("x", 3, 200), normal("w", 200)
-    bias = torch.tensor(0.5)
-    for b in (None, bias):
-        assert_bits(F.linear(x, weight, b), numpy_linear(x, weight, b))
+def test_one_dimensional_weight_is_refused() -> None:
+    """Stock PyTorch takes one, as a dot product; no module does."""
+    with pytest.raises(RuntimeError, match="weight"):
+        F.linear(normal("x", 3, 200), normal("w", 200))
 
 
 def test_no_terms() -> None:

@@ -222,7 +222,11 @@ def test_infinity_in_a_window() -> None:
 
 def test_large_batch() -> None:
     x = normal("x", 65537, 2, 2, 2)
-    for name, args in (("avg_pool2d", (2, 1, 1)), ("max_pool2d", (2,)), ("adaptive_avg_pool2d", ((1, 1),))):
+    for name, args in (
+        ("avg_pool2d", (2, 1, 1)),
+        ("max_pool2d", (2,)),
+        ("adaptive_avg_pool2d", ((1, 1),)),
+    ):
         for _, view in list(layouts(x))[:2]:
             assert_bits(getattr(F, name)(view, *args), numpy_pool(name, x, *args))
 

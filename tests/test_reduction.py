@@ -108,6 +108,4 @@ def test_any_shape(name: str, shape: list[int], dims: set, keepdim: bool, layout
     views = list(layouts(x))
     layout_name, view = views[layout % len(views)]
     expected = torch.from_numpy(getattr(reference, name)(x.numpy(), dim, keepdim))
-    assert_equals_at_each_level(
-        lambda: getattr(F, name)(view, dim, keepdim), expected, layout_name
-    )
+    assert_equals_at_each_level(lambda: getattr(F, name)(view, dim, keepdim), expected, layout_name)

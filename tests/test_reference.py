@@ -1,4 +1,4 @@
-"""The reference itself: its fma against exact rational arithmetic, its orders against worked sums."""
+"""The reference itself: fma against exact rational arithmetic, orders against worked sums."""
 
 from __future__ import annotations
 

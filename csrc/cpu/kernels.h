@@ -55,6 +55,18 @@ struct Conv2dArgs {
 // A task of the depthwise kernel is one output row of one sample.
 inline int64_t depthwise_tasks(const Conv2dArgs& a) { return a.batch * a.out_height; }
 
+// A task of the grouped kernel is a block of output pixels times a block of output channels; the tasks
+// of one channel block follow each other.
+struct GroupedBlocks {
+  static constexpr int64_t kRows = 48, kChannels = 64;
+  int64_t rows, channels;
+};
+inline GroupedBlocks grouped_blocks(const Conv2dArgs& a) {
+  const int64_t rows = a.batch * a.out_height * a.out_width;
+  return {(rows + GroupedBlocks::kRows - 1) / GroupedBlocks::kRows,
+          (a.out_channels + GroupedBlocks::kChannels - 1) / GroupedBlocks::kChannels};
+}
+
 // Windows over the two spatial dimensions of a channels_last tensor. Task: one output pixel row.
 struct Pool2dArgs {
   const float* input;  // channels dense; the other strides are free
@@ -99,6 +111,7 @@ struct UnaryArgs {
   void linear(const LinearArgs& args, int64_t begin, int64_t end);          \
   void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end);          \
   void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end); \
+  void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end);    \
   void avg_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);      \
   void max_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);      \
   void sum(const ReduceArgs& args, int64_t begin, int64_t end);             \

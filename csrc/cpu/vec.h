@@ -1,7 +1,7 @@
 // One SIMD vector of binary32 at the instruction-set level this translation unit is compiled for.
 //
 // bninv/_build.py compiles every file of csrc/cpu/ once per level, with BNINV_LEVEL naming the level
-// and BNINV_VEC_WIDTH its width in floats. A new level (NEON: width 4) needs its fma and sqrt below
+// and BNINV_VEC_WIDTH its width in floats. A new level (NEON: width 4) needs its fma, sqrt and permute below
 // and a row in _build.py; the rest is written with GCC's vector extension, which GCC and clang share.
 #pragma once
 
@@ -82,13 +82,20 @@ BNINV_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return FloatLanes(_mm256_fmadd_ps(__m256(a.v), __m256(b.v), __m256(c.v)));
 }
 BNINV_INLINE Vec sqrt(Vec a) { return FloatLanes(_mm256_sqrt_ps(__m256(a.v))); }
+// Lane l of the result is lane lanes[l] of a.
+BNINV_INLINE Vec permute(Vec a, VecInt lanes) {
+  return FloatLanes(_mm256_permutevar8x32_ps(__m256(a.v), __m256i(lanes.v)));
+}
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
 BNINV_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return FloatLanes(_mm512_fmadd_ps(__m512(a.v), __m512(b.v), __m512(c.v)));
 }
 BNINV_INLINE Vec sqrt(Vec a) { return FloatLanes(_mm512_sqrt_ps(__m512(a.v))); }
+BNINV_INLINE Vec permute(Vec a, VecInt lanes) {
+  return FloatLanes(_mm512_permutexvar_ps(__m512i(lanes.v), __m512(a.v)));
+}
 #else
-#error "no fma and sqrt for this vector width on this architecture"
+#error "no fma, sqrt and permute for this vector width on this architecture"
 #endif
 
 #else  // the scalar level: a Vec is a float

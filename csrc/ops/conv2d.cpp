@@ -81,6 +81,15 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
     run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
     return output;
   }
+  // Groups too narrow for the tiles of a product.
+  constexpr int64_t kNarrow = 64;
+  if (groups > 1 && args.out_channels / groups < kNarrow) {
+    const GroupedBlocks blocks = grouped_blocks(args);
+    const int64_t work =
+        GroupedBlocks::kRows * GroupedBlocks::kChannels * args.kernel_h * args.kernel_w / 4;
+    run(BNINV_KERNEL(conv2d_grouped), args, blocks.rows * blocks.channels, grain_of(work));
+    return output;
+  }
   args.gemm = gemm_schedule(args.batch * out_height * out_width, args.out_channels / groups,
                             args.kernel_h * args.kernel_w * weight.size(1), groups,
                             torch::stable::get_num_threads());

@@ -25,6 +25,7 @@ struct Level {
   void (*linear)(const LinearArgs&, int64_t, int64_t);
   void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
+  void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
@@ -34,7 +35,7 @@ struct Level {
 #define LEVEL(level)                                                                  \
   Level {                                                                             \
     #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise, \
-        level::avg_pool2d, level::max_pool2d, level::sum, level::unary                \
+        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary                \
   }
 
 std::vector<Level> levels() {
@@ -159,11 +160,20 @@ Conv2dArgs conv_geometry() {
   return args;
 }
 
-void conv_case(bool depthwise) {
+enum class Conv { kProduct, kDepthwise, kGrouped };
+
+void conv_case(Conv kind) {
   Conv2dArgs args = conv_geometry();
-  args.groups = depthwise ? one_of({1, 3, 16, 17, 70, 131}) : one_of({1, 1, 2, 3});
-  const int64_t in_group = depthwise ? 1 : one_of({1, 3, 8, 17, 33, 130});
-  const int64_t out_group = depthwise ? 1 : one_of({1, 5, 16, 17, 40, 70});
+  const bool depthwise = kind == Conv::kDepthwise, grouped = kind == Conv::kGrouped;
+  args.groups = depthwise  ? one_of({1, 3, 16, 17, 70, 131})
+                : grouped ? one_of({2, 3, 5, 16, 33})
+                          : one_of({1, 1, 2, 3});
+  // Grouped: lanes of one group, of several whole groups, and neither.
+  const int64_t equal = one_of({1, 2, 4, 8, 16, 32, 3, 7});
+  const int64_t in_group = depthwise ? 1 : grouped ? equal : one_of({1, 3, 8, 17, 33, 130});
+  const int64_t out_group = depthwise ? 1
+                            : grouped ? (between(0, 2) ? equal : one_of({1, 5, 8, 16, 40}))
+                                      : one_of({1, 5, 16, 17, 40, 70});
   args.channels = args.groups * in_group, args.out_channels = args.groups * out_group;
   args.stride_w = args.channels, args.stride_h = args.width * args.stride_w;
   args.stride_n = args.height * args.stride_h;
@@ -183,6 +193,9 @@ void conv_case(bool depthwise) {
   const int64_t outputs = args.batch * args.out_stride_n;
   if (depthwise)
     run("conv2d_depthwise", args, &Level::conv2d_depthwise, depthwise_tasks(args), outputs);
+  else if (grouped)
+    run("conv2d_grouped", args, &Level::conv2d_grouped,
+        grouped_blocks(args).rows * grouped_blocks(args).channels, outputs);
   else
     run("conv2d", args, &Level::conv2d,
         args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs);
@@ -262,8 +275,9 @@ int main() {
   for (int i = 0; i < 60; ++i) {
     batch_norm_case();
     linear_case();
-    conv_case(false);
-    conv_case(true);
+    conv_case(Conv::kProduct);
+    conv_case(Conv::kDepthwise);
+    conv_case(Conv::kGrouped);
     pool_case(true);
     pool_case(false);
     sum_case();

@@ -1,0 +1,70 @@
+"""Interleaved timing: the candidates take turns within one run, so that drift hits all alike."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def interleave(
+    candidates: Mapping[str, Callable[[], Any]],
+    seconds: float,
+    least: int = 5,
+    warmup: int = 2,
+) -> dict[str, dict[str, float]]:
+    """Run the candidates in turn for about `seconds` in all; milliseconds of each.
+
+    Quartiles tell how noisy the machine was; quote medians, and ratios of medians of one run.
+    """
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(warmup):
+        for run in candidates.values():
+            run()
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < least or time.perf_counter() - start < seconds:
+        for name, run in candidates.items():
+            before = time.perf_counter()
+            run()
+            times[name].append((time.perf_counter() - before) * 1e3)
+        rounds += 1
+    result = {}
+    for name, values in times.items():
+        low, median, high = statistics.quantiles(values, n=4)
+        result[name] = {"median": median, "low": low, "high": high, "runs": len(values)}
+    return result
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to place the figures."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        fields = dict(
+            line.split(":", 1) for line in info.read_text().splitlines() if ":" in line
+        )
+        cpu = next((v.strip() for k, v in fields.items() if k.strip() == "model name"), cpu)
+    return {
+        "cpu": cpu,
+        "threads": torch.get_num_threads(),
+        "stock_capability": torch.backends.cpu.get_cpu_capability(),
+        "bninv_capability": torch.ops.bninv._cpu_capability(),
+        "torch": torch.__version__,
+    }
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write rows to benchmarks/results/NAME.json with the machine's description."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+    return path
