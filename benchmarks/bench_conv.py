@@ -6,16 +6,17 @@ interleaved in one run.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import torch
 import typer
+from harness import interleave, write
 from rich.console import Console
 from rich.table import Table
 
 from bninv import functional as F
 from bninv._memory_format import panel_order
-from harness import interleave, write
 
 # channels, size, out channels, kernel, stride, groups
 SHAPES = [
@@ -65,8 +66,8 @@ def main(
                 y = F.conv2d(x, panel, *args)
                 times = interleave(
                     {
-                        "stock": lambda: torch.conv2d(x, stock_weight, *args),
-                        "bninv": lambda: F.conv2d(x, panel, *args),
+                        "stock": partial(torch.conv2d, x, stock_weight, *args),
+                        "bninv": partial(F.conv2d, x, panel, *args),
                     },
                     seconds,
                 )
@@ -75,7 +76,9 @@ def main(
             ratio = rate["bninv"] / rate["stock"]
             shape = f"{channels} -> {out}, {kernel}x{kernel} / {stride}, {size}x{size}"
             shape += f", {groups} groups" if groups > 1 else ""
-            rows.append({"batch_size": batch, "shape": shape, "ratio": ratio, "gflops": rate, **times})
+            rows.append(
+                {"batch_size": batch, "shape": shape, "ratio": ratio, "gflops": rate, **times}
+            )
             table.add_row(
                 str(batch), shape, f"{rate['stock']:.0f}", f"{rate['bninv']:.0f}", f"{ratio:.2f}"
             )

@@ -1,21 +1,22 @@
 """Whole models, patched against stock eager in both memory formats, interleaved in one run.
 
-    python benchmarks/bench_models.py [--models resnet34,resnet50] [--batch-sizes 1,8,32]
+python benchmarks/bench_models.py [--models resnet34,resnet50] [--batch-sizes 1,8,32]
 """
 
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Annotated, Any
 
 import timm
 import torch
 import typer
+from harness import interleave, write
 from rich.console import Console
 from rich.table import Table
 
 import bninv
-from harness import interleave, write
 
 
 def main(
@@ -43,9 +44,9 @@ def main(
                 # Each gets the input as its memory format wants it; the patched one as users do.
                 times = interleave(
                     {
-                        "stock_nchw": lambda: nchw(x),
-                        "stock_channels_last": lambda: nhwc(y),
-                        "patched": lambda: patched(x),
+                        "stock_nchw": partial(nchw, x),
+                        "stock_channels_last": partial(nhwc, y),
+                        "patched": partial(patched, x),
                     },
                     seconds,
                 )

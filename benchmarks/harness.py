@@ -49,9 +49,7 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        fields = dict(
-            line.split(":", 1) for line in info.read_text().splitlines() if ":" in line
-        )
+        fields = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
         cpu = next((v.strip() for k, v in fields.items() if k.strip() == "model name"), cpu)
     return {
         "cpu": cpu,

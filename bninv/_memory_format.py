@@ -1,4 +1,4 @@
-"""How strides are read. The same rules as in csrc/ops/common.cpp: fake kernels and real ones agree."""
+"""How strides are read: the rules of csrc/ops/common.cpp, so that fake and real kernels agree."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def is_dense(tensor: Tensor) -> bool:
     expected = 1
     if tensor.numel() == 0:
         return True
-    dims = [(stride, size) for stride, size in zip(tensor.stride(), tensor.shape) if size != 1]
-    for stride, size in sorted(dims):
-        if stride != expected:
+    dims = sorted(zip(tensor.stride(), tensor.shape, strict=True))
+    for stride, size in dims:
+        if size != 1 and stride != expected:
             return False
         expected *= size
     return True

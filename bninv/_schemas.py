@@ -1,4 +1,4 @@
-"""Operator schemas, fake kernels and gradients: everything about an operator that needs no compiling.
+"""Operator schemas, fake kernels and gradients: what an operator needs before anything is compiled.
 
 Importing this module defines `torch.ops.bninv.*`. The implementations come from C++ when they are
 first needed: until then a stand-in at the dispatcher's lowest key loads the extension and calls
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv._arguments import explain_tensors, same_device
 from bninv._memory_format import is_channels_last, is_dense, is_panel
 
 _UNARY = ("relu", "relu6", "sigmoid", "silu", "hardswish", "hardsigmoid", "tanh")
@@ -31,13 +32,15 @@ SCHEMAS = {
     "adaptive_max_pool2d": "(Tensor input, int[] output_size) -> Tensor",
     "sum": "(Tensor input, int[] dim, bool keepdim) -> Tensor",
     "mean": "(Tensor input, int[] dim, bool keepdim) -> Tensor",
-    **{name: "(Tensor input) -> Tensor" for name in _UNARY},
+    **dict.fromkeys(_UNARY, "(Tensor input) -> Tensor"),
     "gelu": "(Tensor input, str approximate) -> Tensor",
     "leaky_relu": "(Tensor input, float negative_slope) -> Tensor",
 }
 # The elementwise operators also exist in place, under the name with an underscore.
 IN_PLACE = {
-    f"{name}_": SCHEMAS[name].replace("Tensor input", "Tensor(a!) input").replace("-> Tensor", "-> ()")
+    f"{name}_": SCHEMAS[name]
+    .replace("Tensor input", "Tensor(a!) input")
+    .replace("-> Tensor", "-> ()")
     for name in (*_UNARY, "gelu", "leaky_relu")
 }
 _FACTS = {
@@ -61,9 +64,7 @@ def _empty_like(input: Tensor) -> Tensor:
 
 def _empty_2d(input: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty(
-        shape, dtype=input.dtype, device=input.device, memory_format=memory_format
-    )
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=memory_format)
 
 
 def _fake_batch_norm(input: Tensor, *_: Any) -> Tensor:
@@ -140,7 +141,7 @@ def _fake_adaptive_pool2d(input: Tensor, output_size: Sequence[int]) -> Tensor:
 
 
 def _fake_reduce(input: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    reduced = {d % input.dim() for d in dim} or set(range(input.dim()))
+    reduced = {d % max(input.dim(), 1) for d in dim} or set(range(input.dim()))
     shape = [
         1 if d in reduced else size
         for d, size in enumerate(input.shape)
@@ -163,7 +164,7 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
     "adaptive_max_pool2d": _fake_adaptive_pool2d,
     "sum": _fake_reduce,
     "mean": _fake_reduce,
-    **{name: _fake_unary for name in (*_UNARY, "gelu", "leaky_relu")},
+    **dict.fromkeys((*_UNARY, "gelu", "leaky_relu"), _fake_unary),
 }
 
 
@@ -176,22 +177,22 @@ def _stand_in(name: str) -> Callable[..., Any]:
     def load_and_call(*args: Any) -> Any:
         from bninv import _extension
 
-        tensors = [arg for arg in args if isinstance(arg, Tensor)]
-        was_loaded = _extension.is_loaded()
-        _extension.load()
-        if was_loaded or any(t.device.type != "cpu" or t.layout != torch.strided for t in tensors):
+        op = getattr(torch.ops.bninv, name).default
+        if _extension.is_loaded():
             # The implementation's key comes before this one: being here means there is none.
-            kinds = ", ".join(sorted({f"{t.device.type} ({t.layout})" for t in tensors}))
+            explain_tensors(op, args)
+            devices = sorted({arg.device.type for arg in args if isinstance(arg, Tensor)})
             raise NotImplementedError(
-                f"bninv.{name}: the tensors are on {kinds}; this operator has a kernel for "
-                "strided tensors on: cpu"
+                f"bninv.{name}: the tensors are on {', '.join(devices)}; this operator has a "
+                "kernel for: cpu"
             )
-        return getattr(torch.ops.bninv, name).default(*args)
+        _extension.load()
+        return op(*args)
 
     return load_and_call
 
 
-# ---- Gradients: the forward obeys the contract, a backward does not exist yet ---------------------
+# ---- Gradients: the forward obeys the contract, a backward does not exist yet --------------------
 
 
 def _missing_backward(name: str) -> Callable[..., Any]:
@@ -225,6 +226,18 @@ def _fake_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Ten
     return grad.new_empty(shape)
 
 
+def _with_one_device(name: str, fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A fake kernel that refuses tensors on several devices, as the real one does."""
+    op = getattr(torch.ops.bninv, name).default
+    names = [argument.name for argument in op._schema.arguments]
+
+    def checked(*args: Any) -> Tensor:
+        same_device([(n, a) for n, a in zip(names, args, strict=True) if isinstance(a, Tensor)])
+        return fake(*args)
+
+    return checked
+
+
 def _define() -> None:
     for name, schema in _FACTS.items():
         _library.define(name + schema)
@@ -232,7 +245,7 @@ def _define() -> None:
         _library.define(name + schema)
         _library.impl(name, _stand_in(name), "CompositeExplicitAutograd")
     for name, fake in _FAKES.items():
-        torch.library.register_fake(f"bninv::{name}", fake, lib=_library)
+        torch.library.register_fake(f"bninv::{name}", _with_one_device(name, fake), lib=_library)
         torch.library.register_autograd(
             f"bninv::{name}",
             _missing_backward(name),
@@ -243,10 +256,7 @@ def _define() -> None:
         torch.library.register_fake(f"bninv::{name}", lambda input, *_: None, lib=_library)
     _library.define("_backward_missing(Tensor grad, SymInt[] shape, str name) -> Tensor")
     _library.impl("_backward_missing", _raise_backward_missing, "CompositeExplicitAutograd")
-    torch.library.register_fake(
-        "bninv::_backward_missing", _fake_backward_missing, lib=_library
-    )
+    torch.library.register_fake("bninv::_backward_missing", _fake_backward_missing, lib=_library)
 
 
 _define()
-

@@ -17,32 +17,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from bninv._arguments import (
+    IntPair,
+    explain_tensors,
+    integers,
+    need_ieee,
+    need_tensor,
+    number,
+    refuse_autocast,
+)
+
 _ops = torch.ops.bninv
-
-IntPair = int | Sequence[int]
-
-
-def _ints(value: IntPair, count: int, argument: str) -> list[int]:
-    """One integer for each of `count` dimensions."""
-    values = [value] * count if isinstance(value, int) else list(value)
-    if len(values) == 1:
-        values = values * count
-    if len(values) != count or not all(isinstance(v, (int, torch.SymInt)) for v in values):
-        raise ValueError(f"`{argument}` is {value!r}; it may be one integer or {count} of them")
-    return values
-
-
-def _need_ieee(precision: str) -> None:
-    if precision != "ieee":
-        raise ValueError(f"`precision` is {precision!r}; it may be 'ieee'")
-
-
-def _refuse_autocast(input: Tensor) -> None:
-    if torch.is_autocast_enabled(input.device.type):
-        raise NotImplementedError(
-            "bninv operators do not follow autocast yet: disable it around the patched model "
-            f"(torch.autocast({input.device.type!r}, enabled=False))"
-        )
 
 
 def _call(op: Any, input: Tensor, *args: Any) -> Any:
@@ -51,11 +36,15 @@ def _call(op: Any, input: Tensor, *args: Any) -> Any:
     The gradient's registration is a Python kernel; passing it by saves microseconds a call. A
     compiler and other tensor subclasses see the plain call.
     """
-    _refuse_autocast(input)
-    if torch.compiler.is_compiling() or torch.is_grad_enabled():
-        return op(input, *args)
-    with torch._C._AutoDispatchBelowAutograd():
-        return op(input, *args)
+    try:
+        refuse_autocast(input)
+        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+            return op(input, *args)
+        with torch._C._AutoDispatchBelowAutograd():
+            return op(input, *args)
+    except (AttributeError, RuntimeError, TypeError):
+        explain_tensors(op, (input, *args))
+        raise
 
 
 def batch_norm(
@@ -99,7 +88,7 @@ def batch_norm(
             "batch's own statistics, which move with the batch"
         )
     return _call(
-        _ops.batch_norm.default, input, running_mean, running_var, weight, bias, float(eps)
+        _ops.batch_norm.default, input, running_mean, running_var, weight, bias, number(eps, "eps")
     )
 
 
@@ -133,15 +122,17 @@ def conv2d(
     Raises:
         ValueError, RuntimeError: an argument does not fit; the message names it.
     """
-    _need_ieee(precision)
+    need_ieee(precision)
+    need_tensor("input", input)
+    need_tensor("weight", weight)
     if input.dim() == 3:
         batch = input.unsqueeze(0)
         return conv2d(batch, weight, bias, stride, padding, dilation, groups).squeeze(0)
-    strides, dilations = _ints(stride, 2, "stride"), _ints(dilation, 2, "dilation")
+    strides, dilations = integers(stride, 2, "stride"), integers(dilation, 2, "dilation")
     if isinstance(padding, str):
         input, paddings = _pad_named(input, weight, padding, strides, dilations)
     else:
-        paddings = _ints(padding, 2, "padding")
+        paddings = integers(padding, 2, "padding")
     return _call(_ops.conv2d.default, input, weight, bias, strides, paddings, dilations, groups)
 
 
@@ -183,6 +174,8 @@ def conv1d(
     Returns:
         [batch, out_channels, out_length], contiguous unless the weight's strides are the panel's.
     """
+    need_tensor("input", input)
+    need_tensor("weight", weight)
     if input.dim() not in (2, 3):
         raise ValueError(
             f"`input` has shape {list(input.shape)}; it may be [batch, channels, length] or "
@@ -194,14 +187,14 @@ def conv1d(
             "[out_channels, channels / groups, kernel]"
         )
     if not isinstance(padding, str):
-        padding = [0, *_ints(padding, 1, "padding")]
+        padding = [0, *integers(padding, 1, "padding")]
     return conv2d(
         input.unsqueeze(-2),
         weight.unsqueeze(2),
         bias,
-        [1, *_ints(stride, 1, "stride")],
+        [1, *integers(stride, 1, "stride")],
         padding,
-        [1, *_ints(dilation, 1, "dilation")],
+        [1, *integers(dilation, 1, "dilation")],
         groups,
         precision=precision,
     ).squeeze(-2)
@@ -222,7 +215,7 @@ def linear(
     Returns:
         [..., out_features], contiguous.
     """
-    _need_ieee(precision)
+    need_ieee(precision)
     return _call(_ops.linear.default, input, weight, bias)
 
 
@@ -231,6 +224,7 @@ def linear(
 
 def _pool_as_2d(input: Tensor, spatial: int) -> tuple[Tensor, Any]:
     """The input as [batch, channels, height, width], and what undoes that on the result."""
+    need_tensor("input", input)
     dims = spatial + 2
     if input.dim() not in (dims - 1, dims):
         names = ["batch", "channels", "length"] if spatial == 1 else ["batch", "channels", "h", "w"]
@@ -251,10 +245,10 @@ def _pool_as_2d(input: Tensor, spatial: int) -> tuple[Tensor, Any]:
 
 def _windows(value: IntPair | None, default: list[int], spatial: int, argument: str) -> list[int]:
     """Per-dimension integers, with the 1-d form's height filled in as for the kernel's 1."""
-    if value is None or (not isinstance(value, int) and len(value) == 0):
+    if value is None or (isinstance(value, Sequence) and len(value) == 0):
         return default
     fill = {"padding": 0}.get(argument, 1)
-    return [fill] * (2 - spatial) + _ints(value, spatial, argument)
+    return [fill] * (2 - spatial) + integers(value, spatial, argument)
 
 
 def _avg_pool(
@@ -358,9 +352,7 @@ def max_pool2d(
         return_indices: must be False.
         Others as for `torch.nn.functional.max_pool2d`.
     """
-    return _max_pool(
-        input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 2
-    )
+    return _max_pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 2)
 
 
 def max_pool1d(
@@ -373,9 +365,7 @@ def max_pool1d(
     return_indices: bool = False,
 ) -> Tensor:
     """`max_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
-    return _max_pool(
-        input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 1
-    )
+    return _max_pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 1)
 
 
 OutputSize = int | None | Sequence[int | None]
@@ -422,7 +412,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
 def _dims(dim: int | Sequence[int] | None) -> list[int]:
     if dim is None:
         return []
-    return [dim] if isinstance(dim, int) else list(dim)
+    return integers(dim, len(dim) if isinstance(dim, Sequence) else 1, "dim")
 
 
 def sum(input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
@@ -441,6 +431,7 @@ def mean(input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = 
 
 
 def _unary(name: str, input: Tensor, inplace: bool, *args: Any) -> Tensor:
+    need_tensor("input", input)
     if not inplace:
         return _call(getattr(_ops, name).default, input, *args)
     if torch.is_grad_enabled() and input.requires_grad:
@@ -462,7 +453,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x > 0 ? x : x * negative_slope`, the slope rounded to float32 first."""
-    return _unary("leaky_relu", input, inplace, float(negative_slope))
+    return _unary("leaky_relu", input, inplace, number(negative_slope, "negative_slope"))
 
 
 def sigmoid(input: Tensor, inplace: bool = False) -> Tensor:

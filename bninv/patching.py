@@ -1,8 +1,8 @@
 """Makes a model batch-invariant in place, and stock again.
 
 A module is patched by changing its class to one made from bninv's mixin and its own class. Its
-identity, parameters, hooks, `state_dict` keys and `isinstance` answers stay what they were, and it can
-be copied, pickled and compiled.
+identity, parameters, hooks, `state_dict` keys and `isinstance` answers stay what they were, and it
+can be copied, pickled and compiled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -43,21 +43,19 @@ class Unpatched:
         return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
 
 
-def patch(
-    model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = False
-) -> ModelT:
+def patch(model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = False) -> ModelT:
     """Make `model` batch-invariant in place and return it.
 
     In eval mode the same sample then gives the same output bits at any batch size, at any position,
-    and beside any other samples. In training mode a patched module does what it did before. Patching
-    twice is patching once. Convolution and linear weights keep their values but are stored in the
-    (r, s, c, o) order that the kernels read, so activations become channels_last after the first
-    convolution.
+    and beside any other samples. In training mode a patched module does what it did before.
+    Patching twice is patching once. Convolution and linear weights keep their values but are stored
+    in the (r, s, c, o) order that the kernels read, so activations become channels_last after the
+    first convolution.
 
     Args:
         model: any module; only the modules in it are changed.
-        filter_fn: `filter_fn(module, qualified_name) -> bool` picks the modules to patch; the others
-            stay stock and are not reported.
+        filter_fn: `filter_fn(module, qualified_name) -> bool` picks the modules to patch; the
+            others stay stock and are not reported.
         strict: raise instead of warning.
 
     Raises:
@@ -76,7 +74,7 @@ def patch(
         raise NotInvariantError(_listing(left))
     for module, kind in chosen:
         module.__class__ = patched_class(kind, type(module))
-        module.lay_out()
+        cast(Patched, module).lay_out()
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
     return model
@@ -90,7 +88,7 @@ def unpatch(model: ModelT) -> ModelT:
     for module in model.modules():
         if isinstance(module, Patched):
             module.restore_layout()
-            module.__class__ = stock_class(module)  # type: ignore[assignment]
+            module.__class__ = stock_class(module)
     return model
 
 
@@ -172,11 +170,14 @@ def _listing(left: list[Unpatched]) -> str:
     groups = Counter((u.kind, u.reason) for u in left)
     lines = []
     for (kind, reason), count in groups.items():
-        names = [u.name or "(the model itself)" for u in left if (u.kind, u.reason) == (kind, reason)]
+        names = [
+            u.name or "(the model itself)" for u in left if (u.kind, u.reason) == (kind, reason)
+        ]
         shown = ", ".join(names[:5]) + (f" and {count - 5} more" if count > 5 else "")
         lines.append(f"  {count} x {kind}: {reason}: {shown}")
-    return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(lines)
+    return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(
+        lines
+    )
 
 
 __all__ = ["NotInvariantError", "NotInvariantWarning", "Unpatched", "patch", "survey", "unpatch"]
-

@@ -29,8 +29,8 @@ def different_bits(actual: Tensor, expected: Tensor) -> Tensor:
 def assert_bitwise_equal(actual: Tensor, expected: Tensor, msg: str = "") -> None:
     """Raise AssertionError unless both tensors have the same shape, dtype and bits.
 
-    The message says how many elements differ, the first of them, and both values there. NaN payloads
-    are ignored; devices may differ.
+    The message says how many elements differ, the first of them, and both values there. NaN
+    payloads are ignored; devices may differ.
     """
     prefix = f"{msg}: " if msg else ""
     if actual.shape != expected.shape:
@@ -43,7 +43,7 @@ def assert_bitwise_equal(actual: Tensor, expected: Tensor, msg: str = "") -> Non
     if count:
         index = tuple(differ.nonzero()[0].tolist())
         x, y = a[index].item(), b[index].item()
-        values = f"{x.hex()} != {y.hex()}" if isinstance(x, float) else f"{x} != {y}"
+        values = f"{float(x).hex()} != {float(y).hex()}" if a.is_floating_point() else f"{x} != {y}"
         raise AssertionError(
             f"{prefix}{count} of {a.numel()} elements differ in bits; the first at "
             f"{list(index)}: {x} != {y} ({values})"
@@ -59,8 +59,8 @@ def assert_batch_invariant(
 
     Args:
         function: maps [batch, ...] to [batch, ...], sample by sample.
-        input: the samples, [batch, ...], at least one. Every sample is run alone, then in batches of
-            each size, at each position, among the others and among samples of NaN.
+        input: the samples, [batch, ...], at least one. Every sample is run alone, then in batches
+            of each size, at several positions, among the others and among samples of NaN.
         batch_sizes: the sizes to try, each at least 1.
     """
     if input.size(0) < 1:

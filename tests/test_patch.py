@@ -274,9 +274,7 @@ def test_changed_weights_count_at_the_next_call(
 ) -> None:
     donor = make_net(seed=5)
     # Statistics stay the model's own: only some of the changes above reach buffers.
-    donor.norm.load_state_dict(
-        {**donor.norm.state_dict(), **dict(net.norm.named_buffers())}
-    )
+    donor.norm.load_state_dict({**donor.norm.state_dict(), **dict(net.norm.named_buffers())})
     bninv.patch(net)
     former = net(x)
     change(net, donor)

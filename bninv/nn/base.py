@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -69,17 +68,22 @@ class Patched:
 
 
 def _new_patched(stock: type, mixin: type[Patched]) -> Any:
-    cls = patched_class(mixin, stock)
+    cls: Any = patched_class(mixin, stock)
     return cls.__new__(cls)
 
 
-@functools.cache
+_classes: dict[tuple[type, type], type] = {}
+
+
 def patched_class(mixin: type[Patched], stock: type) -> type:
     """The class of a patched module: `mixin` before `stock`, made once for each pair."""
-    return type(
-        f"Bninv{stock.__name__}",
+    return _classes.setdefault(
         (mixin, stock),
-        {"_stock_class": stock, "__module__": mixin.__module__, "__doc__": stock.__doc__},
+        type(
+            f"Bninv{stock.__name__}",
+            (mixin, stock),
+            {"_stock_class": stock, "__module__": mixin.__module__, "__doc__": stock.__doc__},
+        ),
     )
 
 
@@ -100,9 +104,7 @@ def _owns_its_memory(parameter: Tensor) -> bool:
 def _set_strides(parameter: Tensor, strides: tuple[int, ...] | None) -> None:
     """Move a parameter's values to memory with these strides (None: the panel's)."""
     # A parameter made under inference_mode can only be changed under it.
-    context: Callable[[], Any] = (
-        torch.inference_mode if parameter.is_inference() else torch.no_grad
-    )
+    context: Callable[[], Any] = torch.inference_mode if parameter.is_inference() else torch.no_grad
     with context():
         data = parameter.data
         if strides is None:
@@ -110,7 +112,5 @@ def _set_strides(parameter: Tensor, strides: tuple[int, ...] | None) -> None:
             inverse = [order.index(d) for d in range(data.dim())]
             parameter.data = data.permute(order).contiguous().permute(inverse)
         else:
-            moved = torch.empty_strided(
-                data.shape, strides, dtype=data.dtype, device=data.device
-            )
+            moved = torch.empty_strided(data.shape, strides, dtype=data.dtype, device=data.device)
             parameter.data = moved.copy_(data)

@@ -23,7 +23,7 @@ def _normalize(module: Any, input: Tensor) -> Tensor:
 
 
 def _drop_and_act(module: Any, x: Tensor) -> Tensor:
-    """timm's BatchNorm kinds with an activation: submodules, patched on their own."""
+    """Timm's BatchNorm kinds with an activation: submodules, patched on their own."""
     if hasattr(module, "drop"):
         x = module.drop(x)
     if hasattr(module, "act"):

@@ -22,8 +22,10 @@ def pad_same(
 ) -> Tensor:
     """TensorFlow's 'SAME' padding as timm applies it: the odd element at the end."""
     amounts: list[int] = []
-    for size, k, s, d in zip(reversed(input.shape[-2:]), *map(reversed, (kernel_size, stride, dilation))):
-        total = max((math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size, 0)
+    for i in (1, 0):  # F.pad takes the last dimension first
+        size, step = input.shape[i - 2], stride[i]
+        reach = (kernel_size[i] - 1) * dilation[i] + 1
+        total = max((math.ceil(size / step) - 1) * step + reach - size, 0)
         amounts += [total // 2, total - total // 2]
     return torch.nn.functional.pad(input, amounts, value=value)
 

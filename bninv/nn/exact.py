@@ -36,10 +36,12 @@ _TORCH = {
 
 _EXACT = {
     *(f"torch.nn.modules.{file}.{name}" for file, names in _TORCH.items() for name in names),
-    "timm.layers.adaptive_avgmax_pool.FastAdaptiveMaxPool",
     "timm.layers.adaptive_avgmax_pool.SelectAdaptivePool2d",  # calls its submodules
     "timm.layers.drop.DropPath",
     "timm.layers.drop.DropBlock2d",
+    # One multiplication an element.
+    "timm.layers.layer_scale.LayerScale",
+    "timm.layers.layer_scale.LayerScale2d",
     "torchvision.ops.stochastic_depth.StochasticDepth",
     "torchvision.ops.misc.Permute",
 }

@@ -133,6 +133,15 @@ class AdaptiveCatAvgMaxPool2d(_AdaptivePool):
         return torch.cat((average, F.adaptive_max_pool2d(x, self.output_size)), 1)
 
 
+def _spatial_max(x: Tensor, dim: tuple[int, int], keepdim: bool) -> Tensor:
+    """The maximum over two neighbouring dimensions. Stock amax picks among zeros of both signs by
+    their place in a vector; max pooling does not.
+    """
+    channels_first = x.movedim(dim, (-2, -1))
+    largest = F.adaptive_max_pool2d(channels_first, 1)
+    return largest.movedim((-2, -1), dim) if keepdim else largest.flatten(1)
+
+
 class FastAdaptiveAvgPool(Patched):
     """timm: the mean over the spatial dimensions."""
 
@@ -143,11 +152,15 @@ class FastAdaptiveAvgPool(Patched):
         return F.mean(x, self.dim, keepdim=not self.flatten)
 
 
+class FastAdaptiveMaxPool(FastAdaptiveAvgPool):
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        return _spatial_max(x, self.dim, keepdim=not self.flatten)
+
+
 class FastAdaptiveAvgMaxPool(FastAdaptiveAvgPool):
     def invariant_forward(self, x: Tensor) -> Tensor:
-        return 0.5 * super().invariant_forward(x) + 0.5 * x.amax(
-            self.dim, keepdim=not self.flatten
-        )
+        largest = _spatial_max(x, self.dim, keepdim=not self.flatten)
+        return 0.5 * super().invariant_forward(x) + 0.5 * largest
 
 
 class FastAdaptiveCatAvgMaxPool(Patched):
@@ -157,7 +170,8 @@ class FastAdaptiveCatAvgMaxPool(Patched):
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         average = F.mean(x, self.dim_reduce, keepdim=not self.flatten)
-        return torch.cat((average, x.amax(self.dim_reduce, keepdim=not self.flatten)), self.dim_cat)
+        largest = _spatial_max(x, self.dim_reduce, keepdim=not self.flatten)
+        return torch.cat((average, largest), self.dim_cat)
 
 
 _TORCH = "torch.nn.modules.pooling."
@@ -183,6 +197,7 @@ KINDS: dict[str, type[Patched]] = {
             AdaptiveAvgMaxPool2d,
             AdaptiveCatAvgMaxPool2d,
             FastAdaptiveAvgPool,
+            FastAdaptiveMaxPool,
             FastAdaptiveAvgMaxPool,
             FastAdaptiveCatAvgMaxPool,
         )

@@ -35,8 +35,7 @@ struct PackPixel {
       const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
       // A run: this tap's channels, and the following taps' where memory goes on.
       int64_t taps = 1;
-      if (taps_adjacent && inside)
-        taps = min64(args.kernel_w - s, args.width - w);
+      if (taps_adjacent && inside) taps = min64(args.kernel_w - s, args.width - w);
       const int64_t run = min64(taps * channels_per_group - channel, length);
       if (inside)
         copy_floats(sample + h * args.stride_h + w * args.stride_w + channel, run, destination);
@@ -62,8 +61,8 @@ void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end) {
   const int64_t channels_per_group = args.channels / args.groups;
   const int64_t blocks = gemm.row_blocks * gemm.column_blocks;
   const int64_t pixels = args.out_height * args.out_width;
-  const bool taps_adjacent = args.groups == 1 && args.dilation_w == 1 &&
-                             args.stride_w == args.channels;
+  const bool taps_adjacent =
+      args.groups == 1 && args.dilation_w == 1 && args.stride_w == args.channels;
   Scratch<float> scratch(gemm_scratch(gemm));
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / blocks, block = task % blocks;

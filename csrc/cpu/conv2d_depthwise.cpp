@@ -32,8 +32,7 @@ inline float chain(const float* const* pixels, const float* weight, int64_t chan
   for (int64_t first = 0; first < taps; first += kSegment) {
     const int64_t last = min64(first + kSegment, taps);
     float sum = 0.0f;
-    for (int64_t k = first; k < last; ++k)
-      sum = fma(pixels[k][c], weight[k * channels + c], sum);
+    for (int64_t k = first; k < last; ++k) sum = fma(pixels[k][c], weight[k * channels + c], sum);
     total = total + sum;
   }
   return total;
@@ -57,12 +56,12 @@ void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end) {
           const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
           const int64_t w = ow * args.step_w - args.pad_w + s * args.dilation_w;
           const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
-          pixels.data[k] = inside ? args.input + n * args.stride_n + h * args.stride_h +
-                                        w * args.stride_w
-                                  : padding.data;
+          pixels.data[k] =
+              inside ? args.input + n * args.stride_n + h * args.stride_h + w * args.stride_w
+                     : padding.data;
         }
-      float* output = args.output + n * args.out_stride_n + oh * args.out_stride_h +
-                      ow * args.out_stride_w;
+      float* output =
+          args.output + n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
       float* dense = args.out_stride_c == 1 ? output : row.data;
       int64_t c = 0;
       for (; c + kVectors * kWidth <= channels; c += kVectors * kWidth) {
@@ -75,8 +74,7 @@ void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end) {
         chains<1>(pixels.data, args.weight, channels, taps, c, totals);
         totals[0].store(dense + c);
       }
-      for (; c < channels; ++c)
-        dense[c] = chain(pixels.data, args.weight, channels, taps, c);
+      for (; c < channels; ++c) dense[c] = chain(pixels.data, args.weight, channels, taps, c);
       if (args.bias != nullptr)
         for (c = 0; c < channels; ++c) dense[c] = dense[c] + args.bias[c];
       if (dense != output)

@@ -107,9 +107,9 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const float* co
 }
 
 template <int kVectors, Lanes kLanes>
-void pixels_times_channels(const Conv2dArgs& args, const Groups& groups,
-                           const float* const* pixels, const float* weights, int64_t width,
-                           int64_t channel, int64_t count, float* const* outputs, int64_t rows) {
+void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const float* const* pixels,
+                           const float* weights, int64_t width, int64_t channel, int64_t count,
+                           float* const* outputs, int64_t rows) {
   Vec totals[kPixels][kVectors];
   chains<kVectors, kLanes>(args, groups, pixels, weights, width, channel, totals);
   if (args.out_stride_c == 1 && count == kVectors * kWidth) {
@@ -127,8 +127,7 @@ void pixels_times_channels(const Conv2dArgs& args, const Groups& groups,
     for (int j = 0; j < kVectors; ++j) totals[i][j].store(lanes + j * kWidth);
     for (int64_t l = 0; l < count; ++l) {
       const int64_t o = channel + l;
-      outputs[i][o * args.out_stride_c] =
-          args.bias != nullptr ? lanes[l] + args.bias[o] : lanes[l];
+      outputs[i][o * args.out_stride_c] = args.bias != nullptr ? lanes[l] + args.bias[o] : lanes[l];
     }
   }
 }
@@ -169,16 +168,16 @@ void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end) {
         const int64_t pixel = row + min64(i, count - 1);
         const int64_t n = pixel / image, oh = pixel % image / args.out_width;
         const int64_t ow = pixel % args.out_width;
-        outputs[i] = args.output + n * args.out_stride_n + oh * args.out_stride_h +
-                     ow * args.out_stride_w;
+        outputs[i] =
+            args.output + n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
         for (int64_t r = 0, k = i; r < args.kernel_h; ++r)
           for (int64_t s = 0; s < args.kernel_w; ++s, k += kPixels) {
             const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
             const int64_t w = ow * args.step_w - args.pad_w + s * args.dilation_w;
             const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
-            pixels.data[k] = inside ? args.input + n * args.stride_n + h * args.stride_h +
-                                          w * args.stride_w
-                                    : padding.data;
+            pixels.data[k] =
+                inside ? args.input + n * args.stride_n + h * args.stride_h + w * args.stride_w
+                       : padding.data;
           }
       }
       const auto call = [&](auto function, int64_t c, int64_t lanes) {

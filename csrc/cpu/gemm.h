@@ -61,14 +61,24 @@ using Tile = void (*)(const float*, const float*, int64_t, int64_t, float*, int6
 template <int kVectors>
 inline Tile tile_of(int64_t rows) {
   static constexpr Tile kTiles[] = {
-      nullptr,           tile<1, kVectors>, tile<2, kVectors>, tile<3, kVectors>,
+      nullptr,
+      tile<1, kVectors>,
+      tile<2, kVectors>,
+      tile<3, kVectors>,
       tile<4, kVectors>,
 #if BNINV_VEC_WIDTH >= 8
-      tile<5, kVectors>, tile<6, kVectors>,
+      tile<5, kVectors>,
+      tile<6, kVectors>,
 #endif
 #if BNINV_VEC_WIDTH == 16
-      tile<7, kVectors>, tile<8, kVectors>, tile<9, kVectors>, tile<10, kVectors>,
-      tile<11, kVectors>, tile<12, kVectors>, tile<13, kVectors>, tile<14, kVectors>,
+      tile<7, kVectors>,
+      tile<8, kVectors>,
+      tile<9, kVectors>,
+      tile<10, kVectors>,
+      tile<11, kVectors>,
+      tile<12, kVectors>,
+      tile<13, kVectors>,
+      tile<14, kVectors>,
 #endif
   };
   return kTiles[rows];

@@ -41,8 +41,9 @@ struct Conv2dArgs {
   const float* input;  // channels dense; the other strides are free
   int64_t batch, channels, height, width;
   int64_t stride_n, stride_h, stride_w;
-  const float* weight;  // panel (r, s, c, o): kernel_h * kernel_w * channels_per_group x out_channels
-  const float* bias;    // nullptr: none
+  const float*
+      weight;         // panel (r, s, c, o): kernel_h * kernel_w * channels_per_group x out_channels
+  const float* bias;  // nullptr: none
   float* output;
   int64_t out_channels, out_height, out_width;
   int64_t out_stride_n, out_stride_c, out_stride_h, out_stride_w;
@@ -90,12 +91,21 @@ struct ReduceArgs {
   int kept_dims, reduced_dims;
   int64_t kept_sizes[kMaxDims], kept_strides[kMaxDims];
   int64_t reduced_sizes[kMaxDims], reduced_strides[kMaxDims];
-  int64_t terms;   // product of reduced_sizes
-  float divisor;   // 1 for a sum: x / 1 is x
+  int64_t terms;  // product of reduced_sizes
+  float divisor;  // 1 for a sum: x / 1 is x
 };
 
 enum class Unary : int64_t {
-  kRelu, kRelu6, kSigmoid, kSilu, kHardswish, kHardsigmoid, kGelu, kGeluTanh, kTanh, kLeakyRelu,
+  kRelu,
+  kRelu6,
+  kSigmoid,
+  kSilu,
+  kHardswish,
+  kHardsigmoid,
+  kGelu,
+  kGeluTanh,
+  kTanh,
+  kLeakyRelu,
 };
 
 struct UnaryArgs {
@@ -105,17 +115,17 @@ struct UnaryArgs {
   float parameter;  // leaky_relu's negative_slope
 };
 
-#define BNINV_DECLARE_KERNELS(level)                                        \
-  namespace level {                                                         \
-  void batch_norm(const BatchNormArgs& args, int64_t begin, int64_t end);   \
-  void linear(const LinearArgs& args, int64_t begin, int64_t end);          \
-  void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end);          \
+#define BNINV_DECLARE_KERNELS(level)                                         \
+  namespace level {                                                          \
+  void batch_norm(const BatchNormArgs& args, int64_t begin, int64_t end);    \
+  void linear(const LinearArgs& args, int64_t begin, int64_t end);           \
+  void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end);           \
   void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end); \
-  void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end);    \
-  void avg_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);      \
-  void max_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);      \
-  void sum(const ReduceArgs& args, int64_t begin, int64_t end);             \
-  void unary(const UnaryArgs& args, int64_t begin, int64_t end);            \
+  void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end);   \
+  void avg_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);       \
+  void max_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);       \
+  void sum(const ReduceArgs& args, int64_t begin, int64_t end);              \
+  void unary(const UnaryArgs& args, int64_t begin, int64_t end);             \
   }
 
 BNINV_DECLARE_KERNELS(scalar)

@@ -62,8 +62,8 @@ struct Maximum {
     V largest(-__builtin_inff());
     for (int64_t h = rows.first; h < rows.last; h += rows.step)
       for (int64_t w = columns.first; w < columns.last; w += columns.step)
-        largest = maximum(largest,
-                          Average::load<V>(sample + h * args.stride_h + w * args.stride_w));
+        largest =
+            maximum(largest, Average::load<V>(sample + h * args.stride_h + w * args.stride_w));
     return largest;
   }
 };
@@ -93,9 +93,8 @@ void avg_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end) {
   pool_rows(args, begin, end, [&](const Window& rows, const Window& columns) {
     int64_t divisor = args.divisor;
     if (divisor == 0)
-      divisor = args.count_include_pad
-                    ? rows.padded_count * columns.padded_count
-                    : (rows.last - rows.first) * (columns.last - columns.first);
+      divisor = args.count_include_pad ? rows.padded_count * columns.padded_count
+                                       : (rows.last - rows.first) * (columns.last - columns.first);
     return Average{static_cast<float>(divisor)};
   });
 }

@@ -18,8 +18,8 @@ template <typename T>
 struct Scratch {
   T* data;
   explicit Scratch(int64_t count)
-      : data(static_cast<T*>(::operator new(static_cast<size_t>(count) * sizeof(T),
-                                            std::align_val_t(64)))) {}
+      : data(static_cast<T*>(
+            ::operator new(static_cast<size_t>(count) * sizeof(T), std::align_val_t(64)))) {}
   ~Scratch() { ::operator delete(data, std::align_val_t(64)); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;

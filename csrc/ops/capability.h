@@ -14,13 +14,13 @@ Capability capability();
 
 // The kernel's function at the level in use.
 #if defined(BNINV_HAVE_AVX512) && defined(BNINV_HAVE_AVX2)
-#define BNINV_KERNEL(name)                                                        \
-  (::bninv::capability() == ::bninv::Capability::kAvx512 ? ::bninv::avx512::name  \
-   : ::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name    \
+#define BNINV_KERNEL(name)                                                       \
+  (::bninv::capability() == ::bninv::Capability::kAvx512 ? ::bninv::avx512::name \
+   : ::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name   \
                                                          : ::bninv::scalar::name)
 #elif defined(BNINV_HAVE_AVX2)
-#define BNINV_KERNEL(name)                                                       \
-  (::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name     \
+#define BNINV_KERNEL(name)                                                   \
+  (::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name \
                                                        : ::bninv::scalar::name)
 #else
 #define BNINV_KERNEL(name) (::bninv::scalar::name)

@@ -8,20 +8,34 @@ namespace {
 
 const char* dtype_name(ScalarType type) {
   switch (type) {
-    case ScalarType::Byte: return "torch.uint8";
-    case ScalarType::Char: return "torch.int8";
-    case ScalarType::Short: return "torch.int16";
-    case ScalarType::Int: return "torch.int32";
-    case ScalarType::Long: return "torch.int64";
-    case ScalarType::Half: return "torch.float16";
-    case ScalarType::Float: return "torch.float32";
-    case ScalarType::Double: return "torch.float64";
-    case ScalarType::ComplexHalf: return "torch.complex32";
-    case ScalarType::ComplexFloat: return "torch.complex64";
-    case ScalarType::ComplexDouble: return "torch.complex128";
-    case ScalarType::Bool: return "torch.bool";
-    case ScalarType::BFloat16: return "torch.bfloat16";
-    default: return "another dtype";
+    case ScalarType::Byte:
+      return "torch.uint8";
+    case ScalarType::Char:
+      return "torch.int8";
+    case ScalarType::Short:
+      return "torch.int16";
+    case ScalarType::Int:
+      return "torch.int32";
+    case ScalarType::Long:
+      return "torch.int64";
+    case ScalarType::Half:
+      return "torch.float16";
+    case ScalarType::Float:
+      return "torch.float32";
+    case ScalarType::Double:
+      return "torch.float64";
+    case ScalarType::ComplexHalf:
+      return "torch.complex32";
+    case ScalarType::ComplexFloat:
+      return "torch.complex64";
+    case ScalarType::ComplexDouble:
+      return "torch.complex128";
+    case ScalarType::Bool:
+      return "torch.bool";
+    case ScalarType::BFloat16:
+      return "torch.bfloat16";
+    default:
+      return "another dtype";
   }
 }
 
@@ -57,6 +71,7 @@ std::string sizes_text(const Tensor& tensor) {
 }
 
 void check_tensor(const char* op, const char* argument, const Tensor& tensor) {
+  check(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
   check(tensor.is_cpu(), op, ": `", argument,
         "` is on another device than the other tensors; it may only be on theirs (cpu)");
   check(tensor.scalar_type() == ScalarType::Float, op, ": `", argument, "` has dtype ",
@@ -68,6 +83,22 @@ void check_vector(const char* op, const char* argument, const Tensor& tensor, in
   check_tensor(op, argument, tensor);
   check(tensor.dim() == 1 && tensor.size(0) == size, op, ": `", argument, "` has shape ",
         sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
+}
+
+void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
+                int64_t least) {
+  constexpr int64_t kMost = (int64_t{1} << 31) - 1;
+  bool fits = pair.size() == 2;
+  for (const int64_t value : pair) fits = fits && value >= least && value <= kMost;
+  check(fits, op, ": `", argument, "` is ", list_text(pair), "; it may be two integers from ",
+        least, " to ", kMost);
+}
+
+void check_stride(const char* op, std::vector<int64_t>& stride) {
+  constexpr int64_t kBeyondAnyInput = int64_t{1} << 48;
+  for (int64_t& step : stride) step = std::min(step, kBeyondAnyInput);
+  check(stride.size() == 2 && stride[0] >= 1 && stride[1] >= 1, op, ": `stride` is ",
+        list_text(stride), "; it may be two integers of at least 1");
 }
 
 bool is_dense(const Tensor& tensor) {

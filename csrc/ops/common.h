@@ -45,6 +45,14 @@ void check_tensor(const char* op, const char* argument, const Tensor& tensor);
 void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
                   const char* size_meaning);
 
+// Two integers from `least` to 2^31 - 1: the product of two such sizes cannot overflow.
+void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
+                int64_t least);
+
+// Two positive integers. All strides beyond any input's size mean the same (one window fits), so they
+// are brought down to one that cannot overflow.
+void check_stride(const char* op, std::vector<int64_t>& stride);
+
 // Every element is one memory location of a block without gaps.
 bool is_dense(const Tensor& tensor);
 

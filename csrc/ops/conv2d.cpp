@@ -6,18 +6,13 @@ namespace {
 
 constexpr const char* kOp = "conv2d";
 
-void check_pair(const char* argument, const std::vector<int64_t>& pair, int64_t least) {
-  check(pair.size() == 2 && pair[0] >= least && pair[1] >= least, kOp, ": `", argument, "` is ",
-        list_text(pair), "; it may be two integers of at least ", least);
-}
-
 int64_t output_size(const Tensor& input, const Tensor& weight, int64_t d, int64_t stride,
                     int64_t padding, int64_t dilation) {
   const int64_t padded = input.size(d) + 2 * padding;
   const int64_t reach = dilation * (weight.size(d) - 1) + 1;
   check(padded >= reach, kOp, ": `weight` of shape ", sizes_text(weight), " with dilation ",
-        dilation, " reaches over ", reach, " elements of dimension ", d, "; the padded `input` has ",
-        padded);
+        dilation, " reaches over ", reach, " elements of dimension ", d,
+        "; the padded `input` has ", padded);
   return (padded - reach) / stride + 1;
 }
 
@@ -32,9 +27,9 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
         "; it may be [out_channels, channels / groups, kernel_h, kernel_w]");
   check(weight.size(2) > 0 && weight.size(3) > 0, kOp, ": `weight` has shape ", sizes_text(weight),
         "; kernel_h and kernel_w may be 1 and more");
-  check_pair("stride", stride, 1);
-  check_pair("padding", padding, 0);
-  check_pair("dilation", dilation, 1);
+  check_stride(kOp, stride);
+  check_pair(kOp, "padding", padding, 0);
+  check_pair(kOp, "dilation", dilation, 1);
   check(groups > 0 && input.size(1) % groups == 0 && weight.size(0) % groups == 0, kOp,
         ": `groups` is ", groups, "; it may be a positive divisor of the input's ", input.size(1),
         " channels and of the weight's ", weight.size(0), " output channels");
@@ -45,11 +40,11 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
 
   const int64_t out_height = output_size(input, weight, 2, stride[0], padding[0], dilation[0]);
   const int64_t out_width = output_size(input, weight, 3, stride[1], padding[1], dilation[1]);
-  const bool channels_last =
-      is_channels_last(input) || is_channels_last(weight) ||
-      (is_panel(weight) && !weight.is_contiguous());
-  Tensor output = empty_float({input.size(0), weight.size(0), out_height, out_width},
-                              channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  const bool channels_last = is_channels_last(input) || is_channels_last(weight) ||
+                             (is_panel(weight) && !weight.is_contiguous());
+  Tensor output =
+      empty_float({input.size(0), weight.size(0), out_height, out_width},
+                  channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
   if (output.numel() == 0) return output;
 
   const Tensor x = has_dense_channels(input)

@@ -9,20 +9,15 @@ void check_input(const char* op, const Tensor& input) {
         "; it may be [batch, channels, height, width]");
 }
 
-void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
-                int64_t least) {
-  check(pair.size() == 2 && pair[0] >= least && pair[1] >= least, op, ": `", argument, "` is ",
-        list_text(pair), "; it may be two integers of at least ", least);
-}
-
 // PyTorch's rule: with ceil_mode a last window that would start beyond the input and its left
 // padding is dropped.
 int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
                     int64_t dilation, bool ceil_mode) {
-  const int64_t room = size + 2 * padding - dilation * (kernel - 1) - 1;
+  const int64_t padded = size + 2 * padding;
+  const int64_t room = padded - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
   check(room >= 0, op, ": `kernel_size` ", kernel, " with dilation ", dilation,
-        " is larger than the padded input's ", size + 2 * padding);
-  int64_t count = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+        " reaches over more than the padded input's ", padded);
+  int64_t count = room / stride + 1;
   if (ceil_mode && (count - 1) * stride >= size + padding) --count;
   return count;
 }
@@ -53,11 +48,11 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
 }
 
 Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_t>& kernel_size,
-                   const std::vector<int64_t>& stride, const std::vector<int64_t>& padding,
+                   std::vector<int64_t> stride, const std::vector<int64_t>& padding,
                    const std::vector<int64_t>& dilation, bool ceil_mode) {
   check_input(op, input);
   check_pair(op, "kernel_size", kernel_size, 1);
-  check_pair(op, "stride", stride, 1);
+  check_stride(op, stride);
   check_pair(op, "padding", padding, 0);
   check_pair(op, "dilation", dilation, 1);
   check(2 * padding[0] <= kernel_size[0] && 2 * padding[1] <= kernel_size[1], op, ": `padding` is ",
@@ -105,8 +100,7 @@ Tensor avg_pool2d(const Tensor& input, std::vector<int64_t> kernel_size,
 Tensor max_pool2d(const Tensor& input, std::vector<int64_t> kernel_size,
                   std::vector<int64_t> stride, std::vector<int64_t> padding,
                   std::vector<int64_t> dilation, bool ceil_mode) {
-  Pool2dArgs args =
-      windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode);
+  Pool2dArgs args = windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode);
   return run_pool(BNINV_KERNEL(max_pool2d), input, args, args.kernel_h * args.kernel_w);
 }
 

@@ -36,6 +36,8 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
         ReduceArgs::kMaxDims);
   std::vector<bool> reduced(static_cast<size_t>(dims), dim.empty());
   for (int64_t d : dim) {
+    // As in PyTorch, a tensor without dimensions may be reduced over its one element.
+    if (dims == 0 && (d == 0 || d == -1)) continue;
     const int64_t at = d < 0 ? d + dims : d;
     check(at >= 0 && at < dims, op, ": `dim` holds ", d, "; it may be from ", -dims, " to ",
           dims - 1);

@@ -27,11 +27,15 @@ void unary_(const char* op, Tensor& input, Unary function, double parameter = 0)
     run_unary(input, input, function, parameter);
     return;
   }
+  // Elements that share memory would get a result of a result.
+  for (int64_t d = 0; d < input.dim(); ++d)
+    check(input.size(d) < 2 || input.stride(d) != 0, op, ": `input` is expanded along dimension ",
+          d, ": its elements share memory; in place it may only be a tensor whose elements do not");
   torch::stable::copy_(input, unary(op, input, function, parameter));
 }
 
 // One operator and its in-place form, with the same arithmetic.
-#define BNINV_UNARY(name, function)                              \
+#define BNINV_UNARY(name, function)                                                 \
   Tensor name(const Tensor& input) { return unary(#name, input, Unary::function); } \
   void name##_(Tensor input) { unary_(#name "_", input, Unary::function); }
 
@@ -69,8 +73,8 @@ void leaky_relu_(Tensor input, double negative_slope) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
-#define BNINV_IMPL(name)              \
-  m.impl(#name, TORCH_BOX(&name));    \
+#define BNINV_IMPL(name)           \
+  m.impl(#name, TORCH_BOX(&name)); \
   m.impl(#name "_", TORCH_BOX(&name##_));
   BNINV_IMPL(relu)
   BNINV_IMPL(relu6)

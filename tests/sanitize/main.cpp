@@ -32,10 +32,10 @@ struct Level {
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
 };
 
-#define LEVEL(level)                                                                  \
-  Level {                                                                             \
-    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise, \
-        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary                \
+#define LEVEL(level)                                                                          \
+  Level {                                                                                     \
+    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,         \
+        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary \
   }
 
 std::vector<Level> levels() {
@@ -165,7 +165,7 @@ enum class Conv { kProduct, kDepthwise, kGrouped };
 void conv_case(Conv kind) {
   Conv2dArgs args = conv_geometry();
   const bool depthwise = kind == Conv::kDepthwise, grouped = kind == Conv::kGrouped;
-  args.groups = depthwise  ? one_of({1, 3, 16, 17, 70, 131})
+  args.groups = depthwise ? one_of({1, 3, 16, 17, 70, 131})
                 : grouped ? one_of({2, 3, 5, 16, 33})
                           : one_of({1, 1, 2, 3});
   // Grouped: lanes of one group, of several whole groups, and neither.

@@ -1,0 +1,105 @@
+"""Checks of arguments: each error names the argument, what it was, and what it may be."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IntPair = int | Sequence[int]
+
+
+def need_tensor(argument: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a tensor."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"`{argument}` is {_shown(value)}; it may be a torch.Tensor")
+
+
+def integers(value: Any, count: int, argument: str) -> list[int]:
+    """One integer for each of `count` dimensions.
+
+    Raises:
+        ValueError: `value` is neither one integer nor `count` of them.
+    """
+    try:
+        values = [_index(v) for v in (value if _is_sequence(value) else [value])]
+    except TypeError:
+        values = []
+    if len(values) == 1:
+        values = values * count
+    if len(values) != count:
+        raise ValueError(f"`{argument}` is {value!r}; it may be one integer or {count} of them")
+    return values
+
+
+def number(value: Any, argument: str) -> float:
+    """A Python float."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"`{argument}` is {_shown(value)}; it may be a number") from None
+
+
+def need_ieee(precision: str) -> None:
+    """`precision` keeps room for tensor cores; there is one value so far."""
+    if precision != "ieee":
+        raise ValueError(f"`precision` is {precision!r}; it may be 'ieee'")
+
+
+def refuse_autocast(input: Tensor) -> None:
+    """Raise where PyTorch would cast: operators do not follow its policy yet."""
+    if not torch._C._is_any_autocast_enabled() or input.device.type == "meta":
+        return
+    if torch.is_autocast_enabled(input.device.type):
+        raise NotImplementedError(
+            "bninv operators do not follow autocast yet: disable it around the patched model "
+            f"(torch.autocast({input.device.type!r}, enabled=False))"
+        )
+
+
+def explain_tensors(op: Any, args: Sequence[Any]) -> None:
+    """Raise the error that fits if a tensor argument of `op` is of a kind that no kernel takes.
+
+    For calls that failed or found no kernel: a call that goes well pays nothing for it.
+    """
+    tensors = [
+        (a.name, value, str(a.type).startswith("Optional"))
+        for a, value in zip(op._schema.arguments, args, strict=False)
+        if "Tensor" in str(a.type)
+    ]
+    for name, value, optional in tensors:
+        if not (optional and value is None):
+            need_tensor(name, value)
+    present = [(name, value) for name, value, _ in tensors if value is not None]
+    for name, value in present:
+        if value.is_quantized:
+            raise RuntimeError(f"`{name}` is quantized; it may be a float32 tensor")
+        if value.layout != torch.strided:
+            raise RuntimeError(f"`{name}` has layout {value.layout}; it may be torch.strided")
+    same_device(present)
+
+
+def same_device(tensors: Sequence[tuple[str, Tensor]]) -> None:
+    """Raise RuntimeError unless all named tensors are on the first one's device."""
+    first, device = tensors[0][0], tensors[0][1].device
+    for name, value in tensors[1:]:
+        if value.device != device:
+            raise RuntimeError(
+                f"`{name}` is on device {value.device}; it may be on `{first}`'s, {device}"
+            )
+
+
+def _index(value: Any) -> Any:
+    # A compiler's symbolic integer stays symbolic.
+    return value if isinstance(value, torch.SymInt) else operator.index(value)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})" if value is not None else "None"
