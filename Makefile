@@ -37,8 +37,8 @@ sanitize: python ## run the CPU kernels under the address and undefined-behaviou
 	@"$(or $(PYTHON),python3)" tests/sanitize/run.py
 
 bench: environment ## time patched models and convolutions against stock
-	$(VENV_PYTHON) benchmarks/bench_models.py
-	$(VENV_PYTHON) benchmarks/bench_conv.py
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_conv.py
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
