@@ -11,10 +11,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bninv._runner import CheckError, Progress, Runner, one_line
+from bninv.checking.result import CheckResult as CheckResult
+from bninv.checking.runner import CheckError, Progress, Runner, one_line
 from bninv.nn import Patched
 from bninv.patching import patch, unpatch
-from bninv.result import CheckResult as CheckResult
 
 GradMode = Literal["no_grad", "inference_mode", "grad"]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bninv._usage import UsageError, near_matches
+from bninv.loading.usage import UsageError, near_matches
 
 # Never less: the first eight samples calibrate BatchNorm and tell whether outputs differ. Never
 # more: larger batches repeat samples.
@@ -173,11 +173,11 @@ def _check(
     import torch
 
     from bninv import _extension
-    from bninv._runner import CheckError
-    from bninv.calibration import calibrate_batch_norm
     from bninv.check import check
-    from bninv.images import find_images, load_samples
-    from bninv.models import load_model
+    from bninv.checking.runner import CheckError
+    from bninv.loading.calibration import calibrate_batch_norm
+    from bninv.loading.images import find_images, load_samples
+    from bninv.loading.models import load_model
     from bninv.report import progress_bar
 
     device = _device(device_name)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from bninv.result import CheckResult, Row, Side
+from bninv.checking.result import CheckResult, Row, Side
 
 # Where the output is no terminal there is no width to fit: enough for every column on one line.
 _FILE_WIDTH = 96

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 import bninv
 from bninv import exact
-from bninv._arrangements import arrangements, build_batch
-from bninv._batch_dim import BatchTracker, Place, take
-from bninv._bits import difference, digest, same_bits
-from bninv.audit import find_uncovered
-from bninv.blame import find_culprits
-from bninv.calibration import calibrate_batch_norm, is_untrained, randomize_constants
+from bninv.checking.arrangements import arrangements, build_batch
+from bninv.checking.audit import find_uncovered
+from bninv.checking.batch_dim import BatchTracker, Place, take
+from bninv.checking.bits import difference, digest, same_bits
+from bninv.checking.blame import find_culprits
+from bninv.loading.calibration import calibrate_batch_norm, is_untrained, randomize_constants
 
 
 def patched(model: nn.Module) -> nn.Module:

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import nn
 
 import bninv
-from bninv import cli, images
-from bninv._usage import UsageError
-from bninv.images import Preprocess, find_images, load_samples
+from bninv import cli
+from bninv.loading import images
+from bninv.loading.images import Preprocess, find_images, load_samples
+from bninv.loading.usage import UsageError
 
 timm = pytest.importorskip("timm")
 
@@ -234,12 +235,11 @@ def test_half_precision_works_or_says_that_it_has_no_kernels(run) -> None:
     ],
 )
 def test_out_of_memory(run, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    from bninv import _runner
 
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(_runner, "build_batch", fail)
+    monkeypatch.setattr(runner, "build_batch", fail)
     ended = run("check", TINY, *FAST)
     assert ended.status == 2
     (line,) = ended.err.splitlines()
@@ -274,7 +274,7 @@ def test_checkpoints(run, prefix: str, suffix: str) -> None:
         torch.save({"epoch": 1, "state_dict": state}, path)
     else:
         save_file(state, path)
-    from bninv.models import load_model
+    from bninv.loading.models import load_model
 
     loaded = load_model(TINY, checkpoint=path)
     assert not loaded.untrained
@@ -288,7 +288,7 @@ def test_a_users_trained_batch_norm_is_kept(run, tmp_path: Path) -> None:
         "model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())\n"
         "model[1].running_mean += 1\n"
     )
-    from bninv.models import load_model
+    from bninv.loading.models import load_model
 
     assert not load_model("trained_model:model").untrained
 

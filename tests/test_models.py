@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 import bninv
-from bninv.calibration import calibrate_batch_norm, randomize_constants
+from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal, cpu_capabilities, cpu_capability, different_bits
 
 SIZE = 64  # pixels; small, so that every combination below can be run

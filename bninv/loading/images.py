@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from bninv._usage import UsageError
+from bninv.loading.usage import UsageError
 
 # Colour photographs inside the wheels of scikit-image and scikit-learn: nothing is downloaded.
 # The order is part of what makes two runs comparable.

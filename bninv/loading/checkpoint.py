@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bninv._usage import UsageError
+from bninv.loading.usage import UsageError
 
 # Where training scripts keep the weights, an exponential moving average first, and what wrappers
 # put before every key.

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bninv._arrangements import arrangements, build_batch
-from bninv._bits import difference, digest, leaves
-from bninv.audit import find_uncovered
-from bninv.blame import Culprit, find_culprits
-from bninv.result import PatchedSide, Row, Side, StockSide
+from bninv.checking.arrangements import arrangements, build_batch
+from bninv.checking.audit import find_uncovered
+from bninv.checking.bits import difference, digest, leaves
+from bninv.checking.blame import Culprit, find_culprits
+from bninv.checking.result import PatchedSide, Row, Side, StockSide
 
 Progress = Callable[[str, int, int], None]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from bninv.audit import Uncovered
-from bninv.blame import Culprit
+from bninv.checking.audit import Uncovered
+from bninv.checking.blame import Culprit
 
 
 @dataclass

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv._batch_dim import BatchTracker, Place, take
-from bninv._bits import same_bits
-from bninv.audit import ModuleStack
+from bninv.checking.audit import ModuleStack
+from bninv.checking.batch_dim import BatchTracker, Place, take
+from bninv.checking.bits import same_bits
 from bninv.exact import tensors_in
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from bninv._usage import UsageError, near_matches
-from bninv.calibration import is_untrained, randomize_constants
-from bninv.checkpoint import load_checkpoint
-from bninv.images import Preprocess
+from bninv.loading.calibration import is_untrained, randomize_constants
+from bninv.loading.checkpoint import load_checkpoint
+from bninv.loading.images import Preprocess
+from bninv.loading.usage import UsageError, near_matches
 
 
 @dataclass

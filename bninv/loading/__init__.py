@@ -1,0 +1,1 @@
+"""What the command line checks: models by name, their weights, and photographs to feed them."""
