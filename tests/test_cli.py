@@ -16,6 +16,7 @@ from torch import nn
 
 import bninv
 from bninv import cli
+from bninv.checking import runner
 from bninv.loading import images
 from bninv.loading.images import Preprocess, find_images, load_samples
 from bninv.loading.usage import UsageError
