@@ -438,6 +438,9 @@ def _unary(name: str, input: Tensor, inplace: bool, *args: Any) -> Tensor:
         # copy_ keeps the history of an in-place change; the operator alone has none.
         return input.copy_(_call(getattr(_ops, name).default, input, *args))
     _call(getattr(_ops, f"{name}_").default, input, *args)
+    if not torch.compiler.is_compiling() and not input.is_inference():
+        # A backward that saved this tensor must notice the change.
+        torch.autograd.graph.increment_version(input)
     return input
 
 

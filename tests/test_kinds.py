@@ -149,6 +149,15 @@ def test_in_place_activations_change_their_input() -> None:
         assert_bitwise_equal(x, expected, act.__name__)
 
 
+def test_in_place_activation_is_seen_by_a_backward_that_saved_its_input() -> None:
+    x = torch.randn(4, requires_grad=True)
+    y = torch.exp(x)  # saves its result
+    with torch.no_grad():
+        bninv.patch(nn.SiLU(inplace=True).eval())(y)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
 def test_in_place_activation_keeps_the_history_of_its_input() -> None:
     x = torch.randn(4, requires_grad=True)
     y = x * 2

@@ -419,3 +419,13 @@ def test_export(net: Net, x: Tensor) -> None:
     assert "bninv.conv2d.default" in called
     assert not any(name.startswith(("aten.conv", "aten.linear", "aten.addmm")) for name in called)
     assert_bitwise_equal(program.module()(x), expected)
+
+
+def test_fx_keeps_patched_modules(net: Net, x: Tensor) -> None:
+    """torchvision's feature extractors trace models; patched modules stay calls in the graph."""
+    expected = bninv.patch(net)(x)
+    traced = torch.fx.symbolic_trace(net)
+    called = {node.target for node in traced.graph.nodes if node.op == "call_module"}
+    assert called == {"stem", "norm", "act", "conv", "pool", "head"}
+    assert_bitwise_equal(traced(x), expected)
+    assert isinstance(traced.get_submodule("stem"), bninv.nn.Patched)

@@ -77,14 +77,15 @@ _classes: dict[tuple[type, type], type] = {}
 
 def patched_class(mixin: type[Patched], stock: type) -> type:
     """The class of a patched module: `mixin` before `stock`, made once for each pair."""
-    return _classes.setdefault(
-        (mixin, stock),
-        type(
-            f"Bninv{stock.__name__}",
-            (mixin, stock),
-            {"_stock_class": stock, "__module__": mixin.__module__, "__doc__": stock.__doc__},
-        ),
-    )
+    members = {
+        "_stock_class": stock,
+        "__doc__": stock.__doc__,
+        # torch.fx takes modules of torch.nn as leaves, by this name: a patched module then stays
+        # one call in a traced graph, and keeps its promise there.
+        "__module__": stock.__module__,
+    }
+    made = type(f"Bninv{stock.__name__}", (mixin, stock), members)
+    return _classes.setdefault((mixin, stock), made)
 
 
 def stock_class(module: Any) -> type:
