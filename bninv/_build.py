@@ -20,7 +20,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Level:
     width: int
     target: str | None  # None: the compiler's baseline for this machine
     gcc_only: str = ""  # further parts of the target that clang does not know
+    emulated: bool = False  # vectors of this width, lane by lane: for tests on lesser machines
 
 
 _SCALAR = Level("scalar", 1, None)
@@ -99,6 +100,8 @@ def _prelude(csrc: Path) -> str:
 
 def _kernel_wrapper(include: str, level: Level, prelude: str) -> str:
     head = f"#define BNINV_LEVEL {level.name}\n#define BNINV_VEC_WIDTH {level.width}\n{prelude}\n"
+    if level.emulated:
+        head = f"#define BNINV_EMULATED_VECTORS\n{head}"
     if level.target is None:
         return f'{head}#include "{include}"\n'
     # GCC compiles the constructors that it writes itself for the baseline whatever the pragma says,
@@ -123,17 +126,19 @@ def _kernel_wrapper(include: str, level: Level, prelude: str) -> str:
     )
 
 
-def wrappers(csrc: Path, operators: bool = True) -> dict[str, str]:
+def wrappers(
+    csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = ()
+) -> dict[str, str]:
     """File name -> text of each translation unit. The texts hold no absolute path.
 
     With `operators=False` only the kernels of csrc/cpu: they know no torch, so a test driver can be
-    linked against them alone.
+    linked against them alone. `extra_levels` are compiled beside the machine's own.
     """
     prelude = _prelude(csrc)
     units = {
         f"cpu_{path.stem}_{level.name}.cpp": _kernel_wrapper(f"cpu/{path.name}", level, prelude)
         for path in sorted(csrc.glob("cpu/*.cpp"))
-        for level in levels()
+        for level in (*levels(), *extra_levels)
     }
     if operators:
         for path in sorted(csrc.glob("ops/*.cpp")):
@@ -146,11 +151,13 @@ def wrappers(csrc: Path, operators: bool = True) -> dict[str, str]:
     return units
 
 
-def write_wrappers(directory: Path, csrc: Path, operators: bool = True) -> list[Path]:
+def write_wrappers(
+    directory: Path, csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = ()
+) -> list[Path]:
     """Write the wrappers into `directory` and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, text in wrappers(csrc, operators).items():
+    for name, text in wrappers(csrc, operators, extra_levels).items():
         path = directory / name
         path.write_text(text)
         paths.append(path)

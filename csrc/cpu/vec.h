@@ -77,7 +77,23 @@ BNINV_INLINE VecInt to_bits(Vec a) { return IntLanes(a.v); }
 BNINV_INLINE Vec from_bits(VecInt bits) { return FloatLanes(bits.v); }
 BNINV_INLINE Vec select(VecInt condition, Vec a, Vec b) { return condition.v ? a.v : b.v; }
 
-#if defined(__x86_64__) && BNINV_VEC_WIDTH == 8
+#if defined(BNINV_EMULATED_VECTORS)
+// Any width on any machine, lane by lane, for tests: a level's tiles and tails can be run where its
+// instructions are missing.
+BNINV_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  for (int l = 0; l < kWidth; ++l) c.v[l] = __builtin_fmaf(a.v[l], b.v[l], c.v[l]);
+  return c;
+}
+BNINV_INLINE Vec sqrt(Vec a) {
+  for (int l = 0; l < kWidth; ++l) a.v[l] = __builtin_sqrtf(a.v[l]);
+  return a;
+}
+BNINV_INLINE Vec permute(Vec a, VecInt lanes) {
+  Vec b = a;
+  for (int l = 0; l < kWidth; ++l) b.v[l] = a.v[lanes.v[l] % kWidth];
+  return b;
+}
+#elif defined(__x86_64__) && BNINV_VEC_WIDTH == 8
 BNINV_INLINE Vec fma(Vec a, Vec b, Vec c) {
   return FloatLanes(_mm256_fmadd_ps(__m256(a.v), __m256(b.v), __m256(c.v)));
 }

@@ -15,6 +15,10 @@
 #include "cpu/kernels.h"
 #include "cpu/schedule.h"
 
+namespace bninv {
+BNINV_DECLARE_KERNELS(emulated16)
+}
+
 namespace {
 
 using namespace bninv;
@@ -39,7 +43,7 @@ struct Level {
   }
 
 std::vector<Level> levels() {
-  std::vector<Level> found{LEVEL(scalar)};
+  std::vector<Level> found{LEVEL(scalar), LEVEL(emulated16)};
 #if defined(BNINV_HAVE_AVX2)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(LEVEL(avx2));
 #endif
