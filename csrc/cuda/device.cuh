@@ -1,0 +1,79 @@
+// What kernels use of CUDA beyond C++: shared memory, wide accesses, asynchronous copies, rounding.
+// tests/emulation gives the same names on the host.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include <cstdint>
+#include <cstring>
+
+// The contract's arithmetic, in the namespace of these kernels.
+#define BNINV_LEVEL cuda
+#include "../numerics.h"
+
+#if defined(BNINV_EMULATION)
+#include "emulated_device.h"
+#else
+
+namespace bninv {
+namespace cuda {
+
+// Shared memory of a block, one object for each type T: at most 48 KB in all.
+template <typename T>
+__device__ __forceinline__ T& static_shared() {
+  __shared__ alignas(16) unsigned char memory[sizeof(T)];
+  return *reinterpret_cast<T*>(memory);
+}
+
+// Shared memory whose size the launch gives.
+template <typename T>
+__device__ __forceinline__ T* dynamic_shared() {
+  extern __shared__ uint4 bninv_dynamic_shared[];
+  return reinterpret_cast<T*>(bninv_dynamic_shared);
+}
+
+// Sixteen bytes at once; `p` is aligned to them.
+__device__ __forceinline__ uint4 load16(const void* p) {
+  return *static_cast<const uint4*>(p);
+}
+__device__ __forceinline__ void store16(void* p, uint4 value) { *static_cast<uint4*>(p) = value; }
+
+// 4, 8 or 16 bytes from global to shared memory, both aligned to as many. They are there for this
+// thread after the copy_async_wait that covers them, and for others after a barrier that follows it.
+template <int kBytes>
+__device__ __forceinline__ void copy_async(void* shared, const void* global) {
+  static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
+#if __CUDA_ARCH__ >= 800
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
+  if constexpr (kBytes == 16)  // past L1: the tile is read once
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global)
+                 : "memory");
+  else
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(global),
+                 "n"(kBytes)
+                 : "memory");
+#else
+  memcpy(__builtin_assume_aligned(shared, kBytes), __builtin_assume_aligned(global, kBytes),
+         kBytes);
+#endif
+}
+
+// Closes a group of this thread's copies.
+__device__ __forceinline__ void copy_async_commit() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+// Waits until at most the kPending youngest groups of this thread are under way.
+template <int kPending>
+__device__ __forceinline__ void copy_async_wait() {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+#endif
+}
+
+}  // namespace cuda
+}  // namespace bninv
+
+#endif
