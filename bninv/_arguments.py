@@ -76,7 +76,7 @@ def explain_tensors(op: Any, args: Sequence[Any]) -> None:
     present = [(name, value) for name, value, _ in tensors if value is not None]
     for name, value in present:
         if value.is_quantized:
-            raise RuntimeError(f"`{name}` is quantized; it may be a float32 tensor")
+            raise RuntimeError(f"`{name}` is quantized; it may be a floating-point tensor")
         if value.layout != torch.strided:
             raise RuntimeError(f"`{name}` has layout {value.layout}; it may be torch.strided")
     same_device(present)

@@ -49,13 +49,13 @@ _SCALAR = Level("scalar", 1, None)
 _LEVELS = {
     "x86_64": (
         _SCALAR,
-        Level("avx2", 8, "avx2,fma"),
+        Level("avx2", 8, "avx2,fma,f16c"),
         # GCC tunes its own vectoriser to 256 bits for many CPUs; hand-written vectors are as wide
         # as kWidth either way.
         Level(
             "avx512",
             16,
-            "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma",
+            "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c",
             gcc_only="prefer-vector-width=512",
         ),
     ),

@@ -71,6 +71,11 @@ def is_loaded() -> bool:
     return _library is not None
 
 
+def has_cuda() -> bool:
+    """Whether the library in this process has CUDA kernels."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key("bninv::batch_norm", "CUDA")
+
+
 def load_library(csrc: Path | None = None, installed: Path | None = None) -> Path:
     """Load the library made from `csrc` (default: bninv's own sources) and return its path.
 

@@ -32,7 +32,7 @@ constexpr int64_t kSegment = 128;
 constexpr int64_t kSumLanes = 32;
 constexpr int64_t kSumSegment = 4096;
 
-// ---- Primitives for V = float; vec.h overloads them for vectors. -------------------------------
+// ---- Primitives for V = float and double; vec.h overloads them for vectors of floats. ------------
 
 BNINV_INLINE float fma(float a, float b, float c) {
 #if defined(__CUDA_ARCH__)
@@ -50,6 +50,22 @@ BNINV_INLINE float sqrt(float a) {
 #endif
 }
 
+BNINV_INLINE double fma(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+  return __fma_rn(a, b, c);
+#else
+  return __builtin_fma(a, b, c);
+#endif
+}
+
+BNINV_INLINE double sqrt(double a) {
+#if defined(__CUDA_ARCH__)
+  return __dsqrt_rn(a);
+#else
+  return __builtin_sqrt(a);
+#endif
+}
+
 BNINV_INLINE int32_t to_bits(float a) {
   int32_t bits;
   memcpy(&bits, &a, sizeof(bits));
@@ -64,6 +80,7 @@ BNINV_INLINE float from_bits(int32_t bits) {
 
 // A choice between two values already computed; lanes not chosen never trap or signal.
 BNINV_INLINE float select(bool condition, float a, float b) { return condition ? a : b; }
+BNINV_INLINE double select(bool condition, double a, double b) { return condition ? a : b; }
 
 template <typename V>
 BNINV_INLINE V abs(V a) {

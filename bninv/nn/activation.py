@@ -7,7 +7,12 @@ from typing import Any
 from torch import Tensor
 
 from bninv import functional as F
-from bninv.nn.base import Patched
+from bninv.nn.base import FLOATING, NARROW, Patched
+
+
+# Functions without an exponential also exist in float64.
+_PIECEWISE = {"cpu": FLOATING}
+_TRANSCENDENTAL = {"cpu": NARROW}
 
 
 def _inplace(module: Any) -> bool:
@@ -15,12 +20,16 @@ def _inplace(module: Any) -> bool:
 
 
 class ReLU(Patched):
+    kernels = _PIECEWISE
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.relu(input, _inplace(self))
 
 
 class ReLU6(Patched):
     """nn.ReLU6, which inherits nn.Hardtanh's forward."""
+
+    kernels = _PIECEWISE
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:
@@ -33,6 +42,7 @@ class ReLU6(Patched):
 
 
 class LeakyReLU(Patched):
+    kernels = _PIECEWISE
     negative_slope: float
 
     def invariant_forward(self, input: Tensor) -> Tensor:
@@ -40,36 +50,50 @@ class LeakyReLU(Patched):
 
 
 class Sigmoid(Patched):
+    kernels = _TRANSCENDENTAL
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input, _inplace(self))
 
 
 class SiLU(Patched):
+    kernels = _TRANSCENDENTAL
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.silu(input, _inplace(self))
 
 
 class Hardswish(Patched):
+    kernels = _PIECEWISE
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input, _inplace(self))
 
 
 class Hardsigmoid(Patched):
+    kernels = _PIECEWISE
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input, _inplace(self))
 
 
 class GELU(Patched):
+    kernels = _TRANSCENDENTAL
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, getattr(self, "approximate", "none"))
 
 
 class GELUTanh(Patched):
+    kernels = _TRANSCENDENTAL
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, "tanh")
 
 
 class Tanh(Patched):
+    kernels = _TRANSCENDENTAL
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.tanh(input, _inplace(self))
 

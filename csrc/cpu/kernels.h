@@ -1,119 +1,12 @@
-// The CPU kernels' interface: raw pointers, sizes in elements, no torch.
+// The CPU kernels.
 //
 // Every kernel does the tasks [begin, end) of its operator, so that the caller may spread tasks over
 // threads as it likes; the tasks' results do not depend on how. Callers hold a FloatingPointScope.
 #pragma once
 
-#include <cstdint>
+#include "../arguments.h"
 
 namespace bninv {
-
-// y = batch_norm(x) over `outer` x `channels` x `inner` elements, dense in that order.
-// A task is one (outer, channel) row where inner > 1 (NCHW), one `outer` row else (channels_last).
-struct BatchNormArgs {
-  const float* input;
-  float* output;
-  const float* running_mean;
-  const float* running_var;
-  const float* weight;  // nullptr: ones
-  const float* bias;    // nullptr: zeros
-  float eps;
-  int64_t outer, channels, inner;
-};
-
-// Rows x columns x terms of a product under R1, cut into blocks; a task is one block of one group.
-struct GemmSchedule {
-  int64_t rows, columns, terms;
-  int64_t block_rows, block_columns;
-  int64_t row_blocks, column_blocks;
-};
-
-struct LinearArgs {
-  const float* input;  // rows x terms, rows `input_stride` apart, terms dense
-  int64_t input_stride;
-  const float* weight;  // panel: terms x columns, dense
-  const float* bias;    // nullptr: none
-  float* output;        // rows x columns, dense
-  GemmSchedule gemm;
-};
-
-struct Conv2dArgs {
-  const float* input;  // channels dense; the other strides are free
-  int64_t batch, channels, height, width;
-  int64_t stride_n, stride_h, stride_w;
-  const float*
-      weight;         // panel (r, s, c, o): kernel_h * kernel_w * channels_per_group x out_channels
-  const float* bias;  // nullptr: none
-  float* output;
-  int64_t out_channels, out_height, out_width;
-  int64_t out_stride_n, out_stride_c, out_stride_h, out_stride_w;
-  int64_t kernel_h, kernel_w;
-  int64_t step_h, step_w, pad_h, pad_w, dilation_h, dilation_w;
-  int64_t groups;
-  GemmSchedule gemm;  // rows: output pixels; columns: output channels of one group
-};
-
-// A task of the depthwise kernel is one output row of one sample.
-inline int64_t depthwise_tasks(const Conv2dArgs& a) { return a.batch * a.out_height; }
-
-// A task of the grouped kernel is a block of output pixels times a block of output channels; the tasks
-// of one channel block follow each other.
-struct GroupedBlocks {
-  static constexpr int64_t kRows = 48, kChannels = 64;
-  int64_t rows, channels;
-};
-inline GroupedBlocks grouped_blocks(const Conv2dArgs& a) {
-  const int64_t rows = a.batch * a.out_height * a.out_width;
-  return {(rows + GroupedBlocks::kRows - 1) / GroupedBlocks::kRows,
-          (a.out_channels + GroupedBlocks::kChannels - 1) / GroupedBlocks::kChannels};
-}
-
-// Windows over the two spatial dimensions of a channels_last tensor. Task: one output pixel row.
-struct Pool2dArgs {
-  const float* input;  // channels dense; the other strides are free
-  int64_t batch, channels, height, width;
-  int64_t stride_n, stride_h, stride_w;
-  float* output;  // channels_last, dense
-  int64_t out_height, out_width;
-  int64_t kernel_h, kernel_w, step_h, step_w, pad_h, pad_w, dilation_h, dilation_w;
-  bool adaptive;           // windows by PyTorch's adaptive rule; kernel, step, pad unused
-  bool count_include_pad;  // average only
-  int64_t divisor;         // average only; 0: the window's own count
-};
-
-// Sums over the reduced dimensions (at least one) for each index of the kept ones (at least one).
-// A task is kTaskOutputs neighbours, or fewer, along the last kept dimension.
-struct ReduceArgs {
-  static constexpr int kMaxDims = 16;
-  static constexpr int64_t kTaskOutputs = 64;
-  const float* input;
-  float* output;  // dense, kept dimensions in order, the last one fastest
-  int kept_dims, reduced_dims;
-  int64_t kept_sizes[kMaxDims], kept_strides[kMaxDims];
-  int64_t reduced_sizes[kMaxDims], reduced_strides[kMaxDims];
-  int64_t terms;  // product of reduced_sizes
-  float divisor;  // 1 for a sum: x / 1 is x
-};
-
-enum class Unary : int64_t {
-  kRelu,
-  kRelu6,
-  kSigmoid,
-  kSilu,
-  kHardswish,
-  kHardsigmoid,
-  kGelu,
-  kGeluTanh,
-  kTanh,
-  kLeakyRelu,
-};
-
-struct UnaryArgs {
-  const float* input;
-  float* output;  // may be the input
-  Unary function;
-  float parameter;  // leaky_relu's negative_slope
-};
 
 #define BNINV_DECLARE_KERNELS(level)                                         \
   namespace level {                                                          \

@@ -5,50 +5,65 @@ namespace {
 
 constexpr const char* kOp = "batch_norm";
 
+// The memory of `x` as outer x channels x inner elements.
+void find_extents(const Tensor& x, BatchNormArgs& args) {
+  args.channels = x.size(1);
+  args.inner = x.is_contiguous() ? x.numel() / (x.size(0) * args.channels) : 1;
+  args.outer = x.numel() / (args.channels * args.inner);
+}
+
+// `residual` in memory like the output's, so that one index serves both.
+Tensor laid_out_like(const Tensor& output, const Tensor& residual) {
+  bool same = true;
+  for (int64_t d = 0; d < output.dim(); ++d)
+    same = same && (output.size(d) == 1 || residual.stride(d) == output.stride(d));
+  if (same) return residual;
+  Tensor copy = torch::stable::empty_like(output);
+  torch::stable::copy_(copy, residual);
+  return copy;
+}
+
 Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var,
-                  const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
-                  double eps) {
-  check_tensor(kOp, "input", input);
+                  std::optional<Tensor> weight, std::optional<Tensor> bias, double eps,
+                  std::optional<Tensor> residual, std::string activation, double negative_slope) {
+  BatchNormArgs args{};
+  args.dtype = check_dtype(kOp, "input", input, kFloatingTypes);
   check(input.dim() >= 2, kOp, ": `input` has shape ", sizes_text(input),
         "; it may be [batch, channels, ...]");
-  const int64_t channels = input.size(1);
-  check_vector(kOp, "running_mean", running_mean, channels, "channel");
-  check_vector(kOp, "running_var", running_var, channels, "channel");
-  if (weight.has_value()) check_vector(kOp, "weight", *weight, channels, "channel");
-  if (bias.has_value()) check_vector(kOp, "bias", *bias, channels, "channel");
+  std::optional<Tensor> mean = running_mean, var = running_var;
+  args.running_mean = parameter_of(kOp, "running_mean", mean, input);
+  args.running_var = parameter_of(kOp, "running_var", var, input);
+  args.weight = parameter_of(kOp, "weight", weight, input);
+  args.bias = parameter_of(kOp, "bias", bias, input);
+  args.eps = eps;
+  args.activation = epilogue_activation(kOp, activation, args.dtype);
+  args.negative_slope = negative_slope;
+  if (residual.has_value()) check_like(kOp, "residual", *residual, input);
 
-  const bool channels_fastest = input.stride(1) == 1 && is_dense(input);
-  const Tensor x =
-      channels_fastest || input.is_contiguous() ? input : torch::stable::contiguous(input);
-  Tensor output = torch::stable::empty_like(x);
+  // As stock: other orders of dimensions give a contiguous result.
+  const bool in_place_order = input.is_contiguous() || (input.stride(1) == 1 && is_dense(input));
+  const Tensor x = in_place_order ? input : torch::stable::contiguous(input);
+  Tensor output = new_like(x);
   if (output.numel() == 0) return output;
+  const std::optional<Tensor> addend =
+      residual.has_value() ? std::optional<Tensor>(laid_out_like(output, *residual)) : std::nullopt;
+  args.input = x.data_ptr();
+  args.output = output.data_ptr();
+  args.residual = addend.has_value() ? addend->data_ptr() : nullptr;
+  find_extents(x, args);
 
-  const auto dense = [](const Tensor& t) { return torch::stable::contiguous(t); };
-  const Tensor mean = dense(running_mean), var = dense(running_var);
-  const std::optional<Tensor> w =
-      weight.has_value() ? std::optional<Tensor>(dense(*weight)) : std::nullopt;
-  const std::optional<Tensor> b =
-      bias.has_value() ? std::optional<Tensor>(dense(*bias)) : std::nullopt;
-
-  BatchNormArgs args{};
-  args.input = static_cast<const float*>(x.data_ptr());
-  args.output = static_cast<float*>(output.data_ptr());
-  args.running_mean = static_cast<const float*>(mean.data_ptr());
-  args.running_var = static_cast<const float*>(var.data_ptr());
-  args.weight = data_or_null(w);
-  args.bias = data_or_null(b);
-  args.eps = static_cast<float>(eps);
-  args.channels = channels;
-  args.inner = x.is_contiguous() ? x.numel() / (x.size(0) * channels) : 1;
-  args.outer = x.numel() / (channels * args.inner);
+  if (on_cuda(input)) {
+    launch(BNINV_CUDA_KERNEL(batch_norm), args, input);
+    return output;
+  }
   const bool one_channel_rows = args.inner > 1;
-  run(BNINV_KERNEL(batch_norm), args, one_channel_rows ? args.outer * channels : args.outer,
-      grain_of(one_channel_rows ? args.inner : channels));
+  run(BNINV_KERNEL(batch_norm), args, one_channel_rows ? args.outer * args.channels : args.outer,
+      grain_of(one_channel_rows ? args.inner : args.channels));
   return output;
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { m.impl("batch_norm", TORCH_BOX(&batch_norm)); }
+BNINV_REGISTER(m) { m.impl("batch_norm", TORCH_BOX(&batch_norm)); }
 
 }  // namespace bninv

@@ -12,8 +12,10 @@ Capability capability();
 
 }  // namespace bninv
 
-// The kernel's function at the level in use.
-#if defined(BNINV_HAVE_AVX512) && defined(BNINV_HAVE_AVX2)
+// The kernel's function at the level in use. Under tests/emulation there are CUDA kernels alone.
+#if defined(BNINV_EMULATION)
+#define BNINV_KERNEL(name) (nullptr)
+#elif defined(BNINV_HAVE_AVX512) && defined(BNINV_HAVE_AVX2)
 #define BNINV_KERNEL(name)                                                       \
   (::bninv::capability() == ::bninv::Capability::kAvx512 ? ::bninv::avx512::name \
    : ::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name   \

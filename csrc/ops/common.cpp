@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 namespace bninv {
 namespace {
@@ -78,6 +79,59 @@ void check_tensor(const char* op, const char* argument, const Tensor& tensor) {
         dtype_name(tensor.scalar_type()), "; it may be torch.float32");
 }
 
+DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
+                  std::initializer_list<ScalarType> allowed) {
+  check(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
+  std::string names;
+  for (const ScalarType type : allowed)
+    names += (names.empty() ? "" : ", ") + std::string(dtype_name(type));
+  const ScalarType found = tensor.scalar_type();
+  check(std::find(allowed.begin(), allowed.end(), found) != allowed.end(), op, ": `", argument,
+        "` has dtype ", dtype_name(found), "; it may be ", names);
+  switch (found) {
+    case ScalarType::Double:
+      return DType::kDouble;
+    case ScalarType::Half:
+      return DType::kHalf;
+    case ScalarType::BFloat16:
+      return DType::kBFloat16;
+    default:
+      return DType::kFloat;
+  }
+}
+
+void check_device(const char* op, const char* argument, const Tensor& tensor,
+                  const Tensor& input) {
+  check(tensor.is_cpu() == input.is_cpu() && tensor.get_device_index() == input.get_device_index(),
+        op, ": `", argument, "` is on another device than `input`; it may only be on the same");
+}
+
+void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
+  check_dtype(op, argument, tensor, {input.scalar_type()});
+  check_device(op, argument, tensor, input);
+  bool same = tensor.dim() == input.dim();
+  for (int64_t d = 0; same && d < input.dim(); ++d) same = tensor.size(d) == input.size(d);
+  check(same, op, ": `", argument, "` has shape ", sizes_text(tensor), "; it may be `input`'s, ",
+        sizes_text(input));
+}
+
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input) {
+  if (!tensor.has_value()) return {nullptr, DType::kFloat};
+  const ScalarType own = input.scalar_type();
+  const bool narrow = own == ScalarType::Half || own == ScalarType::BFloat16;
+  const ScalarType found = tensor->scalar_type();
+  check(found == own || (narrow && found == ScalarType::Float), op, ": `", argument,
+        "` has dtype ", dtype_name(found), "; beside an `input` of ", dtype_name(own),
+        " it may be ", dtype_name(own), narrow ? " or torch.float32" : "");
+  const DType dtype = check_dtype(op, argument, *tensor, {found});
+  check_device(op, argument, *tensor, input);
+  check(tensor->dim() == 1 && tensor->size(0) == input.size(1), op, ": `", argument, "` has shape ",
+        sizes_text(*tensor), "; it may be [", input.size(1), "], one value for each channel");
+  if (tensor->size(0) > 1 && tensor->stride(0) != 1) tensor = torch::stable::contiguous(*tensor);
+  return {tensor->data_ptr(), dtype};
+}
+
 void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
                   const char* size_meaning) {
   check_tensor(op, argument, tensor);
@@ -134,6 +188,15 @@ bool is_channels_last(const Tensor& tensor) {
 
 bool has_dense_channels(const Tensor& tensor) {
   return tensor.size(1) == 1 || tensor.stride(1) == 1;
+}
+
+Tensor new_like(const Tensor& like) {
+  Tensor tensor = torch::stable::empty_like(like);
+#if defined(BNINV_EMULATION)
+  // What a kernel forgets to write must show.
+  std::memset(tensor.data_ptr(), 0xff, static_cast<size_t>(tensor.numel()) * tensor.element_size());
+#endif
+  return tensor;
 }
 
 Tensor empty_float(const std::vector<int64_t>& sizes, MemoryFormat format) {

@@ -7,15 +7,18 @@
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "../cpu/kernels.h"
 #include "capability.h"
 #include "floating_point_scope.h"
+#include "gpu.h"
 
 namespace bninv {
 
@@ -41,6 +44,29 @@ std::string list_text(const std::vector<int64_t>& values);
 // `tensor` is a strided float32 tensor on the CPU.
 void check_tensor(const char* op, const char* argument, const Tensor& tensor);
 
+// The storage type of a tensor that may have any of `allowed`.
+DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
+                  std::initializer_list<ScalarType> allowed);
+inline constexpr std::initializer_list<ScalarType> kFloatingTypes = {
+    ScalarType::Float, ScalarType::Double, ScalarType::Half, ScalarType::BFloat16};
+
+// An activation that may follow an operator in its kernel, by the name the schemas give it.
+Activation epilogue_activation(const char* op, const std::string& name, DType dtype);
+
+// The functions with an exponential are not defined in binary64 yet.
+void check_activation(const char* op, Activation activation, const std::string& name, DType dtype);
+
+// `tensor` has `input`'s shape, dtype and device.
+void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
+
+// `tensor` is where `input` is.
+void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
+
+// One value for each channel of `input`, on its device: of its dtype, or float32 beside a narrower
+// input. The tensor is made dense; it must outlive the parameter's use.
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input);
+
 // A tensor of exactly `size` elements in one dimension: a parameter of one value a channel.
 void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
                   const char* size_meaning);
@@ -62,6 +88,8 @@ bool is_channels_last(const Tensor& tensor);
 // Channels dense: stride 1, or a single channel. Such an input needs no copy.
 bool has_dense_channels(const Tensor& tensor);
 
+// An uninitialised tensor of the same dtype, device and strides; `like` is dense.
+Tensor new_like(const Tensor& like);
 Tensor empty_float(const std::vector<int64_t>& sizes,
                    MemoryFormat format = MemoryFormat::Contiguous);
 
@@ -79,7 +107,7 @@ using Kernel = void (*)(const Args&, int64_t, int64_t);
 
 // Spreads a kernel's tasks over PyTorch's threads, at least `grain` tasks a thread.
 template <typename Args>
-void run(Kernel<Args> kernel, const Args& args, int64_t tasks, int64_t grain) {
+void run(std::type_identity_t<Kernel<Args>> kernel, const Args& args, int64_t tasks, int64_t grain) {
   torch::stable::parallel_for(0, tasks, grain < 1 ? 1 : grain, [&](int64_t begin, int64_t end) {
     const FloatingPointScope scope;
     kernel(args, begin, end);

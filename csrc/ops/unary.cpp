@@ -3,41 +3,49 @@
 namespace bninv {
 namespace {
 
-void run_unary(const Tensor& input, const Tensor& output, Unary function, double parameter) {
+void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activation function,
+               double negative_slope) {
   if (input.numel() == 0) return;
   UnaryArgs args{};
-  args.input = static_cast<const float*>(input.data_ptr());
-  args.output = static_cast<float*>(output.data_ptr());
+  args.dtype = dtype;
+  args.input = input.data_ptr();
+  args.output = output.data_ptr();
   args.function = function;
-  args.parameter = static_cast<float>(parameter);
+  args.negative_slope = negative_slope;
   run(BNINV_KERNEL(unary), args, input.numel(), grain_of(1));
 }
 
-Tensor unary(const char* op, const Tensor& input, Unary function, double parameter = 0) {
-  check_tensor(op, "input", input);
+DType check_input(const char* op, const Tensor& input, Activation function) {
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
+  check_activation(op, function, op, dtype);
+  return dtype;
+}
+
+Tensor unary(const char* op, const Tensor& input, Activation function, double negative_slope = 0) {
+  const DType dtype = check_input(op, input, function);
   const Tensor x = is_dense(input) ? input : torch::stable::contiguous(input);
-  Tensor output = torch::stable::empty_like(x);
-  run_unary(x, output, function, parameter);
+  Tensor output = new_like(x);
+  run_unary(x, output, dtype, function, negative_slope);
   return output;
 }
 
-void unary_(const char* op, Tensor& input, Unary function, double parameter = 0) {
-  check_tensor(op, "input", input);
+void unary_(const char* op, Tensor& input, Activation function, double negative_slope = 0) {
+  const DType dtype = check_input(op, input, function);
   if (is_dense(input)) {
-    run_unary(input, input, function, parameter);
+    run_unary(input, input, dtype, function, negative_slope);
     return;
   }
   // Elements that share memory would get a result of a result.
   for (int64_t d = 0; d < input.dim(); ++d)
     check(input.size(d) < 2 || input.stride(d) != 0, op, ": `input` is expanded along dimension ",
           d, ": its elements share memory; in place it may only be a tensor whose elements do not");
-  torch::stable::copy_(input, unary(op, input, function, parameter));
+  torch::stable::copy_(input, unary(op, input, function, negative_slope));
 }
 
 // One operator and its in-place form, with the same arithmetic.
 #define BNINV_UNARY(name, function)                                                 \
-  Tensor name(const Tensor& input) { return unary(#name, input, Unary::function); } \
-  void name##_(Tensor input) { unary_(#name "_", input, Unary::function); }
+  Tensor name(const Tensor& input) { return unary(#name, input, Activation::function); } \
+  void name##_(Tensor input) { unary_(#name "_", input, Activation::function); }
 
 BNINV_UNARY(relu, kRelu)
 BNINV_UNARY(relu6, kRelu6)
@@ -48,10 +56,10 @@ BNINV_UNARY(hardsigmoid, kHardsigmoid)
 BNINV_UNARY(tanh, kTanh)
 #undef BNINV_UNARY
 
-Unary gelu_form(const std::string& approximate) {
+Activation gelu_form(const std::string& approximate) {
   check(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '", approximate,
         "'; it may be 'none' or 'tanh'");
-  return approximate == "tanh" ? Unary::kGeluTanh : Unary::kGelu;
+  return approximate == "tanh" ? Activation::kGeluTanh : Activation::kGelu;
 }
 
 Tensor gelu(const Tensor& input, std::string approximate) {
@@ -63,11 +71,11 @@ void gelu_(Tensor input, std::string approximate) {
 }
 
 Tensor leaky_relu(const Tensor& input, double negative_slope) {
-  return unary("leaky_relu", input, Unary::kLeakyRelu, negative_slope);
+  return unary("leaky_relu", input, Activation::kLeakyRelu, negative_slope);
 }
 
 void leaky_relu_(Tensor input, double negative_slope) {
-  unary_("leaky_relu_", input, Unary::kLeakyRelu, negative_slope);
+  unary_("leaky_relu_", input, Activation::kLeakyRelu, negative_slope);
 }
 
 }  // namespace

@@ -1,0 +1,35 @@
+// R2 for one element (or one vector of them), and what may follow it in the same kernel.
+#pragma once
+
+#include "arguments.h"
+#include "dtypes.h"
+
+namespace bninv {
+namespace BNINV_LEVEL {
+
+// One channel's parameters, in the arithmetic type A.
+template <typename A>
+struct BatchNormChannel {
+  A mean, scale, bias;
+};
+
+// Read at every call: nothing is cached. A missing weight is 1, a missing bias +0.
+template <typename T>
+BNINV_INLINE BatchNormChannel<Arithmetic<T>> batch_norm_channel(const BatchNormArgs& args,
+                                                                int64_t c) {
+  using A = Arithmetic<T>;
+  const auto read = [c](const Parameter& parameter, A missing) {
+    return parameter.data != nullptr ? element<T>(parameter.data, parameter.dtype, c) : missing;
+  };
+  const A variance = read(args.running_var, A(0));
+  const A scale = read(args.weight, A(1)) / sqrt(variance + static_cast<A>(args.eps));
+  return {read(args.running_mean, A(0)), scale, read(args.bias, A(0))};
+}
+
+template <typename V>
+BNINV_INLINE V normalize(V x, V mean, V scale, V bias) {
+  return fma(x - mean, scale, bias);
+}
+
+}  // namespace BNINV_LEVEL
+}  // namespace bninv

@@ -1,0 +1,135 @@
+// Vectors from and to memory of each storage type: widened exactly, rounded once (R0).
+#pragma once
+
+#include <type_traits>
+
+#include "../dtypes.h"
+#include "vec.h"
+
+namespace bninv {
+namespace BNINV_LEVEL {
+
+// What one step of a loop over elements of T works on: a Vec of floats, or one double.
+template <typename T>
+struct Lanes {
+  using Value = Vec;
+  static constexpr int kCount = kWidth;
+};
+template <>
+struct Lanes<double> {
+  using Value = double;
+  static constexpr int kCount = 1;
+};
+
+BNINV_INLINE Vec load(const float* p) { return Vec::load(p); }
+BNINV_INLINE void store(float* p, Vec a) { a.store(p); }
+BNINV_INLINE double load(const double* p) { return *p; }
+BNINV_INLINE void store(double* p, double a) { *p = a; }
+
+#if BNINV_VEC_WIDTH > 1
+
+typedef uint16_t ShortLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 2)));
+typedef uint32_t UnsignedLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 4)));
+
+template <typename T>
+BNINV_INLINE ShortLanes load_bits(const T* p) {
+  ShortLanes bits;
+  memcpy(&bits, p, sizeof(bits));
+  return bits;
+}
+
+BNINV_INLINE UnsignedLanes bfloat16_bits(Vec a) {
+  const UnsignedLanes bits = UnsignedLanes(a.v);
+  const UnsignedLanes rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  return a.v != a.v ? (bits >> 16) | 0x40 : rounded;
+}
+
+BNINV_INLINE Vec load(const BFloat16* p) {
+  return FloatLanes(__builtin_convertvector(load_bits(p), UnsignedLanes) << 16);
+}
+BNINV_INLINE void store(BFloat16* p, Vec a) {
+  const ShortLanes bits = __builtin_convertvector(bfloat16_bits(a), ShortLanes);
+  memcpy(p, &bits, sizeof(bits));
+}
+
+#if defined(BNINV_EMULATED_VECTORS)
+BNINV_INLINE Vec load(const Half* p) {
+  Vec a;
+  for (int l = 0; l < kWidth; ++l) a.v[l] = widen(p[l]);
+  return a;
+}
+BNINV_INLINE void store(Half* p, Vec a) {
+  for (int l = 0; l < kWidth; ++l) p[l] = narrow<Half>(a.v[l]);
+}
+BNINV_INLINE Vec rounded_to_half(Vec a) {
+  for (int l = 0; l < kWidth; ++l) a.v[l] = rounded<Half>(a.v[l]);
+  return a;
+}
+#elif defined(__x86_64__) && BNINV_VEC_WIDTH == 8
+// These conversions keep subnormals whatever the control register says; 0: to nearest even.
+BNINV_INLINE Vec load(const Half* p) {
+  return FloatLanes(_mm256_cvtph_ps(__m128i(load_bits(p))));
+}
+BNINV_INLINE void store(Half* p, Vec a) {
+  const __m128i bits = _mm256_cvtps_ph(__m256(a.v), 0);
+  memcpy(p, &bits, sizeof(bits));
+}
+BNINV_INLINE Vec rounded_to_half(Vec a) {
+  return FloatLanes(_mm256_cvtph_ps(_mm256_cvtps_ph(__m256(a.v), 0)));
+}
+#elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
+BNINV_INLINE Vec load(const Half* p) {
+  return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p))));
+}
+BNINV_INLINE void store(Half* p, Vec a) {
+  const __m256i bits = _mm512_cvtps_ph(__m512(a.v), 0);
+  memcpy(p, &bits, sizeof(bits));
+}
+BNINV_INLINE Vec rounded_to_half(Vec a) {
+  return FloatLanes(_mm512_cvtph_ps(_mm512_cvtps_ph(__m512(a.v), 0)));
+}
+#else
+#error "no conversion to and from half for this vector width on this architecture"
+#endif
+
+BNINV_INLINE Vec rounded_to_bfloat16(Vec a) { return FloatLanes(bfloat16_bits(a) << 16); }
+
+#else  // the scalar level
+
+BNINV_INLINE Vec load(const Half* p) { return widen(*p); }
+BNINV_INLINE Vec load(const BFloat16* p) { return widen(*p); }
+BNINV_INLINE void store(Half* p, Vec a) { *p = narrow<Half>(a.v); }
+BNINV_INLINE void store(BFloat16* p, Vec a) { *p = narrow<BFloat16>(a.v); }
+BNINV_INLINE Vec rounded_to_half(Vec a) { return rounded<Half>(a.v); }
+BNINV_INLINE Vec rounded_to_bfloat16(Vec a) { return rounded<BFloat16>(a.v); }
+
+#endif
+
+// `rounded` for a step's value: to T and back.
+template <typename T>
+BNINV_INLINE typename Lanes<T>::Value rounded_lanes(typename Lanes<T>::Value a) {
+  if constexpr (std::is_same_v<T, Half>)
+    return rounded_to_half(a);
+  else if constexpr (std::is_same_v<T, BFloat16>)
+    return rounded_to_bfloat16(a);
+  else
+    return a;
+}
+
+// A last, partial step goes through a full one's memory, so that no element takes another way than its
+// neighbours: what lies beyond `count` is +0 when loaded and not written when stored.
+template <typename T>
+BNINV_INLINE typename Lanes<T>::Value load_partial(const T* p, int64_t count) {
+  T memory[Lanes<T>::kCount] = {};
+  memcpy(memory, p, static_cast<size_t>(count) * sizeof(T));
+  return load(memory);
+}
+template <typename T>
+BNINV_INLINE void store_partial(T* p, typename Lanes<T>::Value a, int64_t count) {
+  T memory[Lanes<T>::kCount];
+  store(memory, a);
+  memcpy(p, memory, static_cast<size_t>(count) * sizeof(T));
+}
+
+}  // namespace BNINV_LEVEL
+}  // namespace bninv

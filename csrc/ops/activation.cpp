@@ -1,0 +1,39 @@
+#include "../activation.h"
+
+#include "common.h"
+
+namespace bninv {
+namespace {
+
+bool is_piecewise(Activation activation) {
+  bool result = false;
+  common::with_activation<float, Activation::kNone, Activation::kTanh>(
+      activation, [&](auto constant) { result = kIsPiecewise<constant.value>; });
+  return result;
+}
+
+}  // namespace
+
+Activation epilogue_activation(const char* op, const std::string& name, DType dtype) {
+  constexpr const char* kNames[] = {"none", "relu", "relu6", "silu", "hardswish", "leaky_relu"};
+  std::string listed;
+  for (int64_t i = 0; i < 6; ++i) {
+    if (name == kNames[i]) {
+      const auto activation = static_cast<Activation>(i);
+      check_activation(op, activation, name, dtype);
+      return activation;
+    }
+    listed += std::string(i > 0 ? ", '" : "'") + kNames[i] + "'";
+  }
+  check(false, op, ": `activation` is '", name, "'; it may be ", listed);
+  return Activation::kNone;
+}
+
+void check_activation(const char* op, Activation activation, const std::string& name,
+                      DType dtype) {
+  check(dtype != DType::kDouble || is_piecewise(activation), op, ": `input` has dtype torch.float64, ",
+        "in which ", name, " is not defined yet; it may be torch.float32, torch.float16 or ",
+        "torch.bfloat16");
+}
+
+}  // namespace bninv
