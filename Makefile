@@ -8,10 +8,12 @@ SHELL := /bin/sh
 PYTHON ?=
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
-CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp tests/sanitize/*.cpp)
+CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/sanitize/*.h \
+    tests/sanitize/*.cpp $(foreach kind,h cpp cu cuh,tests/emulation/*.$(kind) tests/emulation/*/*.$(kind) \
+    tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format sanitize bench clean environment lint-environment python
+.PHONY: help demo test lint format sanitize cuda bench clean environment lint-environment python
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -33,12 +35,16 @@ format: lint-environment ## format all code in place
 	$(VENV_PYTHON) -m ruff format .
 	.venv/bin/clang-format -i $(CXX_FILES)
 
-sanitize: python ## run the CPU kernels under the address and undefined-behaviour sanitizers
+sanitize: python ## run the kernels, the GPU's emulated, under the address and undefined-behaviour sanitizers
 	@"$(or $(PYTHON),python3)" tests/sanitize/run.py
+
+cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
+	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py
 
 bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_conv.py
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

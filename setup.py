@@ -5,9 +5,10 @@ build there is none: the package is then pure Python plus the C++ sources, and t
 compiled on first use. Everything else is in pyproject.toml.
 """
 
-import importlib.util
+import importlib
 import os
 import sys
+import types
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -16,49 +17,56 @@ ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
 
 
-def load_build_description():
-    """bninv/_build.py, by path: importing the package would import torch."""
-    path = ROOT / "bninv" / "_build.py"
-    spec = importlib.util.spec_from_file_location("bninv_build", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def load_build_descriptions():
+    """The modules that describe the build, without bninv/__init__.py, which imports torch."""
+    package = types.ModuleType("bninv_build")
+    package.__path__ = [str(ROOT / "bninv")]
+    sys.modules[package.__name__] = package
+    names = ("_build", "_cuda_build", "_nvcc")
+    return tuple(importlib.import_module(f"bninv_build.{name}") for name in names)
 
 
 def extension_arguments():
     """The arguments of setup() that make it compile the operators; none where torch is missing."""
-    build = load_build_description()
+    build, cuda_build, nvcc = load_build_descriptions()
     try:
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except ImportError as error:
-        if build.requested_build() != "auto":
+        if (wanted := cuda_build.requested_build()) != "auto":
             raise build.BuildError(
-                f"BNINV_BUILD is {build.requested_build()!r}, but torch cannot be imported here "
-                f"({error}): use `pip install --no-build-isolation`"
+                f"BNINV_BUILD is {wanted!r}, but torch cannot be imported here ({error}): "
+                "use `pip install --no-build-isolation`"
             ) from None
         print("bninv: torch is not importable here; operators will be compiled on first use")
         return {}
-    build.choose_cuda(CSRC, torch.version.cuda, torch.cuda.is_available)
     build.compiler_identity()
+    cuda = cuda_build.choose_cuda(CSRC, torch.version.cuda, ahead_of_time=True)
+    compile_flags, link_flags = build.compile_flags(), build.link_flags()
+    if cuda:
+        compile_flags += nvcc.CPP_FLAGS
+        link_flags += nvcc.link_flags(cuda, Path(torch.__file__).parent / "lib")
+        print(f"bninv: with CUDA kernels for {', '.join(cuda.architectures)}")
 
     class BuildOperators(BuildExtension):
-        """Writes the translation units before it compiles them."""
+        """Writes the translation units before it compiles them, and calls nvcc."""
 
         def run(self):
             units = Path(self.build_temp) / "units"
-            sources = build.write_wrappers(units, CSRC)
+            sources = build.write_wrappers(units, CSRC, cuda=cuda.description if cuda else "")
             # setuptools wants paths relative to the project.
             self.extensions[0].sources = [os.path.relpath(source, ROOT) for source in sources]
+            if cuda:
+                objects = nvcc.compile_objects(cuda, CSRC, units)
+                self.extensions[0].extra_objects = [str(path) for path in objects]
             super().run()
 
     extension = CppExtension(
         "bninv._C",
         sources=[],
         include_dirs=[str(CSRC)],
-        extra_compile_args=build.compile_flags(),
-        extra_link_args=build.link_flags(),
+        extra_compile_args=compile_flags,
+        extra_link_args=link_flags,
         # No Python API at all: one library for every Python.
         py_limited_api=True,
     )

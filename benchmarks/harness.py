@@ -21,10 +21,7 @@ def interleave(
     least: int = 5,
     warmup: int = 2,
 ) -> dict[str, dict[str, float]]:
-    """Run the candidates in turn for about `seconds` in all; milliseconds of each.
-
-    Quartiles tell how noisy the machine was; quote medians, and ratios of medians of one run.
-    """
+    """Run the candidates in turn for about `seconds` in all; milliseconds of each."""
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(warmup):
         for run in candidates.values():
@@ -37,11 +34,16 @@ def interleave(
             run()
             times[name].append((time.perf_counter() - before) * 1e3)
         rounds += 1
-    result = {}
-    for name, values in times.items():
-        low, median, high = statistics.quantiles(values, n=4)
-        result[name] = {"median": median, "low": low, "high": high, "runs": len(values)}
-    return result
+    return {name: summarize(values) for name, values in times.items()}
+
+
+def summarize(values: list[float]) -> dict[str, float]:
+    """Median and quartiles, to the five digits that a timing can have at most.
+
+    Quartiles tell how noisy the machine was; quote medians, and ratios of medians of one run.
+    """
+    low, median, high = (float(f"{q:.5g}") for q in statistics.quantiles(values, n=4))
+    return {"median": median, "low": low, "high": high, "runs": len(values)}
 
 
 def machine() -> dict[str, Any]:
@@ -60,9 +62,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(name: str, rows: list[dict[str, Any]]) -> Path:
-    """Write rows to benchmarks/results/NAME.json with the machine's description."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+def write(
+    name: str,
+    rows: list[dict[str, Any]],
+    folder: Path = RESULTS,
+    about: Mapping[str, Any] | None = None,
+    **lists: list[dict[str, Any]],
+) -> Path:
+    """Write rows, one to a line, to FOLDER/NAME.json with the machine's description.
+
+    Args:
+        about: joins the description.
+        lists: further lists, written before the rows.
+    """
+    parts = [f'"machine": {json.dumps({**machine(), **(about or {})}, indent=1)}']
+    for key, entries in {**lists, "rows": rows}.items():
+        lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries)
+        parts.append(f'"{key}": [\n{lines}\n]')
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
     return path

@@ -1,7 +1,8 @@
 """What is compiled, and how: one description for ahead-of-time and just-in-time builds.
 
-`setup.py` and `bninv/_extension.py` both ask this module for the sources and the flags. It imports
-neither torch nor any other part of bninv, so that `setup.py` can load it by path.
+`setup.py` and `bninv/_extension.py` both ask this module for the sources and the flags, and
+_cuda_build.py for the CUDA half. It imports neither torch nor any other part of bninv, so that it
+can be loaded by path.
 
 The translation units that reach the compiler are small generated wrappers. There are two reasons:
 both build systems put all objects into one folder or name them by basename (`ops/conv2d.cpp` and
@@ -11,7 +12,6 @@ while a build has a single list of flags.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import platform
@@ -19,8 +19,7 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from pathlib import Path
 MINIMUM_TORCH = (2, 10)
 
 KEY_PREFIX = b"bninv-build-key:"
+CUDA_PREFIX = b"bninv-build-cuda:"
 
 
 class BuildError(RuntimeError):
@@ -127,12 +127,13 @@ def _kernel_wrapper(include: str, level: Level, prelude: str) -> str:
 
 
 def wrappers(
-    csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = ()
+    csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = (), cuda: str = ""
 ) -> dict[str, str]:
     """File name -> text of each translation unit. The texts hold no absolute path.
 
     With `operators=False` only the kernels of csrc/cpu: they know no torch, so a test driver can be
-    linked against them alone. `extra_levels` are compiled beside the machine's own.
+    linked against them alone. `extra_levels` are compiled beside the machine's own. `cuda` says
+    what the library's CUDA kernels are compiled for, if it has any.
     """
     prelude = _prelude(csrc)
     units = {
@@ -143,21 +144,30 @@ def wrappers(
     if operators:
         for path in sorted(csrc.glob("ops/*.cpp")):
             units[f"ops_{path.stem}.cpp"] = f'#include "ops/{path.name}"\n'
-        # Read back from a library's bytes, without loading it, by `embedded_key`.
-        units["build_key.cpp"] = (
+        # Read back from a library's bytes, without loading it, by `embedded_key` and
+        # `embedded_cuda`.
+        units["build_key.cpp"] = "".join(
             'extern "C" __attribute__((used, visibility("default")))\n'
-            f'const char bninv_build_key[] = "{KEY_PREFIX.decode()}{source_key(csrc)}";\n'
+            f'const char bninv_{name}[] = "{text}";\n'
+            for name, text in (
+                ("build_key", KEY_PREFIX.decode() + source_key(csrc)),
+                ("build_cuda", CUDA_PREFIX.decode() + (cuda or "none")),
+            )
         )
     return units
 
 
 def write_wrappers(
-    directory: Path, csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = ()
+    directory: Path,
+    csrc: Path,
+    operators: bool = True,
+    extra_levels: Sequence[Level] = (),
+    cuda: str = "",
 ) -> list[Path]:
     """Write the wrappers into `directory` and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, text in wrappers(csrc, operators, extra_levels).items():
+    for name, text in wrappers(csrc, operators, extra_levels, cuda).items():
         path = directory / name
         path.write_text(text)
         paths.append(path)
@@ -197,6 +207,27 @@ def compile_flags(environ: Mapping[str, str] = os.environ) -> list[str]:
     return flags
 
 
+def nvcc_flags(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The flags of nvcc. BNINV_WERROR=1 makes warnings errors, for CI.
+
+    As for C++, nothing that changes a value: no contraction, denormal numbers kept, division and
+    square root correctly rounded. The last three are nvcc's defaults, written out because the
+    results rest on them.
+    """
+    flags = [
+        "-std=c++20",
+        "-O3",
+        "--fmad=false",
+        "-ftz=false",
+        "-prec-div=true",
+        "-prec-sqrt=true",
+        "-Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off",
+    ]
+    if environ.get("BNINV_WERROR", "0") not in ("", "0"):
+        flags += ["-Werror=all-warnings", "-Xcompiler=-Wall,-Wextra,-Werror"]
+    return flags
+
+
 def link_flags() -> list[str]:
     """The linker's flags.
 
@@ -217,7 +248,7 @@ def _digest(parts: list[str | bytes]) -> str:
 
 def source_key(csrc: Path) -> str:
     """What a library was made from: sources, levels, flags."""
-    parts: list[str | bytes] = [*compile_flags({}), *link_flags()]
+    parts: list[str | bytes] = [*compile_flags({}), *link_flags(), *nvcc_flags({})]
     parts += [_kernel_wrapper("", level, _prelude(csrc)) for level in levels()]
     for path in sorted(csrc.rglob("*")):
         if path.suffix in (".h", ".cpp", ".cu", ".cuh"):
@@ -225,15 +256,21 @@ def source_key(csrc: Path) -> str:
     return _digest(parts)
 
 
-def toolchain_key(compiler_identity: str, torch_version: str, architectures: str = "") -> str:
-    """What a library was made with: compiler, torch, CUDA architectures."""
-    return _digest([compiler_identity, torch_version, architectures])
+def toolchain_key(compiler_identity: str, torch_version: str, cuda_identity: str = "") -> str:
+    """What a library was made with: compiler, torch, and nvcc with its architectures, if any."""
+    return _digest([compiler_identity, torch_version, cuda_identity])
 
 
 def embedded_key(library: Path) -> str | None:
     """The source key a library was built from, or None if it holds none."""
     match = re.search(re.escape(KEY_PREFIX) + rb"([0-9a-f]{24})", library.read_bytes())
     return match.group(1).decode() if match else None
+
+
+def embedded_cuda(library: Path) -> str:
+    """What a library's CUDA kernels were compiled for: "13;8.0,9.0+PTX"; "" if it has none."""
+    match = re.search(re.escape(CUDA_PREFIX) + rb"([0-9.,;+A-Z]+)\0", library.read_bytes())
+    return match.group(1).decode() if match else ""
 
 
 def compiler_identity(environ: Mapping[str, str] = os.environ) -> str:
@@ -258,102 +295,3 @@ def compiler_identity(environ: Mapping[str, str] = os.environ) -> str:
             f"the C++ compiler {shlex.join(command)!r} does not run: {error}"
         ) from None
     return f"{shlex.join(command)} {done.stdout.strip()}"
-
-
-# ---- BNINV_BUILD: with CUDA or without -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Toolkit:
-    """A CUDA toolkit that can compile and link: its folder and its major version."""
-
-    home: Path
-    major: int
-
-
-def requested_build(environ: Mapping[str, str] = os.environ) -> str:
-    """The value of BNINV_BUILD: "auto" (the default), "cpu" or "cuda"."""
-    value = environ.get("BNINV_BUILD") or "auto"
-    if value not in ("auto", "cpu", "cuda"):
-        raise BuildError(f"BNINV_BUILD is {value!r}; it may be 'auto', 'cpu' or 'cuda'")
-    return value
-
-
-def toolkit_candidates(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Folders that may hold a CUDA toolkit, the most explicit first."""
-    found = [Path(environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
-    nvcc = shutil.which("nvcc", path=environ.get("PATH"))
-    if nvcc:
-        # Resolved, for it is often a link; when it is a wrapper script, its folder has no headers
-        # and is dropped by `read_toolkit`.
-        found.append(Path(nvcc).resolve().parent.parent)
-    found += [Path(name) for name in sorted(glob.glob("/usr/local/cuda*"))]
-    for entry in sys.path:
-        found += sorted(Path(entry or ".").glob("nvidia/cu[0-9]*"))
-    return list(dict.fromkeys(found))
-
-
-def read_toolkit(home: Path) -> Toolkit | None:
-    """The toolkit in `home`, if it has a compiler, headers and the runtime library."""
-    libraries = [
-        library
-        for folder in ("lib64", "lib", "targets/*/lib")
-        for library in home.glob(f"{folder}/libcudart*")
-    ]
-    header = home / "include" / "cuda_runtime_api.h"
-    if not (libraries and header.is_file() and (header.parent / "cuda_runtime.h").is_file()):
-        return None
-    version = re.search(r"#define\s+CUDART_VERSION\s+(\d+)", header.read_text(errors="replace"))
-    if version is None or not (home / "bin" / "nvcc").is_file():
-        return None
-    return Toolkit(home, int(version.group(1)) // 1000)
-
-
-def choose_cuda(
-    csrc: Path,
-    torch_cuda: str | None,
-    gpu_present: Callable[[], bool],
-    environ: Mapping[str, str] = os.environ,
-    candidates: list[Path] | None = None,
-) -> Toolkit | None:
-    """The toolkit to build CUDA kernels with, or None for a CPU-only build.
-
-    `auto` builds CUDA where a GPU is present or architectures are named (TORCH_CUDA_ARCH_LIST), and
-    builds for the CPU alone whenever something is missing. `cuda` never falls back.
-
-    Args:
-        torch_cuda: torch.version.cuda, the CUDA version torch was built with, or None.
-        gpu_present: asked only where the answer matters; torch takes its time to find out.
-
-    Raises:
-        BuildError: BNINV_BUILD is none of the three, or is `cuda` and that cannot be done.
-    """
-    wanted = requested_build(environ)
-    if wanted == "cpu":
-        return None
-    has_sources = any(csrc.glob("cuda/*.cu"))
-    if wanted == "auto" and not (
-        has_sources and torch_cuda and (environ.get("TORCH_CUDA_ARCH_LIST") or gpu_present())
-    ):
-        return None
-    searched = toolkit_candidates(environ) if candidates is None else candidates
-    toolkits = [toolkit for home in searched if (toolkit := read_toolkit(home))]
-    matching = [t for t in toolkits if torch_cuda and t.major == int(torch_cuda.split(".")[0])]
-    if matching and has_sources:
-        return matching[0]
-    if wanted == "auto":
-        return None
-    if not torch_cuda:
-        reason = "this torch was built without CUDA: install a CUDA build of torch"
-    elif not toolkits:
-        places = ", ".join(map(str, searched)) or "no candidate"
-        reason = (
-            "no CUDA toolkit with bin/nvcc, include/cuda_runtime.h and libcudart was found "
-            f"(looked at: {places}): install one or set CUDA_HOME"
-        )
-    elif not matching:
-        versions = ", ".join(f"CUDA {t.major} in {t.home}" for t in toolkits)
-        reason = f"torch was built with CUDA {torch_cuda}, but the toolkits found are {versions}"
-    else:
-        reason = "this version of bninv has no CUDA kernels yet: use 'auto' or 'cpu'"
-    raise BuildError(f"BNINV_BUILD is 'cuda', but {reason}")

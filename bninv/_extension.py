@@ -21,6 +21,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -32,7 +33,7 @@ from pathlib import Path
 
 import torch
 
-from . import _build
+from . import _build, _cuda_build, _nvcc
 from ._build import BuildError
 
 _lock = threading.Lock()
@@ -89,12 +90,12 @@ def load_library(csrc: Path | None = None, installed: Path | None = None) -> Pat
             + ".".join(map(str, _build.MINIMUM_TORCH))
         )
     csrc = csrc or _build.source_dir()
-    _build.choose_cuda(csrc, torch.version.cuda, torch.cuda.is_available)
+    _cuda_build.requested_build()  # a wrong value is an error in any case
     source_key = _build.source_key(csrc)
     for path in sorted((installed or Path(__file__).parent).glob("_C*.so")):
         if _build.embedded_key(path) != source_key:
             problem = "it was compiled from other sources"
-        else:
+        elif not (problem := _misfit(path)):
             try:
                 torch.ops.load_library(path)
                 return path
@@ -105,6 +106,15 @@ def load_library(csrc: Path | None = None, installed: Path | None = None) -> Pat
             stacklevel=2,
         )
     return _load_cached(csrc, source_key)
+
+
+def cuda_build() -> str:
+    """What the loaded library's CUDA kernels were compiled for: "13;8.0,9.0+PTX"; "" for none."""
+    return _build.embedded_cuda(_library) if _library is not None else ""
+
+
+def _misfit(library: Path) -> str:
+    return _cuda_build.misfit(_build.embedded_cuda(library), torch.version.cuda)
 
 
 def cache_dir() -> Path:
@@ -164,12 +174,17 @@ def _load_cached(csrc: Path, source_key: str) -> Path:
         compiler = _build.compiler_identity()
     except BuildError:
         # A machine that only runs what was built elsewhere (an image without a compiler).
-        for path in sorted(cache.glob(f"{source_key}-*/_C.so")):
+        # Those with CUDA first: nobody who has them wants less, but for who said so.
+        found = [path for path in cache.glob(f"{source_key}-*/_C.so") if not _misfit(path)]
+        cuda_first = _cuda_build.requested_build() != "cpu"
+        for path in sorted(found, key=_build.embedded_cuda, reverse=cuda_first):
             with contextlib.suppress(OSError):
                 torch.ops.load_library(path)
                 return path
         raise
-    key = f"{source_key}-{_build.toolchain_key(compiler, torch.__version__)}"
+    cuda = _cuda_build.choose_cuda(csrc, torch.version.cuda)
+    toolchain = _build.toolchain_key(compiler, torch.__version__, cuda.identity if cuda else "")
+    key = f"{source_key}-{toolchain}"
     final = cache / key
     library = final / "_C.so"
     if _try_load(library):
@@ -179,7 +194,7 @@ def _load_cached(csrc: Path, source_key: str) -> Path:
             # Another process may have built it while this one waited.
             if not _try_load(library):
                 _remove_abandoned(cache, key)
-                _compile(csrc, final)
+                _compile(csrc, final, cuda)
     except OSError as error:
         raise _cannot_write(cache, error) from None
     return library
@@ -228,14 +243,24 @@ def _remove_abandoned(cache: Path, key: str) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compile(csrc: Path, final: Path) -> None:
+def _compile(csrc: Path, final: Path, cuda: _cuda_build.CudaBuild | None) -> None:
     """Build the library aside, load it, and rename its folder to `final`."""
     cpp_extension = _import_cpp_extension()
     work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
     try:
         objects = work / "build"
-        sources = _build.write_wrappers(objects, csrc)
-        _say(f"compiling the C++ operators, once (about a minute), into {final}")
+        sources = _build.write_wrappers(objects, csrc, cuda=cuda.description if cuda else "")
+        if cuda:
+            gpus = ", ".join(cuda.architectures)
+            what = f"C++ and CUDA operators for compute capability {gpus}"
+            time = "a minute or two" if len(cuda.architectures) < 3 else "several minutes"
+        else:
+            what, time = "C++ operators", "about a minute"
+        _say(f"compiling the {what}, once ({time}), into {final}")
+        compile_flags, link_flags = _build.compile_flags(), _build.link_flags()
+        if cuda:
+            compile_flags += _nvcc.CPP_FLAGS
+            link_flags += _compile_cuda(cuda, csrc, objects, final)
         with _ninja_on_path():
             if not cpp_extension.is_ninja_available():
                 raise BuildError(
@@ -248,8 +273,8 @@ def _compile(csrc: Path, final: Path) -> None:
                 built = cpp_extension.load(
                     name="bninv_C",
                     sources=[str(path) for path in sources],
-                    extra_cflags=_build.compile_flags(),
-                    extra_ldflags=_build.link_flags(),
+                    extra_cflags=compile_flags,
+                    extra_ldflags=link_flags,
                     extra_include_paths=[str(csrc)],
                     build_directory=str(objects),
                     with_cuda=False,
@@ -263,6 +288,17 @@ def _compile(csrc: Path, final: Path) -> None:
             work.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _compile_cuda(cuda: _cuda_build.CudaBuild, csrc: Path, folder: Path, final: Path) -> list[str]:
+    """Run nvcc; returns what the link then needs."""
+    try:
+        objects = _nvcc.compile_objects(cuda, csrc, folder)
+    except BuildError as error:
+        raise _compile_error(str(error), final) from None
+    flags = _nvcc.link_flags(cuda, Path(torch.__file__).parent / "lib")
+    # These go through a ninja file and a shell as they are.
+    return [shlex.quote(flag).replace("$", "$$") for flag in [*map(str, objects), *flags]]
 
 
 @contextlib.contextmanager
@@ -287,7 +323,7 @@ def _compile_error(output: str, final: Path) -> BuildError:
         log.write_text(output)
     # The first line repeats that it failed; with parallel jobs the last ones may be another file's.
     lines = output.splitlines()[output.startswith("Error building extension") :]
-    errors = [line for line in lines if re.search(r"\berror\b", line, re.IGNORECASE)]
+    errors = [line for line in lines if re.search(r"\b(error|fatal)\b", line, re.IGNORECASE)]
     text = "\n  ".join(errors[:8] or lines[-8:])
     return BuildError(f"building bninv's operators failed; the whole log is {log}\n  {text}")
 

@@ -100,10 +100,14 @@ def batch_norm(
             "`running_mean` and `running_var` are missing; without them batch_norm uses the "
             "batch's own statistics, which move with the batch"
         )
-    epilogue = () if residual is None and activation == "none" else (
-        residual,
-        activation,
-        number(negative_slope, "negative_slope"),
+    epilogue = (
+        ()
+        if residual is None and activation == "none"
+        else (
+            residual,
+            activation,
+            number(negative_slope, "negative_slope"),
+        )
     )
     return _call(
         _ops.batch_norm.default,

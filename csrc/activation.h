@@ -57,7 +57,7 @@ void with_activation(Activation activation, const Body& body) {
     if (activation == kFirst) return body(ActivationConstant<kFirst>{});
   if constexpr (kFirst < kLast)
     with_activation<T, static_cast<Activation>(static_cast<int64_t>(kFirst) + 1), kLast>(activation,
-                                                                                       body);
+                                                                                         body);
 }
 
 }  // namespace BNINV_LEVEL

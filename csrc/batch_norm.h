@@ -7,6 +7,11 @@
 namespace bninv {
 namespace BNINV_LEVEL {
 
+template <typename V>
+BNINV_INLINE V batch_norm_scale(V weight, V running_var, V eps) {
+  return weight / sqrt(running_var + eps);
+}
+
 // One channel's parameters, in the arithmetic type A.
 template <typename A>
 struct BatchNormChannel {
@@ -21,9 +26,9 @@ BNINV_INLINE BatchNormChannel<Arithmetic<T>> batch_norm_channel(const BatchNormA
   const auto read = [c](const Parameter& parameter, A missing) {
     return parameter.data != nullptr ? element<T>(parameter.data, parameter.dtype, c) : missing;
   };
-  const A variance = read(args.running_var, A(0));
-  const A scale = read(args.weight, A(1)) / sqrt(variance + static_cast<A>(args.eps));
-  return {read(args.running_mean, A(0)), scale, read(args.bias, A(0))};
+  const A scale = batch_norm_scale<A>(read(args.weight, 1), read(args.running_var, 0),
+                                      static_cast<A>(args.eps));
+  return {read(args.running_mean, 0), scale, read(args.bias, 0)};
 }
 
 template <typename V>

@@ -14,6 +14,8 @@
 
 #if defined(__CUDACC__)
 #define BNINV_INLINE __host__ __device__ __forceinline__
+#elif defined(BNINV_EMULATED_VECTORS)
+#define BNINV_INLINE inline  // every lane in a loop of its own: code would grow beyond reason
 #else
 #define BNINV_INLINE inline __attribute__((always_inline))
 #endif

@@ -24,6 +24,7 @@ Operator = Callable[[Tensor], Tensor]
 
 NAN = float("nan")
 INF = float("inf")
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 SPECIAL_VALUES = (NAN, INF, -INF, 0.0, -0.0, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38)
 
 
@@ -73,8 +74,15 @@ def with_specials(x: Tensor, label: object = 0, share: float = 0.05) -> Tensor:
     return torch.where(torch.from_numpy(rng.random(tuple(x.shape)) < share), values, x)
 
 
-def nan_filled(*shape: int) -> Tensor:
-    return torch.full(shape, NAN)
+def nan_filled(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.full(shape, NAN, dtype=dtype)
+
+
+def any_bits(label: object, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Every bit pattern alike: NaN, infinities, subnormal and huge numbers among them."""
+    info = torch.iinfo(INTEGERS[dtype.itemsize])
+    bits = generator(label).integers(info.min, info.max, tuple(shape), np.int64, endpoint=True)
+    return torch.from_numpy(bits).to(INTEGERS[dtype.itemsize]).view(dtype)
 
 
 def layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -93,22 +101,26 @@ def layouts(x: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield f"dimensions 0 and {d} swapped", x.transpose(0, d).contiguous().transpose(0, d)
     for d in range(2, x.ndim):
         yield f"dimensions 1 and {d} swapped", x.transpose(1, d).contiguous().transpose(1, d)
-    every_second = nan_filled(*(2 * n + 1 for n in x.shape))[(slice(1, None, 2),) * x.ndim]
+    every_second = nan_filled(*(2 * n + 1 for n in x.shape), dtype=x.dtype)[
+        (slice(1, None, 2),) * x.ndim
+    ]
     yield "every second element", every_second.copy_(x)
     for d in range(x.ndim):
         padded = list(x.shape)
         padded[d] += 3
-        yield f"dimension {d} sliced", nan_filled(*padded).narrow(d, 2, x.shape[d]).copy_(x)
+        yield (
+            f"dimension {d} sliced",
+            nan_filled(*padded, dtype=x.dtype).narrow(d, 2, x.shape[d]).copy_(x),
+        )
     if x.ndim == 4:
-        wide = nan_filled(x.shape[0], x.shape[1] + 5, *x.shape[2:])
+        wide = nan_filled(x.shape[0], x.shape[1] + 5, *x.shape[2:], dtype=x.dtype)
         wide = wide.contiguous(memory_format=torch.channels_last)
         yield "channels_last sliced", wide[:, 3 : 3 + x.shape[1]].copy_(x)
-    for offset in (1, 3):  # 4-byte alignment and no better
-        yield (
-            f"storage offset {offset}",
-            nan_filled(x.numel() + 8)[offset:][: x.numel()].view(x.shape).copy_(x),
-        )
-    yield "lazily negated", torch.complex(torch.zeros_like(x), -x).conj().imag
+    for offset in (1, 3):  # aligned to an element and no better
+        around = nan_filled(x.numel() + 8, dtype=x.dtype)
+        yield f"storage offset {offset}", around[offset:][: x.numel()].view(x.shape).copy_(x)
+    if x.dtype in (torch.float32, torch.float64):
+        yield "lazily negated", torch.complex(torch.zeros_like(x), -x).conj().imag
 
 
 def expansions(x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -125,15 +137,16 @@ def expansions(x: Tensor) -> Iterator[tuple[str, Tensor]]:
 def assert_bits(actual: Tensor, expected: Tensor, message: str = "") -> None:
     """Equal shapes, dtypes and bits; NaN equals any NaN."""
     assert actual.shape == expected.shape, f"{message}: {actual.shape} != {expected.shape}"
-    assert actual.dtype == expected.dtype == torch.float32, message
-    a, b = (v.detach().resolve_neg().contiguous().numpy() for v in (actual, expected))
-    differ = (a.view(np.uint32) != b.view(np.uint32)) & ~(np.isnan(a) & np.isnan(b))
+    assert actual.dtype == expected.dtype, f"{message}: {actual.dtype} != {expected.dtype}"
+    a, b = (v.detach().resolve_neg().cpu().contiguous() for v in (actual, expected))
+    integer = INTEGERS[a.element_size()]
+    differ = (a.view(integer) != b.view(integer)) & ~(a.isnan() & b.isnan())
     if differ.any():
-        first = tuple(int(i) for i in np.argwhere(differ)[0])
+        first = tuple(differ.nonzero()[0].tolist())
+        x, y = a[first].item(), b[first].item()
         pytest.fail(
-            f"{message}: {int(differ.sum())} of {differ.size} elements differ in their bits, first "
-            f"at {first}: {a[first]!r} ({float(a[first]).hex()}), "
-            f"expected {b[first]!r} ({float(b[first]).hex()})"
+            f"{message}: {int(differ.sum())} of {differ.numel()} elements differ in their bits, "
+            f"first at {first}: {x!r} ({x.hex()}), expected {y!r} ({y.hex()})"
         )
 
 

@@ -1,7 +1,6 @@
 """Building and finding the C++ operators: nothing hangs, nothing is poisoned, refusals are clear.
 
-Most tests build a library of no operators, which takes well under a second, with a compiler that
-is a shell script around the real one and keeps a record of what it compiled.
+Most tests build a library of no operators (workshop.py). The CUDA half is in test_cuda_build.py.
 """
 
 from __future__ import annotations
@@ -16,82 +15,15 @@ import time
 from pathlib import Path
 
 import pytest
+from workshop import REAL_COMPILER, ROOT, Workshop, open_workshop
 
 from bninv import _build, _extension
 from bninv._build import BuildError
 
-ROOT = Path(__file__).resolve().parent.parent
-REAL_COMPILER = shutil.which(os.environ.get("CXX", "c++")) or "c++"
-
-COMPILER = """#!/bin/sh
-for argument in "$@"; do
-  case "$argument" in
-    --version | -v | -dump*) exec {real} "$@" ;;
-    -c) echo "$@" >> {folder}/compiled ;;
-  esac
-done
-if [ -e {folder}/hang ]; then sleep 600; fi
-if [ -e {folder}/slow ]; then sleep 1; fi
-if [ -e {folder}/complaint ]; then cat {folder}/complaint >&2; exit 1; fi
-exec {real} "$@"
-"""
-
-
-class Workshop:
-    """A tiny source tree, a cache folder and a recording compiler, all in one temporary folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.csrc = folder / "csrc"
-        self.cache = folder / "cache"
-        self.compiler = folder / "g++"  # torch looks at the name
-        (self.csrc / "cpu").mkdir(parents=True)
-        (self.csrc / "ops").mkdir()
-        (self.csrc / "numerics.h").write_text("#pragma once\n#include <cstdint>\n")
-        (self.csrc / "cpu" / "probe.cpp").write_text(
-            '#include <algorithm>\n#include "../numerics.h"\n'
-            "namespace bninv { namespace BNINV_LEVEL { int width() { return BNINV_VEC_WIDTH; }}}\n"
-        )
-        self.compiler.write_text(COMPILER.format(real=REAL_COMPILER, folder=folder))
-        self.compiler.chmod(0o755)
-
-    def load(self) -> Path:
-        return _extension.load_library(self.csrc, installed=self.folder / "installed")
-
-    def start(self) -> subprocess.Popen[str]:
-        """The same in a process of its own, which leads its own process group."""
-        script = (
-            "from pathlib import Path; from bninv import _extension\n"
-            f"print(_extension.load_library(Path({str(self.csrc)!r}), Path('nowhere')))"
-        )
-        return subprocess.Popen(
-            [sys.executable, "-c", script],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def compiled(self) -> int:
-        """How many files were compiled so far."""
-        record = self.folder / "compiled"
-        return len(record.read_text().splitlines()) if record.exists() else 0
-
-    def units(self) -> int:
-        return len(_build.wrappers(self.csrc))
-
-    def left_over(self) -> list[str]:
-        return sorted(p.name for p in self.cache.iterdir() if p.suffix not in (".lock", ".log"))
-
 
 @pytest.fixture
 def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
-    shop = Workshop(tmp_path)
-    monkeypatch.setenv("CXX", str(shop.compiler))
-    monkeypatch.setenv("BNINV_CACHE_DIR", str(shop.cache))
-    monkeypatch.delenv("BNINV_BUILD", raising=False)
-    return shop
+    return open_workshop(tmp_path, monkeypatch)
 
 
 # ---- Import and cache ----------------------------------------------------------------------------
@@ -132,7 +64,7 @@ def test_key_depends_on_everything(workshop: Workshop, monkeypatch: pytest.Monke
     keys.add(_build.toolchain_key("g++ 12", "2.11.0"))
     keys.add(_build.toolchain_key("g++ 13", "2.11.0"))
     keys.add(_build.toolchain_key("g++ 12", "2.10.0"))
-    keys.add(_build.toolchain_key("g++ 12", "2.11.0", "9.0"))
+    keys.add(_build.toolchain_key("g++ 12", "2.11.0", "nvcc 13.0.88, 9.0"))
     assert len(keys) == 9
 
 
@@ -289,89 +221,6 @@ def test_installed_library(workshop: Workshop) -> None:
     (workshop.csrc / "numerics.h").write_text("#pragma once\n")
     with pytest.warns(UserWarning, match="compiled from other sources"):
         assert workshop.load().is_relative_to(workshop.cache)
-
-
-# ---- BNINV_BUILD ---------------------------------------------------------------------------------
-
-
-def fake_toolkit(home: Path, version: int = 13000) -> Path:
-    (home / "bin").mkdir(parents=True)
-    (home / "bin" / "nvcc").touch()
-    (home / "include").mkdir()
-    (home / "include" / "cuda_runtime.h").touch()
-    (home / "include" / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
-    (home / "lib64").mkdir()
-    (home / "lib64" / "libcudart.so.13").touch()
-    return home
-
-
-def with_cuda_sources(workshop: Workshop) -> Path:
-    (workshop.csrc / "cuda").mkdir()
-    (workshop.csrc / "cuda" / "probe.cu").touch()
-    return workshop.csrc
-
-
-def test_build_value() -> None:
-    with pytest.raises(BuildError, match="BNINV_BUILD is 'gpu'; it may be 'auto', 'cpu' or 'cuda'"):
-        _build.requested_build({"BNINV_BUILD": "gpu"})
-    assert _build.requested_build({}) == "auto"
-    assert _build.requested_build({"BNINV_BUILD": ""}) == "auto"
-
-
-def test_load_checks_build_value(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BNINV_BUILD", "gpu")
-    with pytest.raises(BuildError, match="BNINV_BUILD"):
-        workshop.load()
-
-
-@pytest.mark.parametrize(
-    ("torch_cuda", "sources", "version", "message"),
-    [
-        (None, True, 13000, "torch was built without CUDA"),
-        ("13.0", True, None, "no CUDA toolkit with bin/nvcc.*CUDA_HOME"),
-        ("13.0", True, 12080, "built with CUDA 13.0, but the toolkits found are CUDA 12"),
-        ("13.0", False, 13000, "no CUDA kernels yet"),
-    ],
-)
-def test_cuda_fails_loudly(
-    workshop: Workshop, torch_cuda: str | None, sources: bool, version: int | None, message: str
-) -> None:
-    csrc = with_cuda_sources(workshop) if sources else workshop.csrc
-    homes = [fake_toolkit(workshop.folder / "cuda", version)] if version else []
-    with pytest.raises(BuildError, match=f"BNINV_BUILD is 'cuda', but .*{message}") as caught:
-        _build.choose_cuda(csrc, torch_cuda, lambda: True, {"BNINV_BUILD": "cuda"}, homes)
-    assert "\n" not in str(caught.value)
-    # `auto` in the same place builds for the CPU.
-    assert _build.choose_cuda(csrc, torch_cuda, lambda: True, {}, homes) is None
-
-
-def test_auto_builds_cuda_where_it_is_of_use(workshop: Workshop) -> None:
-    csrc = with_cuda_sources(workshop)
-    homes = [fake_toolkit(workshop.folder / "cuda")]
-    expected = _build.Toolkit(homes[0], 13)
-    named = {"TORCH_CUDA_ARCH_LIST": "9.0"}
-    assert _build.choose_cuda(csrc, "13.0", lambda: False, {}, homes) is None
-    assert _build.choose_cuda(csrc, "13.0", lambda: True, {}, homes) == expected
-    assert _build.choose_cuda(csrc, "13.0", lambda: False, named, homes) == expected
-    assert _build.choose_cuda(csrc, "13.0", lambda: True, {"BNINV_BUILD": "cpu"}, homes) is None
-
-
-def test_toolkit_candidates(tmp_path: Path) -> None:
-    # An nvcc on PATH that is a script somewhere: its folder is looked at, and turned down.
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").write_text("#!/bin/sh\n")
-    (tmp_path / "bin" / "nvcc").chmod(0o755)
-    environ = {"CUDA_HOME": "/cuda/a", "CUDA_PATH": "/cuda/b", "PATH": str(tmp_path / "bin")}
-    assert _build.toolkit_candidates(environ)[:3] == [Path("/cuda/a"), Path("/cuda/b"), tmp_path]
-    assert _build.read_toolkit(tmp_path) is None
-
-
-@pytest.mark.parametrize("missing", ["bin/nvcc", "include/cuda_runtime.h", "lib64/libcudart.so.13"])
-def test_toolkit_is_whole(tmp_path: Path, missing: str) -> None:
-    home = fake_toolkit(tmp_path / "cuda")
-    assert _build.read_toolkit(home) == _build.Toolkit(home, 13)
-    (home / missing).unlink()
-    assert _build.read_toolkit(home) is None
 
 
 # ---- The real sources ----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from torch import Tensor
 from bninv import functional as F
 from bninv.nn.base import FLOATING, NARROW, Patched
 
-
 # Functions without an exponential also exist in float64.
 _PIECEWISE = {"cpu": FLOATING}
 _TRANSCENDENTAL = {"cpu": NARROW}

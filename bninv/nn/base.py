@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bninv._memory_format import is_panel, panel_order
 
-
 FLOAT32 = frozenset({torch.float32})
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}

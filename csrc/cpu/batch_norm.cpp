@@ -2,7 +2,7 @@
 // computed from the parameters at every call (no cached state) and once, not once an element.
 #include "../batch_norm.h"
 
-#include "../activation.h"
+#include "../functions.h"
 #include "kernels.h"
 #include "scratch.h"
 #include "vec_dtypes.h"
@@ -11,22 +11,22 @@ namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
 
-// One row of `count` elements.
-template <typename T, Activation kActivation, bool kResidual>
+constexpr int64_t kBlockElements = 8192;
+
+// One row of `count` elements. relu is applied on the way; other activations after a few rows.
+template <typename T, bool kRelu, bool kResidual>
 struct Row {
   using V = typename Lanes<T>::Value;
   const T* x;
   const T* residual;
   T* y;
   int64_t count;
-  V negative_slope;
 
   // Each boundary rounds to T, where a separate operator would have stored its result.
   BNINV_INLINE V result(V value, V addend, const BatchNormChannel<V>& c) const {
     value = normalize<V>(value, c.mean, c.scale, c.bias);
     if constexpr (kResidual) value = rounded_lanes<T>(value) + addend;
-    if constexpr (kActivation != Activation::kNone)
-      value = activate<kActivation>(rounded_lanes<T>(value), negative_slope);
+    if constexpr (kRelu) value = relu(rounded_lanes<T>(value));
     return value;
   }
 
@@ -49,11 +49,9 @@ struct Row {
   template <typename Channel>
   BNINV_INLINE void run(const Channel& channel) const {
     constexpr int kCount = Lanes<T>::kCount;
-    // The long activations fill the pipeline by themselves.
-    constexpr int kSteps = kActivation <= Activation::kRelu6 ? 4 : 1;
+    constexpr int kSteps = 4;
     int64_t i = 0;
-    if constexpr (kSteps > 1)
-      for (; i + kSteps * kCount <= count; i += kSteps * kCount) steps<kSteps>(i, channel);
+    for (; i + kSteps * kCount <= count; i += kSteps * kCount) steps<kSteps>(i, channel);
     for (; i + kCount <= count; i += kCount) steps<1>(i, channel);
     if (i == count) return;
     // The last elements of a row: by a step that repeats some of the one before it, with equal bits.
@@ -63,60 +61,105 @@ struct Row {
   }
 };
 
-template <typename T, Activation kActivation, typename Channel>
+template <typename T, bool kRelu, typename Channel>
 BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t row, int64_t count,
                           const Channel& channel) {
   const T* x = static_cast<const T*>(args.input) + row * count;
   T* y = static_cast<T*>(args.output) + row * count;
-  const Arithmetic<T> slope = static_cast<Arithmetic<T>>(args.negative_slope);
-  if (args.residual == nullptr)
-    return Row<T, kActivation, false>{x, nullptr, y, count, slope}.run(channel);
+  if (args.residual == nullptr) return Row<T, kRelu, false>{x, nullptr, y, count}.run(channel);
   const T* residual = static_cast<const T*>(args.residual) + row * count;
-  Row<T, kActivation, true>{x, residual, y, count, slope}.run(channel);
+  Row<T, kRelu, true>{x, residual, y, count}.run(channel);
 }
 
 // NCHW: a task is one row of `inner` elements of one channel.
-template <typename T, Activation kActivation>
+template <typename T, bool kRelu>
 void rows_of_one_channel(const BatchNormArgs& args, int64_t begin, int64_t end) {
   using V = typename Lanes<T>::Value;
   for (int64_t row = begin; row < end; ++row) {
     const auto c = batch_norm_channel<T>(args, row % args.channels);
     const BatchNormChannel<V> lanes{c.mean, c.scale, c.bias};
-    run_row<T, kActivation>(args, row, args.inner, [&](int64_t) { return lanes; });
+    run_row<T, kRelu>(args, row, args.inner, [&](int64_t) { return lanes; });
   }
 }
 
-// channels_last: a task is one row of all channels.
-template <typename T, Activation kActivation>
-void rows_of_all_channels(const BatchNormArgs& args, int64_t begin, int64_t end) {
+// All channels' parameters, in whole steps, so that the last one may be loaded whole.
+template <typename T>
+struct ChannelTable {
   using A = Arithmetic<T>;
   using V = typename Lanes<T>::Value;
-  // A whole number of steps each, so that the last one may be loaded whole.
-  constexpr int64_t kCount = Lanes<T>::kCount;
-  const int64_t stride = (args.channels + kCount - 1) / kCount * kCount;
-  Scratch<A> scratch(3 * stride);
-  A *means = scratch.data, *scales = means + stride, *biases = scales + stride;
-  for (int64_t c = 0; c < stride; ++c) {
-    const auto channel = batch_norm_channel<T>(args, c < args.channels ? c : args.channels - 1);
-    means[c] = channel.mean;
-    scales[c] = channel.scale;
-    biases[c] = channel.bias;
+  int64_t stride;
+  Scratch<A> memory;
+
+  explicit ChannelTable(const BatchNormArgs& args)
+      : stride(ceil_div(args.channels, Lanes<T>::kCount) * Lanes<T>::kCount), memory(4 * stride) {
+    fill(0, args, args.running_mean, 0);
+    fill(1, args, args.weight, 1);
+    fill(2, args, args.bias, 0);
+    fill(3, args, args.running_var, 0);
+    A *scales = memory.data + stride, *variances = memory.data + 3 * stride;
+    const V eps = static_cast<A>(args.eps);
+    for (int64_t c = 0; c < stride; c += Lanes<T>::kCount)
+      store(scales + c, batch_norm_scale<V>(load(scales + c), load(variances + c), eps));
   }
-  const auto channel = [=](int64_t c) {
-    return BatchNormChannel<V>{load(means + c), load(scales + c), load(biases + c)};
-  };
-  for (int64_t row = begin; row < end; ++row)
-    run_row<T, kActivation>(args, row, args.channels, channel);
+
+  void fill(int64_t row, const BatchNormArgs& args, const Parameter& parameter, A missing) {
+    A* values = memory.data + row * stride;
+    for (int64_t c = 0; c < stride; ++c)
+      values[c] = parameter.data != nullptr && c < args.channels
+                      ? element<T>(parameter.data, parameter.dtype, c)
+                      : missing;
+  }
+
+  BNINV_INLINE BatchNormChannel<V> operator()(int64_t c) const {
+    const A* p = memory.data + c;
+    return {load(p), load(p + stride), load(p + 2 * stride)};
+  }
+};
+
+// channels_last: a task is one row of all channels.
+template <typename T, bool kRelu>
+void rows_of_all_channels(const BatchNormArgs& args, const ChannelTable<T>& table, int64_t begin,
+                          int64_t end) {
+  for (int64_t row = begin; row < end; ++row) run_row<T, kRelu>(args, row, args.channels, table);
+}
+
+// `rows(first, last)` in blocks small enough for the cache, an activation in place after each: what a
+// block has stored is what the activation's own operator would load.
+template <typename Rows>
+void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t end,
+               const Rows& rows) {
+  if (args.activation == Activation::kNone || args.activation == Activation::kRelu)
+    return rows(begin, end);
+  const int64_t block = max64(kBlockElements / row, 1);
+  const UnaryArgs activation{args.dtype, args.output, args.output, args.activation,
+                             args.negative_slope};
+  for (int64_t first = begin; first < end; first += block) {
+    const int64_t last = min64(first + block, end);
+    rows(first, last);
+    unary(activation, first * row, last * row);
+  }
+}
+
+template <typename T, bool kRelu>
+void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
+  if (args.inner == 1) {
+    const ChannelTable<T> table(args);
+    in_blocks(args, args.channels, begin, end, [&](int64_t first, int64_t last) {
+      rows_of_all_channels<T, kRelu>(args, table, first, last);
+    });
+  } else {
+    in_blocks(args, args.inner, begin, end, [&](int64_t first, int64_t last) {
+      rows_of_one_channel<T, kRelu>(args, first, last);
+    });
+  }
 }
 
 template <typename T>
 void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
-  with_activation<T, Activation::kNone, Activation::kLeakyRelu>(args.activation, [&](auto activation) {
-    if (args.inner == 1)
-      rows_of_all_channels<T, activation.value>(args, begin, end);
-    else
-      rows_of_one_channel<T, activation.value>(args, begin, end);
-  });
+  if (args.activation == Activation::kRelu)
+    batch_norm_of<T, true>(args, begin, end);
+  else
+    batch_norm_of<T, false>(args, begin, end);
 }
 
 }  // namespace

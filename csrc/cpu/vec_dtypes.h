@@ -67,9 +67,7 @@ BNINV_INLINE Vec rounded_to_half(Vec a) {
 }
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 8
 // These conversions keep subnormals whatever the control register says; 0: to nearest even.
-BNINV_INLINE Vec load(const Half* p) {
-  return FloatLanes(_mm256_cvtph_ps(__m128i(load_bits(p))));
-}
+BNINV_INLINE Vec load(const Half* p) { return FloatLanes(_mm256_cvtph_ps(__m128i(load_bits(p)))); }
 BNINV_INLINE void store(Half* p, Vec a) {
   const __m128i bits = _mm256_cvtps_ph(__m256(a.v), 0);
   memcpy(p, &bits, sizeof(bits));
@@ -78,9 +76,7 @@ BNINV_INLINE Vec rounded_to_half(Vec a) {
   return FloatLanes(_mm256_cvtph_ps(_mm256_cvtps_ph(__m256(a.v), 0)));
 }
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
-BNINV_INLINE Vec load(const Half* p) {
-  return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p))));
-}
+BNINV_INLINE Vec load(const Half* p) { return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p)))); }
 BNINV_INLINE void store(Half* p, Vec a) {
   const __m256i bits = _mm512_cvtps_ph(__m512(a.v), 0);
   memcpy(p, &bits, sizeof(bits));

@@ -127,7 +127,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
       const int64_t e = i * kVector + l;
       if (e < elements)
         y[e] = element_result<T, kResidual, kEpilogue>(x[e], kResidual ? residual[e] : x[e],
-                                                         channel[l], args);
+                                                       channel[l], args);
     }
   }
 }
@@ -157,9 +157,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 #pragma unroll
   for (int u = 0; u < kUnroll; ++u) {
     const int64_t offset = begin - first * args.inner + (u * kThreads + threadIdx.x) * kVector;
-    index[u] = args.inner > kChunk ? static_cast<int>(offset >= args.inner)
-                                   : static_cast<int>(static_cast<uint32_t>(offset) /
-                                                      static_cast<uint32_t>(args.inner));
+    index[u] =
+        args.inner > kChunk
+            ? static_cast<int>(offset >= args.inner)
+            : static_cast<int>(static_cast<uint32_t>(offset) / static_cast<uint32_t>(args.inner));
     const int64_t rest = (index[u] + 1) * args.inner - offset;
     before_next[u] = rest < kVector ? static_cast<int>(rest) : kVector;
   }
@@ -170,9 +171,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     const T* __restrict__ x = static_cast<const T*>(args.input) + start;
     const T* __restrict__ residual = static_cast<const T*>(args.residual) + start;
     T* __restrict__ y = static_cast<T*>(args.output) + start;
-    const auto exists = [&](int u) {
-      return begin + (u * kThreads + threadIdx.x) * kVector < end;
-    };
+    const auto exists = [&](int u) { return begin + (u * kThreads + threadIdx.x) * kVector < end; };
     Pack<T, kVector> a[kUnroll], b[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -222,8 +221,7 @@ void launch_channels_fastest(const BatchNormArgs& args, void* stream) {
   const int64_t processors = multiprocessors("batch_norm");
   const int64_t wanted = max64(ceil_div(vectors, kThreads * kUnrollOf<kEpilogue>),
                                min64(ceil_div(vectors, kThreads), processors));
-  const int64_t blocks =
-      max64(min64(wanted, processors * kBlocks), ceil_div(period, kThreads));
+  const int64_t blocks = max64(min64(wanted, processors * kBlocks), ceil_div(period, kThreads));
   launch({"batch_norm", blocks, kThreads, 0, stream},
          batch_norm_channels_fastest<T, kVector, kResidual, kEpilogue>, args,
          blocks * kThreads / period * period);
@@ -261,8 +259,8 @@ template <typename T>
 void launch_dtype(const BatchNormArgs& args, void* stream) {
   constexpr int kVector = 16 / sizeof(T);
   // In planes: whole vectors in a sample, at aligned addresses in each, of at most two channels.
-  const bool whole = args.inner == 1 ||
-                     (args.channels * args.inner % kVector == 0 && args.inner >= kVector);
+  const bool whole =
+      args.inner == 1 || (args.channels * args.inner % kVector == 0 && args.inner >= kVector);
   if (!is_aligned(args) || !whole) return launch_residual<T, 1, Epilogue::kAny>(args, stream);
   switch (args.activation) {
     case Activation::kNone:

@@ -33,9 +33,7 @@ __device__ __forceinline__ T* dynamic_shared() {
 }
 
 // Sixteen bytes at once; `p` is aligned to them.
-__device__ __forceinline__ uint4 load16(const void* p) {
-  return *static_cast<const uint4*>(p);
-}
+__device__ __forceinline__ uint4 load16(const void* p) { return *static_cast<const uint4*>(p); }
 __device__ __forceinline__ void store16(void* p, uint4 value) { *static_cast<uint4*>(p) = value; }
 
 // 4, 8 or 16 bytes from global to shared memory, both aligned to as many. They are there for this

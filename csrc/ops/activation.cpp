@@ -29,11 +29,10 @@ Activation epilogue_activation(const char* op, const std::string& name, DType dt
   return Activation::kNone;
 }
 
-void check_activation(const char* op, Activation activation, const std::string& name,
-                      DType dtype) {
-  check(dtype != DType::kDouble || is_piecewise(activation), op, ": `input` has dtype torch.float64, ",
-        "in which ", name, " is not defined yet; it may be torch.float32, torch.float16 or ",
-        "torch.bfloat16");
+void check_activation(const char* op, Activation activation, const std::string& name, DType dtype) {
+  check(dtype != DType::kDouble || is_piecewise(activation), op,
+        ": `input` has dtype torch.float64, ", "in which ", name,
+        " is not defined yet; it may be torch.float32, torch.float16 or ", "torch.bfloat16");
 }
 
 }  // namespace bninv

@@ -100,8 +100,7 @@ DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
   }
 }
 
-void check_device(const char* op, const char* argument, const Tensor& tensor,
-                  const Tensor& input) {
+void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
   check(tensor.is_cpu() == input.is_cpu() && tensor.get_device_index() == input.get_device_index(),
         op, ": `", argument, "` is on another device than `input`; it may only be on the same");
 }
@@ -121,9 +120,9 @@ Parameter parameter_of(const char* op, const char* argument, std::optional<Tenso
   const ScalarType own = input.scalar_type();
   const bool narrow = own == ScalarType::Half || own == ScalarType::BFloat16;
   const ScalarType found = tensor->scalar_type();
-  check(found == own || (narrow && found == ScalarType::Float), op, ": `", argument,
-        "` has dtype ", dtype_name(found), "; beside an `input` of ", dtype_name(own),
-        " it may be ", dtype_name(own), narrow ? " or torch.float32" : "");
+  check(found == own || (narrow && found == ScalarType::Float), op, ": `", argument, "` has dtype ",
+        dtype_name(found), "; beside an `input` of ", dtype_name(own), " it may be ",
+        dtype_name(own), narrow ? " or torch.float32" : "");
   const DType dtype = check_dtype(op, argument, *tensor, {found});
   check_device(op, argument, *tensor, input);
   check(tensor->dim() == 1 && tensor->size(0) == input.size(1), op, ": `", argument, "` has shape ",

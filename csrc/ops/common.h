@@ -107,7 +107,8 @@ using Kernel = void (*)(const Args&, int64_t, int64_t);
 
 // Spreads a kernel's tasks over PyTorch's threads, at least `grain` tasks a thread.
 template <typename Args>
-void run(std::type_identity_t<Kernel<Args>> kernel, const Args& args, int64_t tasks, int64_t grain) {
+void run(std::type_identity_t<Kernel<Args>> kernel, const Args& args, int64_t tasks,
+         int64_t grain) {
   torch::stable::parallel_for(0, tasks, grain < 1 ? 1 : grain, [&](int64_t begin, int64_t end) {
     const FloatingPointScope scope;
     kernel(args, begin, end);

@@ -1,6 +1,7 @@
 // From an operator's host function to its CUDA kernel: the tensor's own device, its current stream.
 #pragma once
 
+#include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <type_traits>
@@ -48,11 +49,11 @@ void launch(std::type_identity_t<CudaKernel<Args>> kernel, const Args& args,
 #if defined(BNINV_EMULATION)
 #define BNINV_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(bninv_emulated, CPU, m)
 #elif defined(BNINV_HAVE_CUDA)
-#define BNINV_REGISTER(m)                          \
-  static void bninv_register(torch::stable::Library&); \
-  STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { bninv_register(m); }  \
-  STABLE_TORCH_LIBRARY_IMPL(bninv, CUDA, m) { bninv_register(m); } \
-  static void bninv_register(torch::stable::Library& m)
+#define BNINV_REGISTER(m)                                            \
+  static void bninv_register(torch::stable::detail::StableLibrary&); \
+  STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { bninv_register(m); }    \
+  STABLE_TORCH_LIBRARY_IMPL(bninv, CUDA, m) { bninv_register(m); }   \
+  static void bninv_register(torch::stable::detail::StableLibrary& m)
 #else
 #define BNINV_REGISTER(m) STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m)
 #endif

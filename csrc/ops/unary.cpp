@@ -43,7 +43,7 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
 }
 
 // One operator and its in-place form, with the same arithmetic.
-#define BNINV_UNARY(name, function)                                                 \
+#define BNINV_UNARY(name, function)                                                      \
   Tensor name(const Tensor& input) { return unary(#name, input, Activation::function); } \
   void name##_(Tensor input) { unary_(#name "_", input, Activation::function); }
 

@@ -3,66 +3,13 @@
 // Built with the address and undefined-behaviour sanitizers (run.py). Each buffer is a heap block of
 // exactly the elements the kernel may touch, so a read or write past either end is an error. The
 // levels' results are compared as well: their bits must be equal.
-#include <cstdint>
-#include <cstdio>
-#include <cstring>
-#include <limits>
-#include <memory>
-#include <random>
-#include <string>
-#include <vector>
-
-#include "cpu/kernels.h"
-#include "cpu/schedule.h"
-
-namespace bninv {
-BNINV_DECLARE_KERNELS(emulated16)
-}
-
-namespace {
+#include "cases.h"
 
 using namespace bninv;
 
-struct Level {
-  const char* name;
-  void (*batch_norm)(const BatchNormArgs&, int64_t, int64_t);
-  void (*linear)(const LinearArgs&, int64_t, int64_t);
-  void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
-  void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
-  void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
-  void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
-  void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
-  void (*sum)(const ReduceArgs&, int64_t, int64_t);
-  void (*unary)(const UnaryArgs&, int64_t, int64_t);
-};
+int cases = 0, failures = 0;
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,         \
-        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary \
-  }
-
-std::vector<Level> levels() {
-  std::vector<Level> found{LEVEL(scalar), LEVEL(emulated16)};
-#if defined(BNINV_HAVE_AVX2)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(LEVEL(avx2));
-#endif
-#if defined(BNINV_HAVE_AVX512)
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
-    found.push_back(LEVEL(avx512));
-#endif
-  return found;
-}
-
-std::mt19937 engine(1);
-
-int64_t between(int64_t low, int64_t high) {
-  return low + static_cast<int64_t>(engine() % static_cast<uint32_t>(high - low + 1));
-}
-int64_t one_of(std::initializer_list<int64_t> values) {
-  return values.begin()[between(0, static_cast<int64_t>(values.size()) - 1)];
-}
+namespace {
 
 // Exactly `size` floats on the heap.
 struct Buffer {
@@ -83,8 +30,6 @@ struct Buffer {
     return buffer;
   }
 };
-
-int cases = 0, failures = 0;
 
 // Runs tasks [0, tasks) in up to three ranges at each level; all levels must give the same bits.
 // NaN is NaN: its payload is free.
@@ -111,23 +56,6 @@ void run(const char* name, Args args, Member kernel, int64_t tasks, int64_t outp
       break;
     }
   }
-}
-
-void batch_norm_case() {
-  BatchNormArgs args{};
-  args.outer = between(1, 4), args.channels = between(1, 70);
-  args.inner = one_of({1, 1, 2, 7, 15, 16, 17, 49});
-  const int64_t count = args.outer * args.channels * args.inner;
-  const Buffer x = Buffer::random(count), mean = Buffer::random(args.channels);
-  Buffer var = Buffer::random(args.channels);
-  for (int64_t c = 0; c < var.size; ++c) var.data[c] *= var.data[c];
-  const Buffer weight = Buffer::random(args.channels), bias = Buffer::random(args.channels);
-  args.input = x.data.get(), args.running_mean = mean.data.get(), args.eps = 1e-5f;
-  args.running_var = var.data.get();
-  args.weight = between(0, 1) ? weight.data.get() : nullptr;
-  args.bias = between(0, 1) ? bias.data.get() : nullptr;
-  const int64_t tasks = args.inner > 1 ? args.outer * args.channels : args.outer;
-  run("batch_norm", args, &Level::batch_norm, tasks, count);
 }
 
 void linear_case() {
@@ -265,19 +193,10 @@ void sum_case() {
   run("sum", args, &Level::sum, outputs / row * blocks, outputs);
 }
 
-void unary_case(Unary function) {
-  const int64_t count = between(0, 70);
-  const Buffer x = Buffer::random(count, true);
-  UnaryArgs args{};
-  args.input = x.data.get(), args.function = function, args.parameter = 0.01f;
-  run("unary", args, &Level::unary, count, count);
-}
-
 }  // namespace
 
 int main() {
   for (int i = 0; i < 60; ++i) {
-    batch_norm_case();
     linear_case();
     conv_case(Conv::kProduct);
     conv_case(Conv::kDepthwise);
@@ -285,8 +204,7 @@ int main() {
     pool_case(true);
     pool_case(false);
     sum_case();
-    for (int64_t f = 0; f <= static_cast<int64_t>(Unary::kLeakyRelu); ++f)
-      unary_case(static_cast<Unary>(f));
+    typed_cases();
   }
   std::string names;
   for (const Level& level : levels()) names += std::string(" ") + level.name;

@@ -1,0 +1,576 @@
+"""The CUDA half of a build: toolkits, architectures, nvcc's command lines, what is built when.
+
+None of this needs a GPU. Builds use an nvcc that is a shell script: it keeps a record of its
+command lines and lets the C++ compiler make the object.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from workshop import ROOT, Workshop, open_workshop
+
+from bninv import _build, _cuda_build, _cuda_toolkit, _nvcc
+from bninv._build import BuildError
+from bninv._cuda_build import CudaBuild
+from bninv._cuda_toolkit import Toolkit
+
+KNOWN = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
+
+NVCC = """#!/bin/sh
+case "$*" in
+  --version) echo "Cuda compilation tools, release 13.0, V$(cat {home}/version)"; exit ;;
+  --list-gpu-arch) printf 'compute_%s\\n' 75 80 86 89 90 100 120; exit ;;
+esac
+echo "$@" >> {home}/commands
+env > {home}/environment
+if [ -e {home}/complaint ]; then cat {home}/complaint >&2; exit 1; fi
+while [ $# -gt 0 ]; do
+  case "$1" in
+    *.cu) source=$1 ;;
+    -o) output=$2; shift ;;
+  esac
+  shift
+done
+exec c++ -fPIC -x c++ -c "$source" -o "$output"
+"""
+
+
+def fake_toolkit(home: Path, version: int = 13000, nvcc: bool = True, runtime: bool = True) -> Path:
+    home.mkdir(parents=True)
+    if nvcc:
+        (home / "bin").mkdir()
+        (home / "bin" / "nvcc").write_text(NVCC.format(home=home))
+        (home / "bin" / "nvcc").chmod(0o755)
+        (home / "version").write_text("13.0.88")
+    if runtime:
+        (home / "include").mkdir()
+        (home / "include" / "cuda_runtime.h").touch()
+        (home / "include" / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
+        (home / "lib").mkdir()
+        (home / "lib" / f"libcudart.so.{version // 1000}").touch()
+    return home
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
+    """With a CUDA source, and a toolkit in CUDA_HOME."""
+    shop = open_workshop(tmp_path, monkeypatch)
+    (shop.csrc / "cuda").mkdir()
+    (shop.csrc / "cuda" / "probe.cu").write_text("namespace bninv { int on_gpu() { return 1; } }\n")
+    monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda")))
+    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ())
+    return shop
+
+
+def read(home: Path) -> Toolkit:
+    toolkit = _cuda_toolkit.read_toolkit(home)
+    assert toolkit is not None
+    return toolkit
+
+
+# ---- Toolkits ------------------------------------------------------------------------------------
+
+
+def test_candidates_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path = fake_toolkit(tmp_path / "toolkit")
+    wheels = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13")
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "site"), str(tmp_path / "nowhere")])
+    environ = {"CUDA_HOME": "/cuda/a", "CUDA_PATH": "/cuda/b", "PATH": str(on_path / "bin")}
+    found = _cuda_toolkit.toolkit_candidates(environ)
+    assert found[:3] == [Path("/cuda/a"), Path("/cuda/b"), on_path]
+    assert found[-1] == wheels
+
+
+def test_nvcc_on_path_is_a_link(tmp_path: Path) -> None:
+    home = fake_toolkit(tmp_path / "toolkit")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "nvcc").symlink_to(home / "bin" / "nvcc")
+    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
+
+
+def test_nvcc_on_path_is_a_script(tmp_path: Path) -> None:
+    # Only nvcc itself knows where it is: asked for a dry run, it says so among its settings.
+    home = fake_toolkit(tmp_path / "toolkit")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "nvcc"
+    script.write_text(f"#!/bin/sh\necho '#$ _SPACE_= '; echo '#$ TOP={home}/bin/..' >&2\n")
+    script.chmod(0o755)
+    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
+    # One that says nothing of use is turned down like any folder without a toolkit.
+    script.write_text("#!/bin/sh\nexit 1\n")
+    found = _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})
+    assert found[0] == tmp_path
+    assert _cuda_toolkit.read_toolkit(tmp_path) is None
+
+
+def test_script_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cuda_toolkit, "_SECONDS", 0.2)
+    script = tmp_path / "nvcc"
+    script.write_text("#!/bin/sh\nexec sleep 60\n")
+    script.chmod(0o755)
+    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path)})[0] == tmp_path.parent
+
+
+@pytest.mark.parametrize("missing", ["bin/nvcc", "include/cuda_runtime.h", "lib/libcudart.so.13"])
+def test_toolkit_is_whole(tmp_path: Path, missing: str) -> None:
+    home = fake_toolkit(tmp_path / "cuda", 13020)
+    assert read(home) == Toolkit(home, (13, 2), home / "lib" / "libcudart.so.13")
+    (home / missing).unlink()
+    assert _cuda_toolkit.read_toolkit(home) is None
+
+
+def test_toolkit_of_conda(tmp_path: Path) -> None:
+    home = fake_toolkit(tmp_path / "cuda")
+    machine = {"aarch64": "sbsa"}.get(os.uname().machine, os.uname().machine)
+    target = home / "targets" / f"{machine}-linux"
+    target.mkdir(parents=True)
+    (home / "include").rename(target / "include")
+    assert read(home).version == (13, 0)
+
+
+def test_wheels_in_two_places(tmp_path: Path) -> None:
+    # torch's own runtime, and an nvcc that was added for one user or one environment.
+    nvcc = fake_toolkit(tmp_path / "user" / "nvidia" / "cu13", runtime=False)
+    runtime = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13", nvcc=False)
+    folders = [str(tmp_path / name) for name in ("site", "user")]
+    found = _cuda_toolkit.find_toolkits(_cuda_toolkit.wheel_candidates(folders))
+    library = runtime / "lib" / "libcudart.so.13"
+    include = (nvcc / "include", runtime / "include")
+    assert found == [Toolkit(nvcc, (13, 0), library, include)]
+    command = _nvcc.nvcc_command(found[0], Path("a.cu"), Path("a.o"), ["9.0"])
+    assert [c for c in command if c.startswith("-I")][1:] == [f"-I{folder}" for folder in include]
+
+
+def test_wheels_are_torch_s_own_version() -> None:
+    # Torch requires one exact cuda-toolkit; any other requirement could resolve to another CUDA.
+    assert f'nvcc = ["{_cuda_toolkit.WHEELS}"]\n' in (ROOT / "pyproject.toml").read_text()
+
+
+# ---- BNINV_BUILD ---------------------------------------------------------------------------------
+
+
+def choose(
+    workshop: Workshop,
+    wanted: str = "auto",
+    *,
+    torch_cuda: str | None = "13.0",
+    gpus: tuple[str, ...] = (),
+    named: str = "",
+    ahead_of_time: bool = False,
+    candidates: list[Path] | None = None,
+) -> CudaBuild | None:
+    if candidates is None:
+        candidates = [workshop.folder / "cuda"]
+    return _cuda_build.choose_cuda(
+        workshop.csrc,
+        torch_cuda,
+        {"BNINV_BUILD": wanted, "TORCH_CUDA_ARCH_LIST": named},
+        ahead_of_time=ahead_of_time,
+        present=lambda: gpus,
+        candidates=candidates,
+    )
+
+
+def test_build_value() -> None:
+    with pytest.raises(BuildError, match="BNINV_BUILD is 'gpu'; it may be 'auto', 'cpu' or 'cuda'"):
+        _cuda_build.requested_build({"BNINV_BUILD": "gpu"})
+    assert _cuda_build.requested_build({}) == "auto"
+    assert _cuda_build.requested_build({"BNINV_BUILD": ""}) == "auto"
+
+
+def test_load_checks_build_value(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BNINV_BUILD", "gpu")
+    with pytest.raises(BuildError, match="BNINV_BUILD"):
+        workshop.load()
+
+
+def without_sources(workshop: Workshop) -> None:
+    (workshop.csrc / "cuda" / "probe.cu").unlink()
+
+
+def without_toolkit(workshop: Workshop) -> None:
+    shutil.rmtree(workshop.folder / "cuda")
+
+
+def of_cuda_12(workshop: Workshop) -> None:
+    without_toolkit(workshop)
+    fake_toolkit(workshop.folder / "cuda", 12080)
+
+
+def with_broken_nvcc(workshop: Workshop) -> None:
+    (workshop.folder / "cuda" / "bin" / "nvcc").write_text("#!/bin/sh\necho some trouble\n")
+
+
+def unchanged(workshop: Workshop) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("arrange", "torch_cuda", "gpu", "message"),
+    [
+        (
+            without_toolkit, "13.0", "9.0",
+            r"no CUDA toolkit with bin/nvcc.*looked at: .*cuda.*pip install 'cuda-toolkit\[.*\]"
+            r"==13.0.\*'` will do\) or name it in CUDA_HOME",
+        ),
+        (
+            of_cuda_12, "13.0", "9.0",
+            "built with CUDA 13.0, but the toolkits found are CUDA 12.8 in .*cuda, and the major "
+            "versions must be equal: install CUDA 13.0's toolkit",
+        ),
+        (unchanged, "12.8", "9.0", "built with CUDA 12.8, but .* CUDA 13.0 in"),
+        (with_broken_nvcc, "13.0", "9.0", "nvcc does not run or is no nvcc.*'some trouble'"),
+        (unchanged, "13.0", "7.0", "cannot compile for compute capability 7.0 of a GPU here"),
+    ],
+)  # fmt: skip
+def test_cuda_fails_loudly_and_auto_says_why(
+    workshop: Workshop,
+    capfd: pytest.CaptureFixture[str],
+    arrange: Callable[[Workshop], None],
+    torch_cuda: str,
+    gpu: str,
+    message: str,
+) -> None:
+    arrange(workshop)
+    with pytest.raises(BuildError, match=f"BNINV_BUILD is 'cuda', but .*{message}") as caught:
+        choose(workshop, "cuda", torch_cuda=torch_cuda, gpus=(gpu,))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+    assert choose(workshop, torch_cuda=torch_cuda, gpus=(gpu,)) is None
+    said = capfd.readouterr().err
+    assert re.search(f"no CUDA kernels, although a GPU is present: .*{message}", said)
+    assert said.count("\n") == 1
+    # Without a GPU nothing is missed.
+    assert choose(workshop, torch_cuda=torch_cuda) is None
+    assert capfd.readouterr().err == ""
+
+
+def test_auto_is_silent_where_cuda_is_out_of_the_question(
+    workshop: Workshop, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert choose(workshop, torch_cuda=None, gpus=("9.0",)) is None
+    with pytest.raises(BuildError, match="torch was built without CUDA"):
+        choose(workshop, "cuda", torch_cuda=None)
+    without_sources(workshop)
+    assert choose(workshop, gpus=("9.0",)) is None
+    with pytest.raises(BuildError, match="no CUDA kernels yet"):
+        choose(workshop, "cuda")
+    assert capfd.readouterr().err == ""
+
+
+def test_no_gpu_no_search(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(environ: object) -> list[Path]:
+        raise AssertionError("a CPU-only build looked for a toolkit")
+
+    monkeypatch.setattr(_cuda_build, "toolkit_candidates", search)
+    assert _cuda_build.choose_cuda(workshop.csrc, "13.0", {}) is None
+    environ = {"BNINV_BUILD": "cpu", "TORCH_CUDA_ARCH_LIST": "9.0"}
+    assert _cuda_build.choose_cuda(workshop.csrc, "13.0", environ) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "gpus", "named", "ahead_of_time", "expected"),
+    [
+        ("auto", (), "", False, None),
+        ("auto", (), "", True, None),
+        ("auto", ("8.6", "9.0"), "", False, "8.6,9.0"),
+        ("auto", ("8.6", "9.0"), "", True, "8.6,9.0+PTX"),
+        ("auto", (), "8.0;9.0+PTX", False, "8.0,9.0+PTX"),
+        ("auto", ("8.6",), "9.0", True, "9.0"),
+        ("cuda", (), "", False, "7.5,8.0,8.6,8.9,9.0,10.0,12.0+PTX"),
+        ("cuda", (), "", True, "7.5,8.0,8.6,8.9,9.0,10.0,12.0+PTX"),
+        # A GPU newer than the toolkit runs what is compiled for an older one of its major version.
+        ("cuda", ("12.1", "10.3", "8.7"), "", False, "8.6,10.0,12.0"),
+        ("cpu", ("9.0",), "9.0", True, None),
+    ],
+)
+def test_architectures(
+    workshop: Workshop,
+    wanted: str,
+    gpus: tuple[str, ...],
+    named: str,
+    ahead_of_time: bool,
+    expected: str | None,
+) -> None:
+    build = choose(workshop, wanted, gpus=gpus, named=named, ahead_of_time=ahead_of_time)
+    assert (build and build.description) == (expected and f"13;{expected}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("9.0", ("9.0",)),
+        ("12.0 8.0;9.0+PTX", ("8.0", "9.0+PTX", "12.0")),
+        (" ;8.6;; 8.6+ptx ", ("8.6+PTX",)),
+        ("10.0;9.0", ("9.0", "10.0")),
+        ("Hopper", "holds 'Hopper': name compute capabilities in numbers"),
+        ("8.0;9.0a", "holds '9.0a': .* without letters"),
+        ("90", "holds '90'"),
+        ("7.0", "holds '7.0', which the toolkit in .* cannot compile for; it knows 7.5, 8.0"),
+    ],
+)
+def test_architectures_named(tmp_path: Path, text: str, expected: tuple[str, ...] | str) -> None:
+    toolkit = read(fake_toolkit(tmp_path / "cuda"))
+    if isinstance(expected, tuple):
+        assert _cuda_build.parse_architectures(text, KNOWN, toolkit) == expected
+    else:
+        with pytest.raises(BuildError, match=f"TORCH_CUDA_ARCH_LIST {expected}"):
+            _cuda_build.parse_architectures(text, KNOWN, toolkit)
+
+
+def test_present_architectures(tmp_path: Path) -> None:
+    """Against a driver of our own: one process is asked, and it is not this one."""
+    (tmp_path / "driver.c").write_text(
+        "static const int capability[3][2] = {{9, 0}, {8, 6}, {9, 0}};\n"
+        "int cuInit(unsigned flags) { return (int)flags; }\n"
+        "int cuDeviceGetCount(int* count) { *count = 3; return 0; }\n"
+        "int cuDeviceGet(int* device, int i) { *device = i; return 0; }\n"
+        "int cuDeviceGetAttribute(int* value, int which, int device) {\n"
+        "  *value = capability[device][which - 75]; return 0; }\n"
+    )
+    compiler = [*os.environ.get("CXX", "c++").split(), "-x", "c", "-shared", "-fPIC"]
+    library = str(tmp_path / "libcuda.so.1")
+    subprocess.run([*compiler, str(tmp_path / "driver.c"), "-o", library], check=True)
+    script = "from bninv._cuda_build import present_architectures as p; print(*p())"
+
+    def ask(**more: str) -> str:
+        environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
+        environ.update(LD_LIBRARY_PATH=str(tmp_path), **more)
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, check=True, cwd=ROOT, env=environ, stdout=subprocess.PIPE)
+        return done.stdout.decode().strip()
+
+    assert ask() == "8.6 9.0"
+    assert ask(CUDA_VISIBLE_DEVICES="") == ""
+
+
+# ---- Command lines -------------------------------------------------------------------------------
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toolkit = read(fake_toolkit(tmp_path / "cuda"))
+    source, output = Path("a.cu"), Path("a.o")
+    command = _nvcc.nvcc_command(
+        toolkit, source, output, ["8.0", "12.0+PTX"], defines=["X=1"], threads=2, environ={}
+    )
+    assert command[0] == str(toolkit.nvcc)
+    assert [c for c in command if "arch" in c] == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_120,code=sm_120",
+        "-gencode=arch=compute_120,code=compute_120",
+    ]
+    assert {"-c", "-DX=1", "--threads=2", "--fmad=false", "-ftz=false"} <= set(command)
+    assert not any("fast" in c or "native" in c or "rdc" in c or "ccbin" in c for c in command)
+    for kind, expected in (("ptx", "-arch=compute_90"), ("cubin", "-arch=sm_90")):
+        command = _nvcc.nvcc_command(toolkit, source, output, ["9.0"], kind=kind)
+        assert {f"-{kind}", expected} <= set(command)
+        assert "-c" not in command
+        with pytest.raises(ValueError, match="2 architectures"):
+            _nvcc.nvcc_command(toolkit, source, output, ["8.0", "9.0"], kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"CXX": "/bin/sh"}, ["-ccbin", "/bin/sh"]),
+        ({"CXX": "ccache g++"}, []),
+        ({"CXX": "/bin/sh", "NVCC_CCBIN": "g++-13"}, []),
+    ],
+)
+def test_host_compiler(tmp_path: Path, environ: dict[str, str], expected: list[str]) -> None:
+    toolkit = read(fake_toolkit(tmp_path / "cuda"))
+    command = _nvcc.nvcc_command(toolkit, Path("a.cu"), Path("a.o"), ["9.0"], environ=environ)
+    at = command.index("-ccbin") if "-ccbin" in command else len(command)
+    assert command[at : at + 2] == expected
+
+
+# ---- Builds --------------------------------------------------------------------------------------
+
+links_to_torch = pytest.mark.skipif(
+    (torch.version.cuda or "").split(".")[0] != "13", reason="this torch is not built with CUDA 13"
+)
+
+
+def commands(workshop: Workshop) -> list[str]:
+    record = workshop.folder / "cuda" / "commands"
+    return record.read_text().splitlines() if record.exists() else []
+
+
+@links_to_torch
+def test_build_with_cuda(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (workshop.csrc / "cuda" / "other.cu").write_text("namespace bninv { int b() { return 2; } }\n")
+    (workshop.csrc / "ops" / "probe.cpp").write_text(
+        "#if BNINV_HAVE_CUDA\n"
+        "namespace bninv { int on_gpu(); }\n"
+        'extern "C" __attribute__((visibility("default"))) int bninv_probe() {\n'
+        "  return bninv::on_gpu(); }\n"
+        "#endif\n"
+    )
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0 9.0+PTX")
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "--use_fast_math")
+    path = workshop.load()
+    assert "for compute capability 8.0, 9.0+PTX, once" in capfd.readouterr().err
+    assert sorted(re.findall(r"(\w+)\.cu ", "\n".join(commands(workshop)))) == ["other", "probe"]
+    assert "fast_math" not in (workshop.folder / "cuda" / "environment").read_text()
+    assert _build.embedded_cuda(path) == "13;8.0,9.0+PTX"
+    assert b"bninv_probe\0" in path.read_bytes()
+    assert workshop.left_over() == [path.parent.name]
+    assert [p.name for p in path.parent.iterdir()] == ["_C.so"]
+
+    # Again: from the cache, and with what the same environment asks for.
+    assert workshop.load() == path
+    assert len(commands(workshop)) == 2
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")
+    other = workshop.load()
+    assert _build.embedded_cuda(other) == "13;8.0"
+    (workshop.folder / "cuda" / "version").write_text("13.1.5")
+    assert workshop.load() not in (path, other)
+    monkeypatch.setenv("BNINV_BUILD", "cpu")
+    count = len(commands(workshop))
+    assert _build.embedded_cuda(workshop.load()) == ""
+    assert len(commands(workshop)) == count
+
+
+@links_to_torch
+def test_no_compiler_takes_the_library_with_cuda(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = workshop.load()
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+    with_cuda = workshop.load()
+    monkeypatch.setenv("PATH", str(workshop.folder / "empty"))
+    monkeypatch.setenv("CXX", "nowhere")
+    assert workshop.load() == with_cuda
+    monkeypatch.setenv("BNINV_BUILD", "cpu")
+    assert workshop.load() == without
+
+
+@pytest.mark.parametrize(
+    ("complaint", "expected"),
+    [
+        ("probe.cu(1): error: what the kernel's author sees", "what the kernel's author sees"),
+        (
+            "ptxas a.ptx, line 9; fatal   : Unsupported .version 9.5; current version is '9.0'",
+            r"Unsupported .version 9.5(.|\n)*different versions: install matching ones",
+        ),
+    ],
+)
+def test_nvcc_error(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, complaint: str, expected: str
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+    (workshop.folder / "cuda" / "complaint").write_text(f"{complaint}\n")
+    with pytest.raises(BuildError, match=expected) as caught:
+        workshop.load()
+    log = re.search(r"the whole log is (\S+\.log)", str(caught.value))
+    assert log is not None
+    # The command is there to be tried by hand.
+    assert f"{workshop.folder}/cuda/bin/nvcc -std=c++20" in Path(log.group(1)).read_text()
+    assert workshop.left_over() == []
+
+
+def test_newer_toolkit_than_torch_s_runtime(tmp_path: Path) -> None:
+    # Torch's library is linked to, whatever is in the toolkit, so that what it lacks shows here.
+    build = CudaBuild(read(fake_toolkit(tmp_path / "cuda")), ("9.0",))
+    maps = tmp_path / "maps"
+    maps.write_text("7f00-7f01 r--p 0 fe:00 1  /torch/my libs/libcudart.so.13\n")
+    assert _nvcc._loaded_cudart(13, maps) == Path("/torch/my libs/libcudart.so.13")
+    assert _nvcc._loaded_cudart(12, maps) is None
+    flags = _nvcc.link_flags(build, Path("/torch/lib"))
+    assert "-Wl,-z,defs" in flags
+    own = str(tmp_path / "cuda" / "lib" / "libcudart.so.13")
+    assert (own in flags) == (_nvcc._loaded_cudart(13) is None)
+
+
+# ---- The library compiled at installation --------------------------------------------------------
+
+
+def test_misfit() -> None:
+    misfit = _cuda_build.misfit
+    assert misfit("", "13.0", {}) == misfit("", None, {}) == misfit("13;9.0", "13.2", {}) == ""
+    assert misfit("13;9.0", "13.0", {"BNINV_BUILD": "cuda"}) == ""
+    assert "CPU only, and BNINV_BUILD is 'cuda'" in misfit("", "13.0", {"BNINV_BUILD": "cuda"})
+    assert "for CUDA 13, but this torch was built without" in misfit("13;9.0", None, {})
+    assert "for CUDA 13, but this torch was built with CUDA 12.8" in misfit("13;9.0", "12.8", {})
+
+
+@links_to_torch
+def test_installed_library_and_cuda(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = workshop.folder / "installed"
+    installed.mkdir()
+    shutil.copy(workshop.load(), installed / "_C.abi3.so")
+    # A GPU that came later does not overrule what was installed; the user's word does.
+    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ("9.0",))
+    assert workshop.load() == installed / "_C.abi3.so"
+    monkeypatch.setenv("BNINV_BUILD", "cuda")
+    with pytest.warns(UserWarning, match="not using .*compiled for the CPU only"):
+        path = workshop.load()
+    assert _build.embedded_cuda(path) == "13;9.0"
+
+    # One with CUDA needs no toolkit any more, and is of no use to another torch.
+    shutil.copy(path, installed / "_C.abi3.so")
+    shutil.rmtree(workshop.folder / "cuda")
+    assert workshop.load() == installed / "_C.abi3.so"
+    monkeypatch.setenv("BNINV_BUILD", "auto")
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ())
+    with pytest.warns(UserWarning, match="compiled for CUDA 13, but this torch was built with"):
+        assert _build.embedded_cuda(workshop.load()) == ""
+
+
+def test_setup_imports_no_torch() -> None:
+    # It loads the build modules without the package, for torch may be missing.
+    script = (
+        "import ast, pathlib, sys, importlib, types\n"
+        "tree = ast.parse(pathlib.Path('setup.py').read_text())\n"
+        "wanted = 'load_build_descriptions'\n"
+        "tree.body = [n for n in tree.body if getattr(n, 'name', '') == wanted]\n"
+        "ROOT = pathlib.Path.cwd()\n"
+        "exec(compile(tree, 'setup.py', 'exec'))\n"
+        "build, cuda_build, nvcc = load_build_descriptions()\n"
+        "assert cuda_build.BuildError is build.BuildError\n"
+        "sys.exit('torch' in sys.modules or 'bninv' in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+
+
+# ---- A real toolkit, where there is one ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def toolkit() -> Toolkit:
+    found = _cuda_toolkit.find_toolkits(_cuda_toolkit.toolkit_candidates())
+    if not found:
+        pytest.skip("no CUDA toolkit here")
+    return found[0]
+
+
+def test_nvcc_keeps_the_arithmetic(toolkit: Toolkit, tmp_path: Path) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", toolkit.nvcc_version())
+    assert set(KNOWN) <= set(toolkit.known_architectures())
+    source = tmp_path / "probe.cu"
+    source.write_text(
+        "__global__ void probe(float* x, float y) {\n"
+        "  x[0] = x[0] * y + x[1]; x[2] = sqrtf(x[2]) / y;\n"
+        "}\n"
+        "void run(float* x) { probe<<<1, 1>>>(x, 3.0f); }\n"
+    )
+    ptx = tmp_path / "probe.ptx"
+    for kind, architectures in (("object", ["8.0", "9.0+PTX"]), ("ptx", ["9.0"])):
+        command = _nvcc.nvcc_command(toolkit, source, ptx, architectures, kind=kind)
+        subprocess.run(command, check=True, env=_nvcc.nvcc_environment(tmp_path))
+    text = ptx.read_text()
+    assert {"mul.rn.f32", "add.rn.f32", "sqrt.rn.f32", "div.rn.f32"} <= set(text.split())
+    assert not re.search(r"\bfma\b|\.ftz|\.approx", text)

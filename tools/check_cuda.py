@@ -1,0 +1,104 @@
+"""Compiles and links the whole CUDA extension, on a machine that need not have a GPU.
+
+Once for all architectures with the machine's own toolkit, if it has one, and once for a single
+architecture with the toolkit's wheels, which are installed beside torch if they are missing. Each
+library is then loaded, and an operator of its CPU half is run. Run by `make cuda`.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import bninv
+from bninv import _build, _cuda_build, _cuda_toolkit, _extension
+
+
+def say(text: str) -> None:
+    print(f"bninv: {text}", flush=True)
+
+
+def wheels() -> list[_cuda_toolkit.Toolkit]:
+    return _cuda_toolkit.find_toolkits(_cuda_toolkit.wheel_candidates())
+
+
+def install_wheels() -> None:
+    """The toolkit's wheels, of exactly the CUDA version torch was built with."""
+    try:
+        version = importlib.metadata.version("cuda-toolkit")  # what torch requires
+    except importlib.metadata.PackageNotFoundError:
+        version = f"{torch.version.cuda}.*"
+    wanted = f"{_cuda_toolkit.WHEELS}=={version}"
+    say(f"downloading {wanted} into {sys.prefix} (about 110 MB, 270 MB on disk)")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    if subprocess.run([*pip, wanted], check=False).returncode:
+        sys.exit("bninv: pip could not install the CUDA toolkit's wheels; the lines above say why")
+
+
+def compile_here(origin: str) -> None:
+    """Compile afresh, load, run; with toolkits of that origin alone."""
+    start = time.monotonic()
+    if origin == "wheels":
+        _cuda_toolkit.system_candidates = lambda environ: []
+    else:
+        _cuda_toolkit.wheel_candidates = list
+    cuda = _cuda_build.choose_cuda(_build.source_dir(), torch.version.cuda)
+    say(f"nvcc {cuda.toolkit.nvcc_version()} in {cuda.toolkit.home}, runtime {cuda.toolkit.cudart}")
+    x = torch.randn(3, 5)
+    # What an installation compiled is left aside.
+    try:
+        _extension._library = _extension.load_library(installed=Path(os.devnull))
+    except _build.BuildError as error:
+        for log in Path(os.environ["BNINV_CACHE_DIR"]).glob("*.log"):
+            print(log.read_text())
+        sys.exit(f"bninv: {error}")
+    if not torch.equal(bninv.functional.relu(x), x.clamp(min=0)):
+        sys.exit("bninv: the library's relu is wrong")
+    size = _extension._library.stat().st_size / 1e6
+    say(f"{_extension.cuda_build()}: {size:.1f} MB in {time.monotonic() - start:.0f} s, loaded")
+
+
+def run(origin: str, architectures: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="bninv-cuda-") as cache:
+        environ = {
+            **os.environ,
+            "BNINV_BUILD": "cuda",
+            "BNINV_CACHE_DIR": cache,
+            "BNINV_WERROR": "1",
+            "TORCH_CUDA_ARCH_LIST": architectures,
+        }
+        command = [sys.executable, __file__, "--only", origin]
+        if subprocess.run(command, check=False, env=environ).returncode:
+            sys.exit(f"bninv: the CUDA extension did not compile with the toolkit ({origin})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--only", choices=["system", "wheels"], help="this one, as the environment says"
+    )
+    only = parser.parse_args().only
+    if only:
+        compile_here(only)
+        return
+    if not torch.version.cuda:
+        sys.exit("bninv: this torch was built without CUDA, so CUDA kernels cannot be linked to it")
+    major = int(torch.version.cuda.split(".")[0])
+    every = f"{' '.join(_cuda_build.ARCHITECTURES)}+PTX"
+    system = _cuda_toolkit.find_toolkits(_cuda_toolkit.system_candidates())
+    fitting = [toolkit for toolkit in system if toolkit.major == major]
+    if fitting:
+        run("system", every)
+    if not any(toolkit.major == major for toolkit in wheels()):
+        install_wheels()
+    run("wheels", "9.0" if fitting else every)
+
+
+if __name__ == "__main__":
+    main()
