@@ -9,6 +9,10 @@
 
 namespace bninv {
 namespace BNINV_LEVEL {
+
+// Of this level; unary.cpp defines it.
+void unary(const UnaryArgs& args, int64_t begin, int64_t end);
+
 namespace {
 
 constexpr int64_t kBlockElements = 8192;
