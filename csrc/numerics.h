@@ -36,8 +36,14 @@ constexpr int64_t kSumSegment = 4096;
 
 // ---- Primitives for V = float and double; vec.h overloads them for vectors of floats. ------------
 
+// BNINV_MARK_FMA is for looking at PTX: an fma without the mark is one that the compiler fused.
+
 BNINV_INLINE float fma(float a, float b, float c) {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && defined(BNINV_MARK_FMA)
+  float result;
+  asm("fma.rn.f32 %0, %1, %2, %3;  // written" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+  return result;
+#elif defined(__CUDA_ARCH__)
   return __fmaf_rn(a, b, c);
 #else
   return __builtin_fmaf(a, b, c);
@@ -53,7 +59,11 @@ BNINV_INLINE float sqrt(float a) {
 }
 
 BNINV_INLINE double fma(double a, double b, double c) {
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDA_ARCH__) && defined(BNINV_MARK_FMA)
+  double result;
+  asm("fma.rn.f64 %0, %1, %2, %3;  // written" : "=d"(result) : "d"(a), "d"(b), "d"(c));
+  return result;
+#elif defined(__CUDA_ARCH__)
   return __fma_rn(a, b, c);
 #else
   return __builtin_fma(a, b, c);

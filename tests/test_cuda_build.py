@@ -520,6 +520,7 @@ def test_installed_library_and_cuda(workshop: Workshop, monkeypatch: pytest.Monk
     assert _build.embedded_cuda(path) == "13;9.0"
 
     # One with CUDA needs no toolkit any more, and is of no use to another torch.
+    (installed / "_C.abi3.so").unlink()  # it is mapped: writing over it would crash this process
     shutil.copy(path, installed / "_C.abi3.so")
     shutil.rmtree(workshop.folder / "cuda")
     assert workshop.load() == installed / "_C.abi3.so"

@@ -16,6 +16,7 @@ void unary(const UnaryArgs& args, int64_t begin, int64_t end);
 namespace {
 
 constexpr int64_t kBlockElements = 8192;
+constexpr int64_t kRowsAtOnce = 64;
 
 // One row of `count` elements. relu is applied on the way; other activations after a few rows.
 template <typename T, bool kRelu, bool kResidual>
@@ -26,11 +27,12 @@ struct Row {
   T* y;
   int64_t count;
 
-  // Each boundary rounds to T, where a separate operator would have stored its result.
+  // Each boundary rounds to T, where a separate operator would have stored its result. relu comes
+  // before the rounding: that it keeps or makes +0 cannot be told from where it stands.
   BNINV_INLINE V result(V value, V addend, const BatchNormChannel<V>& c) const {
     value = normalize<V>(value, c.mean, c.scale, c.bias);
     if constexpr (kResidual) value = rounded_lanes<T>(value) + addend;
-    if constexpr (kRelu) value = relu(rounded_lanes<T>(value));
+    if constexpr (kRelu) value = relu(value);
     return value;
   }
 
@@ -53,7 +55,7 @@ struct Row {
   template <typename Channel>
   BNINV_INLINE void run(const Channel& channel) const {
     constexpr int kCount = Lanes<T>::kCount;
-    constexpr int kSteps = 4;
+    constexpr int kSteps = kCount > 1 ? 4 : 1;  // a loop of single elements is GCC's to vectorise
     int64_t i = 0;
     for (; i + kSteps * kCount <= count; i += kSteps * kCount) steps<kSteps>(i, channel);
     for (; i + kCount <= count; i += kCount) steps<1>(i, channel);
@@ -75,18 +77,22 @@ BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t row, int64_t count,
   Row<T, kRelu, true>{x, residual, y, count}.run(channel);
 }
 
-// NCHW: a task is one row of `inner` elements of one channel.
-template <typename T, bool kRelu>
-void rows_of_one_channel(const BatchNormArgs& args, int64_t begin, int64_t end) {
-  using V = typename Lanes<T>::Value;
-  for (int64_t row = begin; row < end; ++row) {
-    const auto c = batch_norm_channel<T>(args, row % args.channels);
-    const BatchNormChannel<V> lanes{c.mean, c.scale, c.bias};
-    run_row<T, kRelu>(args, row, args.inner, [&](int64_t) { return lanes; });
+// `count` values of a parameter from channel `first` on.
+template <typename T>
+void copy_parameter(const Parameter& parameter, Arithmetic<T> missing, int64_t first, int64_t count,
+                    Arithmetic<T>* values) {
+  if (parameter.data == nullptr) {
+    for (int64_t i = 0; i < count; ++i) values[i] = missing;
+  } else if (sizeof(T) < sizeof(float) && parameter.dtype != DType::kFloat) {
+    const T* narrow = static_cast<const T*>(parameter.data) + first;
+    for (int64_t i = 0; i < count; ++i) values[i] = widen(narrow[i]);
+  } else {
+    const Arithmetic<T>* own = static_cast<const Arithmetic<T>*>(parameter.data) + first;
+    memcpy(values, own, static_cast<size_t>(count) * sizeof(*own));
   }
 }
 
-// All channels' parameters, in whole steps, so that the last one may be loaded whole.
+// The parameters of a range of channels, their scales computed a vector at a time.
 template <typename T>
 struct ChannelTable {
   using A = Arithmetic<T>;
@@ -94,37 +100,58 @@ struct ChannelTable {
   int64_t stride;
   Scratch<A> memory;
 
-  explicit ChannelTable(const BatchNormArgs& args)
-      : stride(ceil_div(args.channels, Lanes<T>::kCount) * Lanes<T>::kCount), memory(4 * stride) {
-    fill(0, args, args.running_mean, 0);
-    fill(1, args, args.weight, 1);
-    fill(2, args, args.bias, 0);
-    fill(3, args, args.running_var, 0);
-    A *scales = memory.data + stride, *variances = memory.data + 3 * stride;
+  // Whole steps, so that the last one may be loaded whole.
+  explicit ChannelTable(int64_t capacity)
+      : stride(ceil_div(capacity, Lanes<T>::kCount) * Lanes<T>::kCount), memory(4 * stride) {
+    for (int64_t i = 0; i < 4 * stride; ++i) memory.data[i] = 0;
+  }
+
+  void fill(const BatchNormArgs& args, int64_t first, int64_t count) {
+    A *means = memory.data, *scales = means + stride, *biases = scales + stride;
+    A* variances = biases + stride;
+    copy_parameter<T>(args.running_mean, 0, first, count, means);
+    copy_parameter<T>(args.weight, 1, first, count, scales);
+    copy_parameter<T>(args.bias, 0, first, count, biases);
+    copy_parameter<T>(args.running_var, 0, first, count, variances);
     const V eps = static_cast<A>(args.eps);
-    for (int64_t c = 0; c < stride; c += Lanes<T>::kCount)
+    for (int64_t c = 0; c < count; c += Lanes<T>::kCount)
       store(scales + c, batch_norm_scale<V>(load(scales + c), load(variances + c), eps));
   }
 
-  void fill(int64_t row, const BatchNormArgs& args, const Parameter& parameter, A missing) {
-    A* values = memory.data + row * stride;
-    for (int64_t c = 0; c < stride; ++c)
-      values[c] = parameter.data != nullptr && c < args.channels
-                      ? element<T>(parameter.data, parameter.dtype, c)
-                      : missing;
+  BatchNormChannel<V> all_lanes(int64_t c) const {
+    const A* p = memory.data + c;
+    return {p[0], p[stride], p[2 * stride]};
   }
 
-  BNINV_INLINE BatchNormChannel<V> operator()(int64_t c) const {
-    const A* p = memory.data + c;
-    return {load(p), load(p + stride), load(p + 2 * stride)};
+  auto all() const {
+    return [p = memory.data, n = stride](int64_t c) {
+      return BatchNormChannel<V>{load(p + c), load(p + n + c), load(p + 2 * n + c)};
+    };
   }
 };
+
+// NCHW: a task is one row of `inner` elements of one channel.
+template <typename T, bool kRelu>
+void rows_of_one_channel(const BatchNormArgs& args, ChannelTable<T>& table, int64_t begin,
+                         int64_t end) {
+  for (int64_t row = begin; row < end;) {
+    const int64_t first = row % args.channels;
+    const int64_t count = min64(min64(end - row, args.channels - first), table.stride);
+    table.fill(args, first, count);
+    for (int64_t c = 0; c < count; ++c, ++row) {
+      const auto lanes = table.all_lanes(c);
+      run_row<T, kRelu>(args, row, args.inner, [&](int64_t) { return lanes; });
+    }
+  }
+}
 
 // channels_last: a task is one row of all channels.
 template <typename T, bool kRelu>
 void rows_of_all_channels(const BatchNormArgs& args, const ChannelTable<T>& table, int64_t begin,
                           int64_t end) {
-  for (int64_t row = begin; row < end; ++row) run_row<T, kRelu>(args, row, args.channels, table);
+  // Copies, which no store to the output can change.
+  const auto channel = table.all();
+  for (int64_t row = begin; row < end; ++row) run_row<T, kRelu>(args, row, args.channels, channel);
 }
 
 // `rows(first, last)` in blocks small enough for the cache, an activation in place after each: what a
@@ -147,13 +174,15 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
 template <typename T, bool kRelu>
 void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
   if (args.inner == 1) {
-    const ChannelTable<T> table(args);
+    ChannelTable<T> table(args.channels);
+    table.fill(args, 0, args.channels);
     in_blocks(args, args.channels, begin, end, [&](int64_t first, int64_t last) {
       rows_of_all_channels<T, kRelu>(args, table, first, last);
     });
   } else {
+    ChannelTable<T> table(kRowsAtOnce);
     in_blocks(args, args.inner, begin, end, [&](int64_t first, int64_t last) {
-      rows_of_one_channel<T, kRelu>(args, first, last);
+      rows_of_one_channel<T, kRelu>(args, table, first, last);
     });
   }
 }

@@ -38,17 +38,36 @@ BNINV_INLINE ShortLanes load_bits(const T* p) {
   return bits;
 }
 
-BNINV_INLINE UnsignedLanes bfloat16_bits(Vec a) {
-  const UnsignedLanes bits = UnsignedLanes(a.v);
-  const UnsignedLanes rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  return a.v != a.v ? (bits >> 16) | 0x40 : rounded;
+// The low halves of the lanes, which are less than 2^16.
+BNINV_INLINE ShortLanes low_halves(UnsignedLanes a) {
+#if defined(__x86_64__) && BNINV_VEC_WIDTH == 8 && !defined(BNINV_EMULATED_VECTORS)
+  // GCC makes more instructions of __builtin_convertvector, here and below.
+  const __m256i lanes = __m256i(a);
+  return ShortLanes(
+      _mm_packus_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1)));
+#else
+  return __builtin_convertvector(a, ShortLanes);
+#endif
 }
 
-BNINV_INLINE Vec load(const BFloat16* p) {
-  return FloatLanes(__builtin_convertvector(load_bits(p), UnsignedLanes) << 16);
+BNINV_INLINE UnsignedLanes widened_halves(ShortLanes a) {
+#if defined(__x86_64__) && BNINV_VEC_WIDTH == 8 && !defined(BNINV_EMULATED_VECTORS)
+  return UnsignedLanes(_mm256_cvtepu16_epi32(__m128i(a)));
+#else
+  return __builtin_convertvector(a, UnsignedLanes);
+#endif
 }
+
+// A NaN becomes the one of all ones: rounding could carry it into infinity or beyond.
+BNINV_INLINE UnsignedLanes bfloat16_bits(Vec a) {
+  const UnsignedLanes bits = UnsignedLanes(a.v);
+  const UnsignedLanes nan = UnsignedLanes(a.v != a.v);
+  return ((bits + 0x7fff + ((bits >> 16) & 1)) | nan) >> 16;
+}
+
+BNINV_INLINE Vec load(const BFloat16* p) { return FloatLanes(widened_halves(load_bits(p)) << 16); }
 BNINV_INLINE void store(BFloat16* p, Vec a) {
-  const ShortLanes bits = __builtin_convertvector(bfloat16_bits(a), ShortLanes);
+  const ShortLanes bits = low_halves(bfloat16_bits(a));
   memcpy(p, &bits, sizeof(bits));
 }
 

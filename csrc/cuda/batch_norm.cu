@@ -57,7 +57,8 @@ enum class Epilogue { kNone, kRelu, kAny };
 template <Epilogue kEpilogue>
 constexpr int kUnrollOf = kEpilogue == Epilogue::kAny ? 2 : 4;
 
-// Each step rounds to T where a separate operator would have stored its result.
+// Each step rounds to T where a separate operator would have stored its result. relu may come before
+// the rounding: that it keeps or makes +0 cannot be told from where it stands.
 template <typename T, bool kResidual, Epilogue kEpilogue>
 __device__ __forceinline__ T element_result(T x, T residual,
                                             const BatchNormChannel<Arithmetic<T>>& c,
@@ -65,7 +66,7 @@ __device__ __forceinline__ T element_result(T x, T residual,
   using A = Arithmetic<T>;
   A y = normalize(widen(x), c.mean, c.scale, c.bias);
   if constexpr (kResidual) y = rounded<T>(y) + widen(residual);
-  if constexpr (kEpilogue == Epilogue::kRelu) y = relu(rounded<T>(y));
+  if constexpr (kEpilogue == Epilogue::kRelu) y = relu(y);
   if constexpr (kEpilogue == Epilogue::kAny)
     y = activate_any<T>(args.activation, rounded<T>(y), static_cast<A>(args.negative_slope));
   return narrow<T>(y);
