@@ -13,7 +13,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format sanitize cuda bench clean environment lint-environment python
+.PHONY: help demo test lint format sanitize cuda kernels bench clean environment lint-environment python
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -40,6 +40,9 @@ sanitize: python ## run the kernels, the GPU's emulated, under the address and u
 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py
+
+kernels: environment ## tabulate the CUDA kernels' registers and instructions; needs no GPU
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/cuda_kernels.py
 
 bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py

@@ -183,9 +183,15 @@ def _stand_in(name: str) -> Callable[..., Any]:
             # The implementation's key comes before this one: being here means there is none.
             explain_tensors(op, args)
             devices = sorted({arg.device.type for arg in args if isinstance(arg, Tensor)})
+            kernels = [
+                device
+                for device in ("cpu", "cuda")
+                if torch._C._dispatch_has_kernel_for_dispatch_key(f"bninv::{name}", device.upper())
+            ]
+            without = "" if _extension.has_cuda() else " (bninv was compiled without CUDA here)"
             raise NotImplementedError(
                 f"bninv.{name}: the tensors are on {', '.join(devices)}; this operator has a "
-                "kernel for: cpu"
+                f"kernel for: {', '.join(kernels)}{without}"
             )
         _extension.load()
         return op(*args)

@@ -60,6 +60,8 @@ def compile_here(origin: str) -> None:
         sys.exit(f"bninv: {error}")
     if not torch.equal(bninv.functional.relu(x), x.clamp(min=0)):
         sys.exit("bninv: the library's relu is wrong")
+    if not _extension.has_cuda():
+        sys.exit("bninv: the library registers no kernel for CUDA")
     size = _extension._library.stat().st_size / 1e6
     say(f"{_extension.cuda_build()}: {size:.1f} MB in {time.monotonic() - start:.0f} s, loaded")
 
