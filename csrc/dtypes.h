@@ -55,12 +55,16 @@ struct Narrow {
 
 template <>
 struct Narrow<BFloat16> {
-  // By integers: conversion instructions of some CPUs flush subnormals. A NaN stays one.
   static BNINV_INLINE BFloat16 from(float x) {
+#if defined(__CUDA_ARCH__)
+    return {__bfloat16_as_ushort(__float2bfloat16_rn(x))};
+#else
+    // By integers: conversion instructions of some CPUs flush subnormals. A NaN stays one.
     const uint32_t bits = static_cast<uint32_t>(to_bits(x));
     const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     const uint32_t nan = (bits >> 16) | 0x40;
     return {static_cast<uint16_t>((bits & 0x7fffffff) > 0x7f800000 ? nan : rounded)};
+#endif
   }
 };
 

@@ -52,10 +52,10 @@ __device__ __forceinline__ void store(T* p, const Pack<T, kVector>& pack) {
 // that asks for the activation at run time, at one branch a vector that all threads take alike.
 enum class Epilogue { kNone, kRelu, kAny };
 
-// Independent vectors under way in each thread. The code of all activations is large, and arithmetic
-// hides more of the latency there.
-template <Epilogue kEpilogue>
-constexpr int kUnrollOf = kEpilogue == Epilogue::kAny ? 2 : 4;
+// Vectors a thread takes at once: four independent loads, residuals included. The code of all
+// activations is large, and arithmetic hides more of the latency there.
+template <bool kResidual, Epilogue kEpilogue>
+constexpr int kUnrollOf = kResidual || kEpilogue == Epilogue::kAny ? 2 : 4;
 
 // Each step rounds to T where a separate operator would have stored its result. relu may come before
 // the rounding: that it keeps or makes +0 cannot be told from where it stands.
@@ -81,7 +81,7 @@ template <typename T, int kVector, bool kResidual, Epilogue kEpilogue>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     batch_norm_channels_fastest(const BatchNormArgs args, const int64_t step) {
   using A = Arithmetic<T>;
-  constexpr int kUnroll = kUnrollOf<kEpilogue>;
+  constexpr int kUnroll = kUnrollOf<kResidual, kEpilogue>;
   const T* __restrict__ x = static_cast<const T*>(args.input);
   const T* __restrict__ residual = static_cast<const T*>(args.residual);
   T* __restrict__ y = static_cast<T*>(args.output);
@@ -141,7 +141,7 @@ template <typename T, int kVector, bool kResidual, Epilogue kEpilogue>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     batch_norm_planes(const BatchNormArgs args, const int64_t chunks, const int64_t samples) {
   using A = Arithmetic<T>;
-  constexpr int kUnroll = kUnrollOf<kEpilogue>;
+  constexpr int kUnroll = kUnrollOf<kResidual, kEpilogue>;
   constexpr int kChunk = kThreads * kUnroll * kVector;
   BatchNormChannel<A>* channel = dynamic_shared<BatchNormChannel<A>>();
   const int64_t sample = args.channels * args.inner;
@@ -220,7 +220,7 @@ void launch_channels_fastest(const BatchNormArgs& args, void* stream) {
   const int64_t period = args.channels / greatest_common_divisor(args.channels, kVector);
   // Few threads with many vectors each share a scale's cost; but no multiprocessor is left idle.
   const int64_t processors = multiprocessors("batch_norm");
-  const int64_t wanted = max64(ceil_div(vectors, kThreads * kUnrollOf<kEpilogue>),
+  const int64_t wanted = max64(ceil_div(vectors, kThreads * kUnrollOf<kResidual, kEpilogue>),
                                min64(ceil_div(vectors, kThreads), processors));
   const int64_t blocks = max64(min64(wanted, processors * kBlocks), ceil_div(period, kThreads));
   launch({"batch_norm", blocks, kThreads, 0, stream},
@@ -230,10 +230,11 @@ void launch_channels_fastest(const BatchNormArgs& args, void* stream) {
 
 template <typename T, int kVector, bool kResidual, Epilogue kEpilogue>
 void launch_planes(const BatchNormArgs& args, void* stream) {
-  constexpr int64_t kChunk = kThreads * kUnrollOf<kEpilogue> * kVector;
+  constexpr int64_t kChunk = kThreads * kUnrollOf<kResidual, kEpilogue> * kVector;
   const int64_t chunks = ceil_div(args.channels * args.inner, kChunk);
-  const int64_t samples =
-      min64(args.outer, ceil_div(multiprocessors("batch_norm") * int64_t{kBlocks}, chunks));
+  // As many blocks as fit at once and no more: a second wave of a few would take as long again.
+  const int64_t slots = multiprocessors("batch_norm") * int64_t{kBlocks};
+  const int64_t samples = max64(min64(args.outer, slots / chunks), 1);
   const int64_t table = min64(args.channels, kChunk / args.inner + 2);
   launch({"batch_norm", chunks * samples, kThreads,
           static_cast<size_t>(table) * sizeof(BatchNormChannel<Arithmetic<T>>), stream},

@@ -2,6 +2,7 @@
 // tests/emulation gives the same names on the host.
 #pragma once
 
+#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstdint>
@@ -32,9 +33,14 @@ __device__ __forceinline__ T* dynamic_shared() {
   return reinterpret_cast<T*>(bninv_dynamic_shared);
 }
 
-// Sixteen bytes at once; `p` is aligned to them.
+// Sixteen bytes of global memory at once; `p` is aligned to them.
 __device__ __forceinline__ uint4 load16(const void* p) { return *static_cast<const uint4*>(p); }
-__device__ __forceinline__ void store16(void* p, uint4 value) { *static_cast<uint4*>(p) = value; }
+__device__ __forceinline__ void store16(void* p, uint4 value) {
+  // Written out: the compiler splits a plain store where it chose the parts one by one.
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)),
+               "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
 
 // 4, 8 or 16 bytes from global to shared memory, both aligned to as many. They are there for this
 // thread after the copy_async_wait that covers them, and for others after a barrier that follows it.
