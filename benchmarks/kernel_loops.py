@@ -140,7 +140,7 @@ def grid(planes: bool, element_bytes: int, unroll: int, blocks: int) -> tuple[in
     wanted = H200.processors * blocks
     if planes:
         chunks = -(-CHANNELS * INNER // (THREADS * unroll * lanes))
-        count = chunks * min(outer, -(-wanted // chunks))
+        count = chunks * max(min(outer, wanted // chunks), 1)
     else:
         count = min(-(-vectors // (THREADS * unroll)), wanted)
     return count, vectors / (count * THREADS)
