@@ -1,9 +1,11 @@
 """The contract's operators under the names and signatures of `torch.nn.functional`.
 
-Every element of a result is one fixed expression of IEEE binary32 operations (docs/numerics.md), so
-it depends neither on the batch size, the position in the batch and the other samples, nor on memory
-format, thread count or instruction set. Inputs and parameters are float32 tensors on the CPU; other
-dtypes and devices raise an error. The first eager call compiles the operators if nobody has yet.
+Every element of a result is one fixed expression of IEEE operations (docs/numerics.md), so it
+depends neither on the batch size, the position in the batch and the other samples, nor on memory
+format, thread count, instruction set or device. Inputs and parameters are float32 tensors on the
+CPU. The elementwise functions also take float16 and bfloat16, and those without an exponential
+float64; `batch_norm` takes all four, on a GPU as well. Other dtypes and devices raise an error. The
+first eager call compiles the operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.

@@ -7,20 +7,15 @@ order shuffled by a seed.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from emulation import build, host
 
 from bninv import _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
 OPERATORS = ("batch_norm",)
 
 
@@ -49,12 +44,3 @@ def operators() -> host.Library:
     controls = host.Library(path)
     controls.torch_library = library  # type: ignore[attr-defined]
     return controls
-
-
-@contextlib.contextmanager
-def emulated(monkeypatch: pytest.MonkeyPatch, seed: int = host.DEFAULT_SEED) -> Iterator[None]:
-    """`bninv.functional` calls the emulated operators for as long as the block runs."""
-    operators().seed(seed)
-    with monkeypatch.context() as patched:
-        patched.setattr("bninv.functional._ops", torch.ops.bninv_emulated)
-        yield
