@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kBlockElements = 8192;
 constexpr int64_t kRowsAtOnce = 64;
+constexpr int64_t kRunElements = 512;
 
 // One row of `count` elements. relu is applied on the way; other activations after a few rows.
 template <typename T, bool kRelu, bool kResidual>
@@ -67,13 +68,14 @@ struct Row {
   }
 };
 
+// `count` elements from element `first` on.
 template <typename T, bool kRelu, typename Channel>
-BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t row, int64_t count,
+BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t first, int64_t count,
                           const Channel& channel) {
-  const T* x = static_cast<const T*>(args.input) + row * count;
-  T* y = static_cast<T*>(args.output) + row * count;
+  const T* x = static_cast<const T*>(args.input) + first;
+  T* y = static_cast<T*>(args.output) + first;
   if (args.residual == nullptr) return Row<T, kRelu, false>{x, nullptr, y, count}.run(channel);
-  const T* residual = static_cast<const T*>(args.residual) + row * count;
+  const T* residual = static_cast<const T*>(args.residual) + first;
   Row<T, kRelu, true>{x, residual, y, count}.run(channel);
 }
 
@@ -118,6 +120,14 @@ struct ChannelTable {
       store(scales + c, batch_norm_scale<V>(load(scales + c), load(variances + c), eps));
   }
 
+  // The first `period` channels again and again, as rows of channels follow each other in memory.
+  void repeat(int64_t period, int64_t count) {
+    for (int64_t parameter = 0; parameter < 3; ++parameter) {
+      A* values = memory.data + parameter * stride;
+      for (int64_t c = period; c < count; ++c) values[c] = values[c - period];
+    }
+  }
+
   BatchNormChannel<V> all_lanes(int64_t c) const {
     const A* p = memory.data + c;
     return {p[0], p[stride], p[2 * stride]};
@@ -140,18 +150,30 @@ void rows_of_one_channel(const BatchNormArgs& args, ChannelTable<T>& table, int6
     table.fill(args, first, count);
     for (int64_t c = 0; c < count; ++c, ++row) {
       const auto lanes = table.all_lanes(c);
-      run_row<T, kRelu>(args, row, args.inner, [&](int64_t) { return lanes; });
+      run_row<T, kRelu>(args, row * args.inner, args.inner, [&](int64_t) { return lanes; });
     }
   }
 }
 
+// Rows of channels that are worth running as one: few channels fill few whole steps.
+template <typename T>
+int64_t rows_in_a_run(int64_t channels, int64_t rows) {
+  constexpr int64_t kStep = 4 * Lanes<T>::kCount;
+  int64_t count = 1;
+  while (count * channels % kStep != 0 && (count + 1) * channels <= kRunElements) ++count;
+  return min64(count, rows);
+}
+
 // channels_last: a task is one row of all channels.
 template <typename T, bool kRelu>
-void rows_of_all_channels(const BatchNormArgs& args, const ChannelTable<T>& table, int64_t begin,
-                          int64_t end) {
+void rows_of_all_channels(const BatchNormArgs& args, const ChannelTable<T>& table, int64_t together,
+                          int64_t begin, int64_t end) {
   // Copies, which no store to the output can change.
   const auto channel = table.all();
-  for (int64_t row = begin; row < end; ++row) run_row<T, kRelu>(args, row, args.channels, channel);
+  for (int64_t row = begin; row < end; row += together) {
+    const int64_t rows = min64(together, end - row);
+    run_row<T, kRelu>(args, row * args.channels, rows * args.channels, channel);
+  }
 }
 
 // `rows(first, last)` in blocks small enough for the cache, an activation in place after each: what a
@@ -174,10 +196,12 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
 template <typename T, bool kRelu>
 void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
   if (args.inner == 1) {
-    ChannelTable<T> table(args.channels);
+    const int64_t together = rows_in_a_run<T>(args.channels, end - begin);
+    ChannelTable<T> table(together * args.channels);
     table.fill(args, 0, args.channels);
+    table.repeat(args.channels, together * args.channels);
     in_blocks(args, args.channels, begin, end, [&](int64_t first, int64_t last) {
-      rows_of_all_channels<T, kRelu>(args, table, first, last);
+      rows_of_all_channels<T, kRelu>(args, table, together, first, last);
     });
   } else {
     ChannelTable<T> table(kRowsAtOnce);

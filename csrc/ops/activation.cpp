@@ -25,14 +25,14 @@ Activation epilogue_activation(const char* op, const std::string& name, DType dt
     }
     listed += std::string(i > 0 ? ", '" : "'") + kNames[i] + "'";
   }
-  check(false, op, ": `activation` is '", name, "'; it may be ", listed);
+  BNINV_CHECK(false, op, ": `activation` is '", name, "'; it may be ", listed);
   return Activation::kNone;
 }
 
 void check_activation(const char* op, Activation activation, const std::string& name, DType dtype) {
-  check(dtype != DType::kDouble || is_piecewise(activation), op,
-        ": `input` has dtype torch.float64, ", "in which ", name,
-        " is not defined yet; it may be torch.float32, torch.float16 or ", "torch.bfloat16");
+  BNINV_CHECK(dtype != DType::kDouble || is_piecewise(activation), op,
+              ": `input` has dtype torch.float64, ", "in which ", name,
+              " is not defined yet; it may be torch.float32, torch.float16 or ", "torch.bfloat16");
 }
 
 }  // namespace bninv

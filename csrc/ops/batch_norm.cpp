@@ -23,16 +23,15 @@ Tensor laid_out_like(const Tensor& output, const Tensor& residual) {
   return copy;
 }
 
-Tensor batch_norm(const Tensor& input, const Tensor& running_mean, const Tensor& running_var,
+Tensor batch_norm(const Tensor& input, Tensor running_mean, Tensor running_var,
                   std::optional<Tensor> weight, std::optional<Tensor> bias, double eps,
                   std::optional<Tensor> residual, std::string activation, double negative_slope) {
   BatchNormArgs args{};
   args.dtype = check_dtype(kOp, "input", input, kFloatingTypes);
-  check(input.dim() >= 2, kOp, ": `input` has shape ", sizes_text(input),
-        "; it may be [batch, channels, ...]");
-  std::optional<Tensor> mean = running_mean, var = running_var;
-  args.running_mean = parameter_of(kOp, "running_mean", mean, input);
-  args.running_var = parameter_of(kOp, "running_var", var, input);
+  BNINV_CHECK(input.dim() >= 2, kOp, ": `input` has shape ", sizes_text(input),
+              "; it may be [batch, channels, ...]");
+  args.running_mean = parameter_of(kOp, "running_mean", running_mean, input);
+  args.running_var = parameter_of(kOp, "running_var", running_var, input);
   args.weight = parameter_of(kOp, "weight", weight, input);
   args.bias = parameter_of(kOp, "bias", bias, input);
   args.eps = eps;

@@ -1,5 +1,7 @@
 #include "common.h"
 
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -40,6 +42,30 @@ const char* dtype_name(ScalarType type) {
   }
 }
 
+std::string dtype_names(std::initializer_list<ScalarType> types) {
+  std::string names;
+  for (const ScalarType type : types)
+    names += (names.empty() ? "" : ", ") + std::string(dtype_name(type));
+  return names;
+}
+
+Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
+                     const int64_t* strides) {
+  // Not through the dispatcher: for a small tensor that is a good part of an operator's time.
+  int32_t dtype = 0, device = 0;
+  AtenTensorHandle handle = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, dtype, device,
+                                                  like.get_device_index(), &handle));
+  Tensor tensor(handle);
+#if defined(BNINV_EMULATION)
+  // What a kernel forgets to write must show.
+  std::memset(tensor.data_ptr(), 0xff, static_cast<size_t>(tensor.numel()) * tensor.element_size());
+#endif
+  return tensor;
+}
+
 Tensor permute(const Tensor& tensor, const std::vector<int64_t>& dims) {
   std::array<StableIValue, 2> stack{torch::stable::detail::from(tensor),
                                     torch::stable::detail::from(dims)};
@@ -72,22 +98,19 @@ std::string sizes_text(const Tensor& tensor) {
 }
 
 void check_tensor(const char* op, const char* argument, const Tensor& tensor) {
-  check(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
-  check(tensor.is_cpu(), op, ": `", argument,
-        "` is on another device than the other tensors; it may only be on theirs (cpu)");
-  check(tensor.scalar_type() == ScalarType::Float, op, ": `", argument, "` has dtype ",
-        dtype_name(tensor.scalar_type()), "; it may be torch.float32");
+  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
+  BNINV_CHECK(tensor.is_cpu(), op, ": `", argument,
+              "` is on another device than the other tensors; it may only be on theirs (cpu)");
+  BNINV_CHECK(tensor.scalar_type() == ScalarType::Float, op, ": `", argument, "` has dtype ",
+              dtype_name(tensor.scalar_type()), "; it may be torch.float32");
 }
 
 DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
                   std::initializer_list<ScalarType> allowed) {
-  check(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
-  std::string names;
-  for (const ScalarType type : allowed)
-    names += (names.empty() ? "" : ", ") + std::string(dtype_name(type));
+  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
   const ScalarType found = tensor.scalar_type();
-  check(std::find(allowed.begin(), allowed.end(), found) != allowed.end(), op, ": `", argument,
-        "` has dtype ", dtype_name(found), "; it may be ", names);
+  BNINV_CHECK(std::find(allowed.begin(), allowed.end(), found) != allowed.end(), op, ": `",
+              argument, "` has dtype ", dtype_name(found), "; it may be ", dtype_names(allowed));
   switch (found) {
     case ScalarType::Double:
       return DType::kDouble;
@@ -101,8 +124,9 @@ DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
 }
 
 void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
-  check(tensor.is_cpu() == input.is_cpu() && tensor.get_device_index() == input.get_device_index(),
-        op, ": `", argument, "` is on another device than `input`; it may only be on the same");
+  BNINV_CHECK(
+      tensor.is_cpu() == input.is_cpu() && tensor.get_device_index() == input.get_device_index(),
+      op, ": `", argument, "` is on another device than `input`; it may only be on the same");
 }
 
 void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
@@ -110,32 +134,37 @@ void check_like(const char* op, const char* argument, const Tensor& tensor, cons
   check_device(op, argument, tensor, input);
   bool same = tensor.dim() == input.dim();
   for (int64_t d = 0; same && d < input.dim(); ++d) same = tensor.size(d) == input.size(d);
-  check(same, op, ": `", argument, "` has shape ", sizes_text(tensor), "; it may be `input`'s, ",
-        sizes_text(input));
+  BNINV_CHECK(same, op, ": `", argument, "` has shape ", sizes_text(tensor),
+              "; it may be `input`'s, ", sizes_text(input));
 }
 
 Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
                        const Tensor& input) {
   if (!tensor.has_value()) return {nullptr, DType::kFloat};
+  return parameter_of(op, argument, *tensor, input);
+}
+
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input) {
   const ScalarType own = input.scalar_type();
   const bool narrow = own == ScalarType::Half || own == ScalarType::BFloat16;
-  const ScalarType found = tensor->scalar_type();
-  check(found == own || (narrow && found == ScalarType::Float), op, ": `", argument, "` has dtype ",
-        dtype_name(found), "; beside an `input` of ", dtype_name(own), " it may be ",
-        dtype_name(own), narrow ? " or torch.float32" : "");
-  const DType dtype = check_dtype(op, argument, *tensor, {found});
-  check_device(op, argument, *tensor, input);
-  check(tensor->dim() == 1 && tensor->size(0) == input.size(1), op, ": `", argument, "` has shape ",
-        sizes_text(*tensor), "; it may be [", input.size(1), "], one value for each channel");
-  if (tensor->size(0) > 1 && tensor->stride(0) != 1) tensor = torch::stable::contiguous(*tensor);
-  return {tensor->data_ptr(), dtype};
+  const ScalarType found = tensor.scalar_type();
+  BNINV_CHECK(found == own || (narrow && found == ScalarType::Float), op, ": `", argument,
+              "` has dtype ", dtype_name(found), "; beside an `input` of ", dtype_name(own),
+              " it may be ", dtype_name(own), narrow ? " or torch.float32" : "");
+  const DType dtype = check_dtype(op, argument, tensor, {found});
+  check_device(op, argument, tensor, input);
+  BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == input.size(1), op, ": `", argument,
+              "` has shape ", sizes_text(tensor), "; it may be [", input.size(1),
+              "], one value for each channel");
+  if (tensor.size(0) > 1 && tensor.stride(0) != 1) tensor = torch::stable::contiguous(tensor);
+  return {tensor.data_ptr(), dtype};
 }
 
 void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
                   const char* size_meaning) {
   check_tensor(op, argument, tensor);
-  check(tensor.dim() == 1 && tensor.size(0) == size, op, ": `", argument, "` has shape ",
-        sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
+  BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == size, op, ": `", argument, "` has shape ",
+              sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
 }
 
 void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
@@ -143,15 +172,15 @@ void check_pair(const char* op, const char* argument, const std::vector<int64_t>
   constexpr int64_t kMost = (int64_t{1} << 31) - 1;
   bool fits = pair.size() == 2;
   for (const int64_t value : pair) fits = fits && value >= least && value <= kMost;
-  check(fits, op, ": `", argument, "` is ", list_text(pair), "; it may be two integers from ",
-        least, " to ", kMost);
+  BNINV_CHECK(fits, op, ": `", argument, "` is ", list_text(pair), "; it may be two integers from ",
+              least, " to ", kMost);
 }
 
 void check_stride(const char* op, std::vector<int64_t>& stride) {
   constexpr int64_t kBeyondAnyInput = int64_t{1} << 48;
   for (int64_t& step : stride) step = std::min(step, kBeyondAnyInput);
-  check(stride.size() == 2 && stride[0] >= 1 && stride[1] >= 1, op, ": `stride` is ",
-        list_text(stride), "; it may be two integers of at least 1");
+  BNINV_CHECK(stride.size() == 2 && stride[0] >= 1 && stride[1] >= 1, op, ": `stride` is ",
+              list_text(stride), "; it may be two integers of at least 1");
 }
 
 bool is_dense(const Tensor& tensor) {
@@ -190,17 +219,23 @@ bool has_dense_channels(const Tensor& tensor) {
 }
 
 Tensor new_like(const Tensor& like) {
-  Tensor tensor = torch::stable::empty_like(like);
-#if defined(BNINV_EMULATION)
-  // What a kernel forgets to write must show.
-  std::memset(tensor.data_ptr(), 0xff, static_cast<size_t>(tensor.numel()) * tensor.element_size());
-#endif
-  return tensor;
+  return empty_strided(like, like.dim(), like.sizes().data(), like.strides().data());
 }
 
-Tensor empty_float(const std::vector<int64_t>& sizes, MemoryFormat format) {
-  return torch::stable::empty(sizes, ScalarType::Float, std::nullopt, std::nullopt, std::nullopt,
-                              format);
+Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFormat format) {
+  const auto dims = static_cast<int64_t>(sizes.size());
+  std::vector<int64_t> order(sizes.size()), strides(sizes.size());
+  for (int64_t d = 0; d < dims; ++d) order[d] = dims - 1 - d;
+  if (format == MemoryFormat::ChannelsLast) order = {1, 3, 2, 0};
+  int64_t stride = 1;
+  for (const int64_t d : order) {
+    strides[d] = stride;
+    const bool overflows = __builtin_mul_overflow(stride, std::max<int64_t>(sizes[d], 1), &stride);
+    if (overflows)
+      throw std::runtime_error("bninv: a result of shape " + list_text(sizes) +
+                               " has more than 2^63 elements");
+  }
+  return empty_strided(like, dims, sizes.data(), strides.data());
 }
 
 bool is_panel(const Tensor& weight) {

@@ -34,9 +34,16 @@ std::string text(const Parts&... parts) {
 }
 
 template <typename... Parts>
-void check(bool condition, const Parts&... parts) {
-  if (!condition) throw std::runtime_error(text("bninv.", parts...));
+[[noreturn]] void fail(const Parts&... parts) {
+  throw std::runtime_error(text("bninv.", parts...));
 }
+
+// Throws unless the condition holds. A macro, so that the message costs nothing where it does: its
+// parts are evaluated, and its strings made, only for an error.
+#define BNINV_CHECK(condition, ...)               \
+  do {                                            \
+    if (!(condition)) ::bninv::fail(__VA_ARGS__); \
+  } while (false)
 
 std::string sizes_text(const Tensor& tensor);
 std::string list_text(const std::vector<int64_t>& values);
@@ -63,7 +70,8 @@ void check_like(const char* op, const char* argument, const Tensor& tensor, cons
 void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
 
 // One value for each channel of `input`, on its device: of its dtype, or float32 beside a narrower
-// input. The tensor is made dense; it must outlive the parameter's use.
+// input. A tensor with gaps is replaced by a dense copy, which must outlive the parameter's use.
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input);
 Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
                        const Tensor& input);
 
@@ -90,8 +98,10 @@ bool has_dense_channels(const Tensor& tensor);
 
 // An uninitialised tensor of the same dtype, device and strides; `like` is dense.
 Tensor new_like(const Tensor& like);
-Tensor empty_float(const std::vector<int64_t>& sizes,
-                   MemoryFormat format = MemoryFormat::Contiguous);
+
+// An uninitialised tensor of `like`'s dtype and device. Channels last needs four dimensions.
+Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
+                 MemoryFormat format = MemoryFormat::Contiguous);
 
 // The (r, s, c, o) panel of a weight (out, in, kernel...): itself when its strides say so (bninv.patch
 // lays weights out like that), else a copy for this call.
@@ -109,10 +119,13 @@ using Kernel = void (*)(const Args&, int64_t, int64_t);
 template <typename Args>
 void run(std::type_identity_t<Kernel<Args>> kernel, const Args& args, int64_t tasks,
          int64_t grain) {
-  torch::stable::parallel_for(0, tasks, grain < 1 ? 1 : grain, [&](int64_t begin, int64_t end) {
+  const auto run_tasks = [&](int64_t begin, int64_t end) {
     const FloatingPointScope scope;
     kernel(args, begin, end);
-  });
+  };
+  // Work for one thread does not pay for asking about the others.
+  if (tasks <= grain) return run_tasks(0, tasks);
+  torch::stable::parallel_for(0, tasks, grain < 1 ? 1 : grain, run_tasks);
 }
 
 // Tasks a thread should at least have, so that starting it pays: about 32 K elements of work.

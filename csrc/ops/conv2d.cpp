@@ -10,9 +10,9 @@ int64_t output_size(const Tensor& input, const Tensor& weight, int64_t d, int64_
                     int64_t padding, int64_t dilation) {
   const int64_t padded = input.size(d) + 2 * padding;
   const int64_t reach = dilation * (weight.size(d) - 1) + 1;
-  check(padded >= reach, kOp, ": `weight` of shape ", sizes_text(weight), " with dilation ",
-        dilation, " reaches over ", reach, " elements of dimension ", d,
-        "; the padded `input` has ", padded);
+  BNINV_CHECK(padded >= reach, kOp, ": `weight` of shape ", sizes_text(weight), " with dilation ",
+              dilation, " reaches over ", reach, " elements of dimension ", d,
+              "; the padded `input` has ", padded);
   return (padded - reach) / stride + 1;
 }
 
@@ -21,30 +21,29 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
               std::vector<int64_t> dilation, int64_t groups) {
   check_tensor(kOp, "input", input);
   check_tensor(kOp, "weight", weight);
-  check(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
-        "; it may be [batch, channels, height, width]");
-  check(weight.dim() == 4, kOp, ": `weight` has shape ", sizes_text(weight),
-        "; it may be [out_channels, channels / groups, kernel_h, kernel_w]");
-  check(weight.size(2) > 0 && weight.size(3) > 0, kOp, ": `weight` has shape ", sizes_text(weight),
-        "; kernel_h and kernel_w may be 1 and more");
+  BNINV_CHECK(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
+              "; it may be [batch, channels, height, width]");
+  BNINV_CHECK(weight.dim() == 4, kOp, ": `weight` has shape ", sizes_text(weight),
+              "; it may be [out_channels, channels / groups, kernel_h, kernel_w]");
+  BNINV_CHECK(weight.size(2) > 0 && weight.size(3) > 0, kOp, ": `weight` has shape ",
+              sizes_text(weight), "; kernel_h and kernel_w may be 1 and more");
   check_stride(kOp, stride);
   check_pair(kOp, "padding", padding, 0);
   check_pair(kOp, "dilation", dilation, 1);
-  check(groups > 0 && input.size(1) % groups == 0 && weight.size(0) % groups == 0, kOp,
-        ": `groups` is ", groups, "; it may be a positive divisor of the input's ", input.size(1),
-        " channels and of the weight's ", weight.size(0), " output channels");
-  check(weight.size(1) * groups == input.size(1), kOp, ": `input` has ", input.size(1),
-        " channels; with this `weight` of shape ", sizes_text(weight), " and groups ", groups,
-        " it may have ", weight.size(1) * groups);
+  BNINV_CHECK(groups > 0 && input.size(1) % groups == 0 && weight.size(0) % groups == 0, kOp,
+              ": `groups` is ", groups, "; it may be a positive divisor of the input's ",
+              input.size(1), " channels and of the weight's ", weight.size(0), " output channels");
+  BNINV_CHECK(weight.size(1) * groups == input.size(1), kOp, ": `input` has ", input.size(1),
+              " channels; with this `weight` of shape ", sizes_text(weight), " and groups ", groups,
+              " it may have ", weight.size(1) * groups);
   if (bias.has_value()) check_vector(kOp, "bias", *bias, weight.size(0), "output channel");
 
   const int64_t out_height = output_size(input, weight, 2, stride[0], padding[0], dilation[0]);
   const int64_t out_width = output_size(input, weight, 3, stride[1], padding[1], dilation[1]);
   const bool channels_last = is_channels_last(input) || is_channels_last(weight) ||
                              (is_panel(weight) && !weight.is_contiguous());
-  Tensor output =
-      empty_float({input.size(0), weight.size(0), out_height, out_width},
-                  channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  Tensor output = new_empty(input, {input.size(0), weight.size(0), out_height, out_width},
+                            channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
   if (output.numel() == 0) return output;
 
   const Tensor x = has_dense_channels(input)

@@ -9,11 +9,12 @@ constexpr const char* kOp = "linear";
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
   check_tensor(kOp, "input", input);
   check_tensor(kOp, "weight", weight);
-  check(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
-        "; it may be [out_features, in_features]");
+  BNINV_CHECK(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
+              "; it may be [out_features, in_features]");
   const int64_t columns = weight.size(0), terms = weight.size(1);
-  check(input.dim() >= 1 && input.size(input.dim() - 1) == terms, kOp, ": `input` has shape ",
-        sizes_text(input), "; its last dimension may be ", terms, ", the weight's in_features");
+  BNINV_CHECK(input.dim() >= 1 && input.size(input.dim() - 1) == terms, kOp, ": `input` has shape ",
+              sizes_text(input), "; its last dimension may be ", terms,
+              ", the weight's in_features");
   if (bias.has_value()) check_vector(kOp, "bias", *bias, columns, "output feature");
 
   int64_t rows = 1;
@@ -23,7 +24,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
     rows *= input.size(d);
   }
   sizes.push_back(columns);
-  Tensor output = empty_float(sizes);
+  Tensor output = new_empty(input, sizes);
   if (output.numel() == 0) return output;
 
   Tensor x = torch::stable::reshape(input, std::vector<int64_t>{rows, terms});

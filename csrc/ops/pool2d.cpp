@@ -5,8 +5,8 @@ namespace {
 
 void check_input(const char* op, const Tensor& input) {
   check_tensor(op, "input", input);
-  check(input.dim() == 4, op, ": `input` has shape ", sizes_text(input),
-        "; it may be [batch, channels, height, width]");
+  BNINV_CHECK(input.dim() == 4, op, ": `input` has shape ", sizes_text(input),
+              "; it may be [batch, channels, height, width]");
 }
 
 // PyTorch's rule: with ceil_mode a last window that would start beyond the input and its left
@@ -15,8 +15,8 @@ int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride
                     int64_t dilation, bool ceil_mode) {
   const int64_t padded = size + 2 * padding;
   const int64_t room = padded - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
-  check(room >= 0, op, ": `kernel_size` ", kernel, " with dilation ", dilation,
-        " reaches over more than the padded input's ", padded);
+  BNINV_CHECK(room >= 0, op, ": `kernel_size` ", kernel, " with dilation ", dilation,
+              " reaches over more than the padded input's ", padded);
   int64_t count = room / stride + 1;
   if (ceil_mode && (count - 1) * stride >= size + padding) --count;
   return count;
@@ -28,7 +28,7 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
   const std::vector<int64_t> sizes{input.size(0), input.size(1), args.out_height, args.out_width};
   const MemoryFormat format =
       is_channels_last(input) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  Tensor output = empty_float(sizes, MemoryFormat::ChannelsLast);
+  Tensor output = new_empty(input, sizes, MemoryFormat::ChannelsLast);
   if (output.numel() > 0) {
     const Tensor x = has_dense_channels(input)
                          ? input
@@ -43,7 +43,7 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
   }
   if (format == MemoryFormat::ChannelsLast) return output;
   // Strides that say both formats are not trusted to say this one.
-  Tensor contiguous = empty_float(sizes);
+  Tensor contiguous = new_empty(input, sizes);
   return torch::stable::copy_(contiguous, output);
 }
 
@@ -55,8 +55,9 @@ Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_
   check_stride(op, stride);
   check_pair(op, "padding", padding, 0);
   check_pair(op, "dilation", dilation, 1);
-  check(2 * padding[0] <= kernel_size[0] && 2 * padding[1] <= kernel_size[1], op, ": `padding` is ",
-        list_text(padding), "; it may be at most half of `kernel_size` ", list_text(kernel_size));
+  BNINV_CHECK(2 * padding[0] <= kernel_size[0] && 2 * padding[1] <= kernel_size[1], op,
+              ": `padding` is ", list_text(padding), "; it may be at most half of `kernel_size` ",
+              list_text(kernel_size));
   Pool2dArgs args{};
   args.kernel_h = kernel_size[0], args.kernel_w = kernel_size[1];
   args.step_h = stride[0], args.step_w = stride[1];
@@ -72,8 +73,8 @@ Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_
 Pool2dArgs adaptive(const char* op, const Tensor& input, const std::vector<int64_t>& output_size) {
   check_input(op, input);
   check_pair(op, "output_size", output_size, 0);
-  check(input.size(2) > 0 && input.size(3) > 0, op, ": `input` has shape ", sizes_text(input),
-        "; its height and width may be 1 and more");
+  BNINV_CHECK(input.size(2) > 0 && input.size(3) > 0, op, ": `input` has shape ", sizes_text(input),
+              "; its height and width may be 1 and more");
   Pool2dArgs args{};
   args.adaptive = true;
   args.out_height = output_size[0], args.out_width = output_size[1];
@@ -90,8 +91,8 @@ Tensor avg_pool2d(const Tensor& input, std::vector<int64_t> kernel_size,
                   bool count_include_pad, std::optional<int64_t> divisor_override) {
   constexpr const char* kOp = "avg_pool2d";
   Pool2dArgs args = windows(kOp, input, kernel_size, stride, padding, {1, 1}, ceil_mode);
-  check(divisor_override.value_or(1) != 0, kOp,
-        ": `divisor_override` is 0; it may be any other integer");
+  BNINV_CHECK(divisor_override.value_or(1) != 0, kOp,
+              ": `divisor_override` is 0; it may be any other integer");
   args.count_include_pad = count_include_pad;
   args.divisor = divisor_override.value_or(0);
   return run_pool(BNINV_KERNEL(avg_pool2d), input, args, args.kernel_h * args.kernel_w);

@@ -32,16 +32,16 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
               bool divide) {
   check_tensor(op, "input", input);
   const int64_t dims = input.dim();
-  check(dims <= ReduceArgs::kMaxDims, op, ": `input` has ", dims, " dimensions; it may have up to ",
-        ReduceArgs::kMaxDims);
+  BNINV_CHECK(dims <= ReduceArgs::kMaxDims, op, ": `input` has ", dims,
+              " dimensions; it may have up to ", ReduceArgs::kMaxDims);
   std::vector<bool> reduced(static_cast<size_t>(dims), dim.empty());
   for (int64_t d : dim) {
     // As in PyTorch, a tensor without dimensions may be reduced over its one element.
     if (dims == 0 && (d == 0 || d == -1)) continue;
     const int64_t at = d < 0 ? d + dims : d;
-    check(at >= 0 && at < dims, op, ": `dim` holds ", d, "; it may be from ", -dims, " to ",
-          dims - 1);
-    check(!reduced[at], op, ": `dim` is ", list_text(dim), "; each dimension may stand once");
+    BNINV_CHECK(at >= 0 && at < dims, op, ": `dim` holds ", d, "; it may be from ", -dims, " to ",
+                dims - 1);
+    BNINV_CHECK(!reduced[at], op, ": `dim` is ", list_text(dim), "; each dimension may stand once");
     reduced[at] = true;
   }
 
@@ -59,7 +59,7 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
       sizes.push_back(input.size(d));
     }
   }
-  Tensor output = empty_float(sizes);
+  Tensor output = new_empty(input, sizes);
   if (outputs == 0) return output;
 
   ReduceArgs args{};

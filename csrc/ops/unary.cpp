@@ -37,8 +37,9 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
   }
   // Elements that share memory would get a result of a result.
   for (int64_t d = 0; d < input.dim(); ++d)
-    check(input.size(d) < 2 || input.stride(d) != 0, op, ": `input` is expanded along dimension ",
-          d, ": its elements share memory; in place it may only be a tensor whose elements do not");
+    BNINV_CHECK(
+        input.size(d) < 2 || input.stride(d) != 0, op, ": `input` is expanded along dimension ", d,
+        ": its elements share memory; in place it may only be a tensor whose elements do not");
   torch::stable::copy_(input, unary(op, input, function, negative_slope));
 }
 
@@ -57,8 +58,8 @@ BNINV_UNARY(tanh, kTanh)
 #undef BNINV_UNARY
 
 Activation gelu_form(const std::string& approximate) {
-  check(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '", approximate,
-        "'; it may be 'none' or 'tanh'");
+  BNINV_CHECK(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '",
+              approximate, "'; it may be 'none' or 'tanh'");
   return approximate == "tanh" ? Activation::kGeluTanh : Activation::kGelu;
 }
 
