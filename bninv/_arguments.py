@@ -49,17 +49,6 @@ def need_ieee(precision: str) -> None:
         raise ValueError(f"`precision` is {precision!r}; it may be 'ieee'")
 
 
-def refuse_autocast(input: Tensor) -> None:
-    """Raise where PyTorch would cast: operators do not follow its policy yet."""
-    if not torch._C._is_any_autocast_enabled() or input.device.type == "meta":
-        return
-    if torch.is_autocast_enabled(input.device.type):
-        raise NotImplementedError(
-            "bninv operators do not follow autocast yet: disable it around the patched model "
-            f"(torch.autocast({input.device.type!r}, enabled=False))"
-        )
-
-
 def explain_tensors(op: Any, args: Sequence[Any]) -> None:
     """Raise the error that fits if a tensor argument of `op` is of a kind that no kernel takes.
 

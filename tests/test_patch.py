@@ -386,7 +386,7 @@ def test_not_a_module() -> None:
         bninv.patch(3)  # type: ignore[type-var]
 
 
-# ---- Gradients, autocast, compilers --------------------------------------------------------------
+# ---- Gradients, compilers ------------------------------------------------------------------------
 
 
 def test_forward_with_gradients_has_the_same_bits_and_no_backward(net: Net, x: Tensor) -> None:
@@ -396,15 +396,6 @@ def test_forward_with_gradients_has_the_same_bits_and_no_backward(net: Net, x: T
         assert_bitwise_equal(result, expected)
         with pytest.raises(NotImplementedError, match="no backward yet"):
             result.sum().backward()
-
-
-def test_autocast_is_refused(net: Net, x: Tensor) -> None:
-    bninv.patch(net)
-    with (
-        torch.autocast("cpu", dtype=torch.bfloat16),
-        pytest.raises(NotImplementedError, match="autocast"),
-    ):
-        net(x)
 
 
 @pytest.mark.parametrize("grad", [False, True])

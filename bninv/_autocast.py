@@ -1,0 +1,48 @@
+"""PyTorch's autocast for operators it does not know: the policy of their stock namesakes.
+
+Autocast acts on ATen's operators only; a custom operator sees whatever dtypes it is given. These
+are the policies of `ATen/autocast_mode.h` for the names that bninv has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_EVERYWHERE = ("cpu", "cuda")
+
+# Operators whose floating-point tensors are cast to the autocast dtype, by device type.
+_LOWER_PRECISION = dict.fromkeys(("conv2d", "linear"), _EVERYWHERE)
+
+# Operators that work in float32, by device type. All others take what they are given.
+_FLOAT32 = {"sum": ("cuda",)}
+
+
+def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+    """An operator's arguments as PyTorch's autocast would cast its namesake's.
+
+    Called only where some autocast is enabled. float64 tensors stay as they are, as in PyTorch.
+    """
+    device = input.device.type
+    if device not in _EVERYWHERE or not torch.is_autocast_enabled(device):
+        return input, args
+    name = op._schema.name.removeprefix("bninv::")
+    if device in _LOWER_PRECISION.get(name, ()):
+        dtype = torch.get_autocast_dtype(device)
+    elif device in _FLOAT32.get(name, ()):
+        dtype = torch.float32
+    else:
+        return input, args
+
+    def cast(value: Any) -> Any:
+        eligible = (
+            isinstance(value, Tensor)
+            and value.is_floating_point()
+            and value.dtype != torch.float64
+            and value.device.type == device
+        )
+        return value.to(dtype) if eligible else value
+
+    return cast(input), tuple(cast(arg) for arg in args)

@@ -1,0 +1,66 @@
+"""The contract's operators under the names and signatures of `torch.nn.functional`.
+
+Every element of a result is one fixed expression of IEEE operations (docs/numerics.md), so it
+depends neither on the batch size, the position in the batch and the other samples, nor on memory
+format, thread count, instruction set or device. Inputs and parameters are float32 tensors on the
+CPU. The elementwise functions also take float16 and bfloat16, and those without an exponential
+float64; `batch_norm` takes all four, on a GPU as well. Other dtypes and devices raise an error. The
+first eager call compiles the operators if nobody has yet.
+
+Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
+NotImplementedError.
+"""
+
+from __future__ import annotations
+
+from bninv.functional.elementwise import (
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    relu,
+    relu6,
+    sigmoid,
+    silu,
+    tanh,
+)
+from bninv.functional.normalization import Activation, batch_norm
+from bninv.functional.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from bninv.functional.products import conv1d, conv2d, linear
+from bninv.functional.reductions import mean, sum
+
+__all__ = [
+    "Activation",
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "gelu",
+    "hardsigmoid",
+    "hardswish",
+    "leaky_relu",
+    "linear",
+    "max_pool1d",
+    "max_pool2d",
+    "mean",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "sum",
+    "tanh",
+]

@@ -1,0 +1,198 @@
+"""Pooling over windows: rule R3 for averages; the largest element is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from bninv._arguments import IntPair, integers, need_tensor
+from bninv.functional._call import call, ops
+
+
+def _pool_as_2d(input: Tensor, spatial: int) -> tuple[Tensor, Any]:
+    """The input as [batch, channels, height, width], and what undoes that on the result."""
+    need_tensor("input", input)
+    dims = spatial + 2
+    if input.dim() not in (dims - 1, dims):
+        names = ["batch", "channels", "length"] if spatial == 1 else ["batch", "channels", "h", "w"]
+        raise ValueError(
+            f"`input` has shape {list(input.shape)}; it may be [{', '.join(names)}] or the same "
+            "without the batch"
+        )
+    unbatched = input.dim() == dims - 1
+    x = input.unsqueeze(0) if unbatched else input
+    x = x.unsqueeze(2) if spatial == 1 else x
+
+    def restore(y: Tensor) -> Tensor:
+        y = y.squeeze(2) if spatial == 1 else y
+        return y.squeeze(0) if unbatched else y
+
+    return x, restore
+
+
+def _windows(value: IntPair | None, default: list[int], spatial: int, argument: str) -> list[int]:
+    """Per-dimension integers, with the 1-d form's height filled in as for the kernel's 1."""
+    if value is None or (isinstance(value, Sequence) and len(value) == 0):
+        return default
+    fill = {"padding": 0}.get(argument, 1)
+    return [fill] * (2 - spatial) + integers(value, spatial, argument)
+
+
+def _avg_pool(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: IntPair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    spatial: int,
+) -> Tensor:
+    x, restore = _pool_as_2d(input, spatial)
+    kernel = _windows(kernel_size, [], spatial, "kernel_size")
+    return restore(
+        call(
+            ops.avg_pool2d.default,
+            x,
+            kernel,
+            _windows(stride, kernel, spatial, "stride"),
+            _windows(padding, [0, 0], spatial, "padding"),
+            bool(ceil_mode),
+            bool(count_include_pad),
+            divisor_override,
+        )
+    )
+
+
+def avg_pool2d(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+) -> Tensor:
+    """Average over windows, rule R3 over the elements that exist, divided as PyTorch documents.
+
+    Args:
+        input: [batch, channels, height, width] or [channels, height, width].
+        Others as for `torch.nn.functional.avg_pool2d`.
+    """
+    return _avg_pool(
+        input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, 2
+    )
+
+
+def avg_pool1d(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Tensor:
+    """`avg_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
+    return _avg_pool(input, kernel_size, stride, padding, ceil_mode, count_include_pad, None, 1)
+
+
+def _max_pool(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None,
+    padding: IntPair,
+    dilation: IntPair,
+    ceil_mode: bool,
+    return_indices: bool,
+    spatial: int,
+) -> Tensor:
+    if return_indices:
+        raise NotImplementedError("`return_indices` is True; it may be False")
+    x, restore = _pool_as_2d(input, spatial)
+    kernel = _windows(kernel_size, [], spatial, "kernel_size")
+    return restore(
+        call(
+            ops.max_pool2d.default,
+            x,
+            kernel,
+            _windows(stride, kernel, spatial, "stride"),
+            _windows(padding, [0, 0], spatial, "padding"),
+            _windows(dilation, [1, 1], spatial, "dilation"),
+            bool(ceil_mode),
+        )
+    )
+
+
+def max_pool2d(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """Largest element of each window, exact: NaN wins, +0 is greater than -0.
+
+    Args:
+        input: [batch, channels, height, width] or [channels, height, width].
+        return_indices: must be False.
+        Others as for `torch.nn.functional.max_pool2d`.
+    """
+    return _max_pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 2)
+
+
+def max_pool1d(
+    input: Tensor,
+    kernel_size: IntPair,
+    stride: IntPair | None = None,
+    padding: IntPair = 0,
+    dilation: IntPair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Tensor:
+    """`max_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
+    return _max_pool(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices, 1)
+
+
+OutputSize = int | None | Sequence[int | None]
+
+
+def _adaptive(op: Any, input: Tensor, output_size: OutputSize, spatial: int) -> Tensor:
+    x, restore = _pool_as_2d(input, spatial)
+    listed = output_size if isinstance(output_size, Sequence) else [output_size] * spatial
+    if len(listed) != spatial:
+        raise ValueError(
+            f"`output_size` is {output_size!r}; it may be one size or {spatial} of them"
+        )
+    sizes = [1] * (2 - spatial) + [
+        x.size(4 - spatial + i) if size is None else size for i, size in enumerate(listed)
+    ]
+    return restore(call(op, x, sizes))
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """Average over PyTorch's adaptive windows, rule R3.
+
+    Args:
+        input: [batch, channels, height, width] or [channels, height, width].
+        output_size: one size or (height, width); None keeps the input's.
+    """
+    return _adaptive(ops.adaptive_avg_pool2d.default, input, output_size, 2)
+
+
+def adaptive_avg_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """`adaptive_avg_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
+    return _adaptive(ops.adaptive_avg_pool2d.default, input, output_size, 1)
+
+
+def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """Largest element of PyTorch's adaptive windows, exact: NaN wins, +0 is greater than -0."""
+    return _adaptive(ops.adaptive_max_pool2d.default, input, output_size, 2)
+
+
+def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
+    """`adaptive_max_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
+    return _adaptive(ops.adaptive_max_pool2d.default, input, output_size, 1)

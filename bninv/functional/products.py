@@ -1,0 +1,138 @@
+"""Convolution and linear layers: rule R1."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from bninv._arguments import IntPair, integers, need_ieee, need_tensor
+from bninv.functional._call import call, ops
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: IntPair | Literal["same", "valid"] = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    *,
+    precision: str = "ieee",
+) -> Tensor:
+    """2-d convolution, rule R1: terms in the order `(r * kernel_w + s) * channels_per_group + c`,
+    fma chains of 128 terms added from left to right, then the bias. Taps on padding are terms with
+    input +0.
+
+    Args:
+        input: [batch, channels, height, width] or [channels, height, width].
+        weight: [out_channels, channels / groups, kernel_h, kernel_w]. The (r, s, c, o) strides that
+            `bninv.patch` gives are used in place; others are packed for the call.
+        bias: [out_channels] or None.
+        padding: integers, 'valid', or 'same' (stride 1 only).
+        precision: 'ieee', the only value for now.
+
+    Returns:
+        [batch, out_channels, out_h, out_w]: channels_last if the input or the weight is (the panel
+        counts as such), else contiguous.
+
+    Raises:
+        ValueError, RuntimeError: an argument does not fit; the message names it.
+    """
+    need_ieee(precision)
+    need_tensor("input", input)
+    need_tensor("weight", weight)
+    if input.dim() == 3:
+        batch = input.unsqueeze(0)
+        return conv2d(batch, weight, bias, stride, padding, dilation, groups).squeeze(0)
+    strides, dilations = integers(stride, 2, "stride"), integers(dilation, 2, "dilation")
+    if isinstance(padding, str):
+        input, paddings = _pad_named(input, weight, padding, strides, dilations)
+    else:
+        paddings = integers(padding, 2, "padding")
+    return call(ops.conv2d.default, input, weight, bias, strides, paddings, dilations, groups)
+
+
+def _pad_named(
+    input: Tensor, weight: Tensor, padding: str, stride: list[int], dilation: list[int]
+) -> tuple[Tensor, list[int]]:
+    if padding == "valid":
+        return input, [0, 0]
+    if padding != "same":
+        raise ValueError(f"`padding` is {padding!r}; it may be integers, 'same' or 'valid'")
+    if any(s != 1 for s in stride):
+        raise ValueError(f"`padding` 'same' needs a `stride` of 1; it is {stride}")
+    totals = [dilation[i] * (weight.size(i + 2) - 1) for i in range(weight.dim() - 2)]
+    if all(total % 2 == 0 for total in totals):
+        return input, [total // 2 for total in totals]
+    # PyTorch puts the odd element at the end. Padding moves data and rounds nothing.
+    amounts = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
+    return torch.nn.functional.pad(input, amounts), [0] * len(totals)
+
+
+def conv1d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: IntPair = 1,
+    padding: IntPair | Literal["same", "valid"] = 0,
+    dilation: IntPair = 1,
+    groups: int = 1,
+    *,
+    precision: str = "ieee",
+) -> Tensor:
+    """1-d convolution, rule R1: `conv2d` with a kernel height of 1.
+
+    Args:
+        input: [batch, channels, length] or [channels, length].
+        weight: [out_channels, channels / groups, kernel].
+        Others as for `conv2d`.
+
+    Returns:
+        [batch, out_channels, out_length], contiguous unless the weight's strides are the panel's.
+    """
+    need_tensor("input", input)
+    need_tensor("weight", weight)
+    if input.dim() not in (2, 3):
+        raise ValueError(
+            f"`input` has shape {list(input.shape)}; it may be [batch, channels, length] or "
+            "[channels, length]"
+        )
+    if weight.dim() != 3:
+        raise ValueError(
+            f"`weight` has shape {list(weight.shape)}; it may be "
+            "[out_channels, channels / groups, kernel]"
+        )
+    if not isinstance(padding, str):
+        padding = [0, *integers(padding, 1, "padding")]
+    return conv2d(
+        input.unsqueeze(-2),
+        weight.unsqueeze(2),
+        bias,
+        [1, *integers(stride, 1, "stride")],
+        padding,
+        [1, *integers(dilation, 1, "dilation")],
+        groups,
+        precision=precision,
+    ).squeeze(-2)
+
+
+def linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, *, precision: str = "ieee"
+) -> Tensor:
+    """`input @ weight.T + bias`, rule R1: fma chains of 128 features added from left to right.
+
+    Args:
+        input: [..., in_features].
+        weight: [out_features, in_features]; strides (1, out_features), which `bninv.patch` gives,
+            are used in place; others are packed for the call.
+        bias: [out_features] or None.
+        precision: 'ieee', the only value for now.
+
+    Returns:
+        [..., out_features], contiguous.
+    """
+    need_ieee(precision)
+    return call(ops.linear.default, input, weight, bias)
