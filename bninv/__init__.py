@@ -13,6 +13,7 @@ from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check
 from bninv.patching import NotInvariantError, NotInvariantWarning, patch, unpatch
+from bninv.seeding import SeedingWarning, seed_everything
 
 CONTRACT_VERSION = 1
 __version__ = "0.1.0"
@@ -23,9 +24,11 @@ __all__ = [
     "CheckResult",
     "NotInvariantError",
     "NotInvariantWarning",
+    "SeedingWarning",
     "check",
     "functional",
     "patch",
+    "seed_everything",
     "testing",
     "unpatch",
 ]
