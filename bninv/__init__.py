@@ -12,6 +12,7 @@ from bninv import functional as functional
 from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check
+from bninv.dataloader import dataloader_seeding
 from bninv.patching import NotInvariantError, NotInvariantWarning, patch, unpatch
 from bninv.seeding import SeedingWarning, seed_everything
 
@@ -26,6 +27,7 @@ __all__ = [
     "NotInvariantWarning",
     "SeedingWarning",
     "check",
+    "dataloader_seeding",
     "functional",
     "patch",
     "seed_everything",
