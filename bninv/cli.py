@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,6 +97,12 @@ def check_command(
     ] = MemoryFormat.contiguous,
     grad_mode: Annotated[GradMode, typer.Option(help="What to run under.")] = GradMode.no_grad,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="Compare N fresh processes instead: do the bits repeat?"
+        ),
+    ] = None,
     json_file: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
@@ -109,15 +116,16 @@ def check_command(
 
     Exit status: 0 if not a bit of the patched model's outputs moved, every operator in it is
     covered, and its outputs are finite and differ between images; 1 if not so; 2 for wrong usage
-    or input.
+    or input. With --repeat: 0 if the patched model's bits are the same in every process.
     """
     try:
         with warnings.catch_warnings():
             if not traceback:
                 warnings.simplefilter("ignore")  # other libraries' advice; bninv's own is shown
-            result, weights = _check(
+            sizes = _sizes(batch_sizes)
+            subject = (
                 model,
-                _sizes(batch_sizes),
+                sizes,
                 device,
                 dtype,
                 images,
@@ -126,10 +134,10 @@ def check_command(
                 pretrained,
                 seed,
                 memory_format.value,
-                grad_mode.value,
                 threads,
-                quiet,
             )
+            run = _check if repeat is None else partial(_repeat, repeat)
+            result, weights = run(subject, sizes, grad_mode.value, quiet)
     except Exception:
         if traceback:
             import traceback as tracebacks
@@ -152,6 +160,50 @@ def check_command(
 
 
 def _check(
+    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool
+) -> tuple[Any, str]:
+    model, inputs, labels, weights = _prepare(*subject)
+    from bninv.check import check
+    from bninv.report import progress_bar
+
+    with progress_bar(enabled=not quiet) as progress:
+        result = check(
+            model,
+            inputs,
+            sizes,
+            name=subject[0],
+            samples=labels,
+            grad_mode=grad_mode,
+            progress=progress,
+        )
+    return result, weights
+
+
+def _repeat(
+    processes: int, subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool
+) -> tuple[Any, str]:
+    from bninv.checking.repeat import RepeatResult, in_fresh_processes
+    from bninv.report import progress_bar
+
+    with progress_bar(enabled=not quiet, label="running process {}") as progress:
+        arguments = (subject, sizes, grad_mode)
+        found = in_fresh_processes(_run_once, arguments, processes, progress)
+    weights = found[0][1]
+    return RepeatResult(subject[0], subject[2], subject[3], sizes, [f[0] for f in found]), weights
+
+
+def _run_once(subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any) -> tuple[Any, str]:
+    """What a fresh process of --repeat does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, inputs, _, weights = _prepare(*subject)
+        from bninv.check import GRAD_MODES
+        from bninv.checking.repeat import digests
+
+        return digests(model, inputs, sizes, GRAD_MODES[grad_mode]), weights
+
+
+def _prepare(
     name: str,
     sizes: tuple[int, ...],
     device_name: str,
@@ -162,10 +214,8 @@ def _check(
     pretrained: bool,
     seed: int,
     memory_format: str,
-    grad_mode: Any,
     threads: int | None,
-    quiet: bool,
-) -> tuple[Any, str]:
+) -> tuple[Any, Any, list[str], str]:
     # Cheap checks first, slow imports after them.
     if dtype_name not in _DTYPES:
         hint = near_matches(dtype_name, _DTYPES) or f"; it may be {', '.join(_DTYPES)}"
@@ -173,12 +223,10 @@ def _check(
     import torch
 
     from bninv import _extension
-    from bninv.check import check
     from bninv.checking.runner import CheckError
     from bninv.loading.calibration import calibrate_batch_norm
     from bninv.loading.images import find_images, load_samples
     from bninv.loading.models import load_model
-    from bninv.report import progress_bar
 
     device = _device(device_name)
     if threads is not None:
@@ -208,11 +256,7 @@ def _check(
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
     _extension.load()
     _need_kernels(model, inputs, name)
-    with progress_bar(enabled=not quiet) as progress:
-        result = check(
-            model, inputs, sizes, name=name, samples=labels, grad_mode=grad_mode, progress=progress
-        )
-    return result, weights
+    return model, inputs, labels, weights
 
 
 def _need_kernels(model: Any, inputs: Any, name: str) -> None:

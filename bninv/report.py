@@ -36,7 +36,7 @@ def console(*, stderr: bool = False) -> Console:
     return out
 
 
-def to_text(result: CheckResult) -> str:
+def to_text(result: RenderableType) -> str:
     """The report without colours, 96 columns wide."""
     buffer = io.StringIO()
     Console(file=buffer, width=_FILE_WIDTH, no_color=True, highlight=False).print(result)
@@ -200,7 +200,7 @@ def _listed(words: list[str]) -> str:
 
 
 @contextmanager
-def progress_bar(*, enabled: bool = True) -> Iterator[Any]:
+def progress_bar(*, enabled: bool = True, label: str = "checking the {} model") -> Iterator[Any]:
     """A function for `check(progress=...)` that draws a bar on stderr, if that is a terminal."""
     if not enabled or not sys.stderr.isatty():
         yield None
@@ -210,7 +210,6 @@ def progress_bar(*, enabled: bool = True) -> Iterator[Any]:
         task = progress.add_task("checking", total=None)
 
         def advance(side: str, done: int, total: int) -> None:
-            label = f"checking the {side} model"
-            progress.update(task, description=label, completed=done, total=total)
+            progress.update(task, description=label.format(side), completed=done, total=total)
 
         yield advance
