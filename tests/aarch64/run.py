@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from emulation.build import build_description  # noqa: E402
-from sanitize import digests  # noqa: E402
+from sanitize import digests, driver  # noqa: E402
 
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
 # The first CPUs of the architecture: an instruction that came later is an error.
@@ -46,12 +46,8 @@ def missing() -> str:
 def build(compiler: list[str], machine: str, folder: Path) -> Path:
     """The driver for `machine`, linked statically: an emulator then needs no libraries of its."""
     description = build_description()
-    csrc = description.source_dir()
-    sources = [
-        *(HERE.parent / "sanitize" / name for name in ("main.cpp", "typed_cases.cpp")),
-        *description.write_wrappers(folder, csrc, operators=False, machine=machine),
-    ]
-    flags = [*description.compile_flags(machine=machine), f"-I{csrc}"]
+    sources = driver.units(description, folder, machine)
+    flags = [*description.compile_flags(machine=machine), f"-I{description.source_dir()}"]
 
     def compile_one(source: Path) -> str:
         output = str(folder / f"{source.stem}.o")

@@ -42,12 +42,24 @@ struct Level {
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
+  float* (*vec_operations)(const float*, const float*, const float*, int64_t, float*);
 };
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,         \
-        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary \
+#define DECLARE_VEC_OPERATIONS(level)                                                           \
+  namespace level {                                                                             \
+  float* vec_operations(const float* a, const float* b, const float* c, int64_t count, float*); \
+  }
+DECLARE_VEC_OPERATIONS(scalar)
+DECLARE_VEC_OPERATIONS(avx2)
+DECLARE_VEC_OPERATIONS(avx512)
+DECLARE_VEC_OPERATIONS(neon)
+DECLARE_VEC_OPERATIONS(emulated16)
+
+#define LEVEL(level)                                                                           \
+  Level {                                                                                      \
+    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,          \
+        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
+        level::vec_operations                                                                  \
   }
 
 inline std::vector<Level> levels() {
@@ -124,3 +136,6 @@ void run_level(const Level& level, Member kernel, const Args& args, int64_t task
 
 // The operators that take several storage types, on the CPU and as emulated CUDA kernels.
 void typed_cases(int number);
+
+// The vectors that kernels are written with.
+void vec_case();

@@ -225,6 +225,7 @@ void sum_case() {
 int main(int count, char** arguments) {
   recording = count > 1 && std::strcmp(arguments[1], "--results") == 0;
   for (int i = 0; i < 60; ++i) {
+    seed_case("vec", i), vec_case();
     seed_case("linear", i), linear_case();
     seed_case("conv2d", i), conv_case(Conv::kProduct);
     seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise);

@@ -13,7 +13,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from emulation import build  # noqa: E402
-from sanitize import digests  # noqa: E402
+from sanitize import digests, driver  # noqa: E402
 
 # float-cast-overflow is not part of `undefined`: such a cast gives other values on other machines.
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
@@ -36,12 +36,8 @@ def main() -> int:
     emulated = description.Level("emulated16", 16, None, emulated=True)
     with tempfile.TemporaryDirectory(prefix="bninv-sanitize-") as folder:
         units = [
-            HERE / "main.cpp",
-            HERE / "typed_cases.cpp",
+            *driver.units(description, Path(folder), extra_levels=[emulated]),
             *sorted(csrc.glob("cuda/*.cu")),
-            *description.write_wrappers(
-                Path(folder), csrc, operators=False, extra_levels=[emulated]
-            ),
         ]
         print(f"bninv: compiling {len(units)} files with {SANITIZERS}", flush=True)
         try:
