@@ -28,5 +28,8 @@ BNINV_DECLARE_KERNELS(avx2)
 #if defined(BNINV_HAVE_AVX512)
 BNINV_DECLARE_KERNELS(avx512)
 #endif
+#if defined(BNINV_HAVE_NEON)
+BNINV_DECLARE_KERNELS(neon)
+#endif
 
 }  // namespace bninv

@@ -5,6 +5,9 @@
 
 #include "../dtypes.h"
 #include "vec.h"
+#if defined(BNINV_NEON)
+#include "vec_dtypes_neon.h"
+#endif
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -26,7 +29,9 @@ BNINV_INLINE void store(float* p, Vec a) { a.store(p); }
 BNINV_INLINE double load(const double* p) { return *p; }
 BNINV_INLINE void store(double* p, double a) { *p = a; }
 
-#if BNINV_VEC_WIDTH > 1
+#if defined(BNINV_NEON)
+// vec_dtypes_neon.h has the rest.
+#elif BNINV_VEC_WIDTH > 1
 
 typedef uint16_t ShortLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 2)));
 typedef uint32_t UnsignedLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 4)));
