@@ -28,7 +28,8 @@ def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tup
     device = input.device.type
     if device not in _EVERYWHERE or not torch.is_autocast_enabled(device):
         return input, args
-    name = op._schema.name.removeprefix("bninv::")
+    # Not by the schema, at which torch.compile cannot look.
+    name = op.__name__.partition(".")[0]
     if device in _LOWER_PRECISION.get(name, ()):
         dtype = torch.get_autocast_dtype(device)
     elif device in _FLOAT32.get(name, ()):

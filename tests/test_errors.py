@@ -57,14 +57,12 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     **{name: (getattr(F, name), {"input": X4}) for name in ELEMENTWISE},
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
-# The dtypes that an operator takes beside float32.
-DTYPES = {
-    "batch_norm": NARROW | {torch.float64},
-    **dict.fromkeys(("sigmoid", "silu", "gelu", "tanh"), NARROW),
-    **dict.fromkeys(
-        ("relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid"), NARROW | {torch.float64}
-    ),
-}
+TRANSCENDENTAL = {"sigmoid", "silu", "gelu", "tanh"}
+PRODUCTS = {"conv1d", "conv2d", "linear"}
+# The dtypes that an operator takes, all of its tensors being of one.
+DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
+# Those of an input beside float32 parameters.
+BESIDE_FLOAT32 = {**DTYPES, "batch_norm": NARROW, **{name: {torch.float32} for name in PRODUCTS}}
 TENSOR_ARGUMENTS = [
     (name, argument)
     for name, (_, arguments) in CALLS.items()
@@ -113,8 +111,7 @@ def test_the_good_calls_are_good(name: str) -> None:
 def test_wrong_dtype(name: str, argument: str, dtype: torch.dtype) -> None:
     """The message says what the argument was and what it may be."""
     spoiled = CALLS[name][1][argument].to(dtype)
-    beside_float32 = NARROW if name == "batch_norm" else DTYPES.get(name, set())
-    if argument == "input" and dtype in beside_float32:
+    if argument == "input" and dtype in BESIDE_FLOAT32[name]:
         assert call(name, input=spoiled).dtype == dtype
         return
     message = assert_refused(name, argument, **{argument: spoiled}).lower()
@@ -127,7 +124,7 @@ def test_wrong_dtype(name: str, argument: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("name", CALLS)
 def test_all_arguments_of_another_dtype(name: str, dtype: torch.dtype) -> None:
     changed = {k: v.to(dtype) for k, v in CALLS[name][1].items() if isinstance(v, Tensor)}
-    if dtype in DTYPES.get(name, set()):
+    if dtype in DTYPES[name]:
         assert call(name, **changed).dtype == dtype
     else:
         assert_refused(name, "input", **changed)

@@ -19,10 +19,6 @@ from bninv import functional as F
 from bninv.exact import tensors_in
 from bninv.nn.base import FLOATING
 
-for _n in ("softmax", "layer_norm", "group_norm", "instance_norm", "rms_norm"):  # TEMPORARY
-    if not hasattr(F, _n):
-        setattr(F, _n, None)
-
 Adapter = Callable[..., Any]
 
 

@@ -12,7 +12,6 @@ from torch.fx import Proxy
 from bninv._memory_format import is_panel, panel_order
 from bninv._protection import step_in, step_out
 
-FLOAT32 = frozenset({torch.float32})
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}
 
@@ -21,7 +20,7 @@ class Patched:
     """Base of the mixins. In training mode a patched module does what the stock one does."""
 
     # Device type -> the dtypes for which the module's operators have kernels there.
-    kernels: ClassVar[Mapping[str, frozenset[torch.dtype]]] = {"cpu": FLOAT32}
+    kernels: ClassVar[Mapping[str, frozenset[torch.dtype]]] = {"cpu": FLOATING}
 
     # Parameters that the kernels read in place when they are laid out as a panel.
     panel_parameters: ClassVar[tuple[str, ...]] = ()

@@ -9,8 +9,12 @@ namespace bninv {
 namespace BNINV_LEVEL {
 
 // The last steps of R3, within one vector: lane[j] + lane[j + h] for h = kCount / 2, ..., 1.
-BNINV_INLINE double fold_lanes(double a) { return a; }
 #if BNINV_VEC_WIDTH > 1
+BNINV_INLINE double fold_lanes(VecDouble a) {
+  for (int h = kDoubleWidth / 2; h > 0; h /= 2)
+    for (int l = 0; l < h; ++l) a.v[l] = a.v[l] + a.v[l + h];
+  return a.v[0];
+}
 template <int kHalf = kWidth / 2>
 BNINV_INLINE float fold_lanes(Vec a) {
   if constexpr (kHalf > 0) {
@@ -23,6 +27,7 @@ BNINV_INLINE float fold_lanes(Vec a) {
 }
 #else
 BNINV_INLINE float fold_lanes(Vec a) { return a.v; }
+BNINV_INLINE double fold_lanes(double a) { return a; }
 #endif
 
 // One sum of `terms` neighbours. Lanes that the last terms do not reach keep what they hold.

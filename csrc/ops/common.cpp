@@ -97,14 +97,6 @@ std::string sizes_text(const Tensor& tensor) {
   return list_text(std::vector<int64_t>(sizes.begin(), sizes.end()));
 }
 
-void check_tensor(const char* op, const char* argument, const Tensor& tensor) {
-  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
-  BNINV_CHECK(tensor.is_cpu(), op, ": `", argument,
-              "` is on another device than the other tensors; it may only be on theirs (cpu)");
-  BNINV_CHECK(tensor.scalar_type() == ScalarType::Float, op, ": `", argument, "` has dtype ",
-              dtype_name(tensor.scalar_type()), "; it may be torch.float32");
-}
-
 DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
                   std::initializer_list<ScalarType> allowed) {
   BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
@@ -127,6 +119,14 @@ void check_device(const char* op, const char* argument, const Tensor& tensor, co
   BNINV_CHECK(
       tensor.is_cpu() == input.is_cpu() && tensor.get_device_index() == input.get_device_index(),
       op, ": `", argument, "` is on another device than `input`; it may only be on the same");
+}
+
+void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
+  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
+  const char* own = dtype_name(input.scalar_type());
+  BNINV_CHECK(tensor.scalar_type() == input.scalar_type(), op, ": `", argument, "` has dtype ",
+              dtype_name(tensor.scalar_type()), "; beside an `input` of ", own, " it may be ", own);
+  check_device(op, argument, tensor, input);
 }
 
 void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
@@ -173,9 +173,9 @@ Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, con
   return {tensor.data_ptr(), dtype};
 }
 
-void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
-                  const char* size_meaning) {
-  check_tensor(op, argument, tensor);
+void check_vector(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
+                  int64_t size, const char* size_meaning) {
+  check_beside(op, argument, tensor, input);
   BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == size, op, ": `", argument, "` has shape ",
               sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
 }

@@ -214,7 +214,7 @@ void sum_case() {
   const Buffer x = Buffer::random(stride);
   if (args.kept_dims == 0) args.kept_sizes[args.kept_dims++] = 1;
   if (args.reduced_dims == 0) args.reduced_sizes[args.reduced_dims++] = 1;
-  args.input = x.data.get(), args.divisor = static_cast<float>(between(1, 50));
+  args.input = x.data.get(), args.divisor = between(1, 50);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
   run("sum", args, &Level::sum, outputs / row * blocks, outputs);
