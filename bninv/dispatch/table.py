@@ -59,6 +59,7 @@ _OPERATORS = {
     "divide": "div",
     "multiply": "mul",
     "subtract": "sub",
+    "__pow__": "pow",
     "__neg__": "neg",
     "negative": "neg",
     "__abs__": "abs",
