@@ -26,6 +26,7 @@ STATISTICS = {
     "weight": normal("weight", 6),
     "bias": normal("bias", 6),
 }
+AFFINE = {name: STATISTICS[name] for name in ("weight", "bias")}
 
 ELEMENTWISE = (
     "relu",
@@ -44,6 +45,15 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
     "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
     "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
+    "layer_norm": (
+        F.layer_norm,
+        {"input": X2, "normalized_shape": 6, **AFFINE},
+    ),
+    "rms_norm": (F.rms_norm, {"input": X2, "normalized_shape": 6, "weight": AFFINE["weight"]}),
+    "group_norm": (F.group_norm, {"input": X4, "num_groups": 3, **AFFINE}),
+    "instance_norm": (F.instance_norm, {"input": X4, **AFFINE}),
+    "softmax": (F.softmax, {"input": X4, "dim": 1}),
+    "log_softmax": (F.log_softmax, {"input": X4, "dim": -1}),
     "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
     "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
     "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),
@@ -57,13 +67,16 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     **{name: (getattr(F, name), {"input": X4}) for name in ELEMENTWISE},
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
+FLOATING = NARROW | {torch.float64}
 # The dtypes that an operator takes beside float32.
 DTYPES = {
-    "batch_norm": NARROW | {torch.float64},
-    **dict.fromkeys(("sigmoid", "silu", "gelu", "tanh"), NARROW),
     **dict.fromkeys(
-        ("relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid"), NARROW | {torch.float64}
+        ("batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"),
+        FLOATING,
     ),
+    **dict.fromkeys(("softmax", "log_softmax"), NARROW),
+    **dict.fromkeys(("sigmoid", "silu", "gelu", "tanh"), NARROW),
+    **dict.fromkeys(("relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid"), FLOATING),
 }
 TENSOR_ARGUMENTS = [
     (name, argument)
@@ -113,7 +126,8 @@ def test_the_good_calls_are_good(name: str) -> None:
 def test_wrong_dtype(name: str, argument: str, dtype: torch.dtype) -> None:
     """The message says what the argument was and what it may be."""
     spoiled = CALLS[name][1][argument].to(dtype)
-    beside_float32 = NARROW if name == "batch_norm" else DTYPES.get(name, set())
+    has_parameters = sum(n == name for n, _ in TENSOR_ARGUMENTS) > 1
+    beside_float32 = DTYPES.get(name, set()) & (NARROW if has_parameters else FLOATING)
     if argument == "input" and dtype in beside_float32:
         assert call(name, input=spoiled).dtype == dtype
         return
