@@ -202,10 +202,8 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
     side = result.patched
     if side.uncovered:
         calls = sum(entry.count for entry in side.uncovered)
-        what = "1 operator call" if calls == 1 else f"{calls} operator calls"
-        yield Text(
-            f"{what} (listed above) may move on another machine, thread count or batch.", "yellow"
-        )
+        what = "1 uncovered operator call" if calls == 1 else f"{calls} uncovered operator calls"
+        yield Text(f"{what} may move on another machine, thread count or batch.", "yellow")
     if not side.finite:
         yield Text("The patched model's outputs hold NaN or Inf.", "bold red")
     if not side.distinct:
