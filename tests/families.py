@@ -1,7 +1,6 @@
 """The smallest model of every convolutional family of timm, and torchvision's convolutional ones.
 
-"Convolutional": no product of two activations, as attention has. Sizes are the smallest, in steps of
-32 pixels, that a model takes without feature maps of a single pixel in front of a pooling window.
+"Convolutional": without attention and recurrence. Images are as small as the models take them.
 """
 
 from __future__ import annotations

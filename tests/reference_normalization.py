@@ -12,7 +12,8 @@ import numpy as np
 import reference
 import reference_functions
 from numpy.typing import NDArray
-from reference_dtypes import fma64, rounded, widened
+from reference_dtypes import rounded, widened
+from reference_fma64 import fma64
 from torch import Tensor
 
 Array = NDArray[Any]

@@ -1,5 +1,5 @@
-"""Convolutional networks of every kind: one set of bits a sample, nothing uncovered, and as close to
-the exact result as stock PyTorch is."""
+"""Convolutional networks of every kind: one set of bits a sample, nothing uncovered, and about as
+close to the exact result as stock PyTorch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bninv.testing import assert_bitwise_equal
 
 CASES = cases()
 GRAD_MODES = {2: torch.inference_mode, 3: torch.no_grad, 5: torch.enable_grad}
-# Times stock's own error against float64, or against a unit in the last place of the largest output.
+# Times stock's own error against float64, or one unit in the last place of the largest output.
 WORST_ERROR = 8
 
 

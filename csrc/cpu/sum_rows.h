@@ -35,7 +35,7 @@ BNINV_INLINE double fold_lanes(double a) { return a; }
 template <typename T, typename V, typename Add>
 BNINV_INLINE V add_some(V lane, const T* x, int64_t first, int64_t count, const Add& add) {
 #if BNINV_VEC_WIDTH > 1
-  if constexpr (Lanes<T>::kCount > 1) {
+  if constexpr (std::is_same_v<V, Vec>) {
     IntLanes index{};
     for (int l = 0; l < kWidth; ++l) index[l] = l;
     const int32_t some = static_cast<int32_t>(count);
@@ -45,7 +45,10 @@ BNINV_INLINE V add_some(V lane, const T* x, int64_t first, int64_t count, const 
     return select(VecInt(IntLanes(index < some)), add(lane, values), lane);
   }
 #endif
-  return lane;  // one element a step: there is no part of it
+  Arithmetic<T> memory[Lanes<T>::kCount];
+  store(memory, lane);
+  store_partial(memory, add(lane, load_partial(x + first, count)), count);
+  return load(memory);
 }
 
 // One sum of `terms` neighbours.
