@@ -257,6 +257,17 @@ def test_unpatch_gives_the_stock_classes_back(net: Net) -> None:
     assert "_bninv_policy" not in vars(net)
 
 
+def test_methods_beside_a_forward_of_torch_nn() -> None:
+    class Features(nn.Sequential):
+        def pooled(self, x: Tensor) -> Tensor:
+            return self(x).mean((2, 3))
+
+    model = bninv.patch(Features(nn.Conv2d(3, 4, 3)).eval())
+    with torch.no_grad():
+        assert_bitwise_equal(model.pooled(X), F.mean(model[0](X), (2, 3)))
+    assert type(bninv.unpatch(model)) is Features
+
+
 def test_methods_without_tensors_are_left_alone(net: Net) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
