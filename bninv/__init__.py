@@ -13,7 +13,8 @@ from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check
 from bninv.dataloader import dataloader_seeding
-from bninv.patching import NotInvariantError, NotInvariantWarning, patch, unpatch
+from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
+from bninv.patching import patch, uncovered, unpatch
 from bninv.seeding import SeedingWarning, seed_everything
 
 CONTRACT_VERSION = 1
@@ -29,8 +30,10 @@ __all__ = [
     "check",
     "dataloader_seeding",
     "functional",
+    "invariant",
     "patch",
     "seed_everything",
     "testing",
+    "uncovered",
     "unpatch",
 ]

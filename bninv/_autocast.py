@@ -17,7 +17,7 @@ _EVERYWHERE = ("cpu", "cuda")
 _LOWER_PRECISION = dict.fromkeys(("conv2d", "linear"), _EVERYWHERE)
 
 # Operators that work in float32, by device type. All others take what they are given.
-_FLOAT32 = {"sum": ("cuda",)}
+_FLOAT32 = dict.fromkeys(("sum", "layer_norm", "group_norm", "softmax", "log_softmax"), ("cuda",))
 
 
 def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
@@ -28,7 +28,8 @@ def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tup
     device = input.device.type
     if device not in _EVERYWHERE or not torch.is_autocast_enabled(device):
         return input, args
-    name = op._schema.name.removeprefix("bninv::")
+    # Not by the schema, at which torch.compile cannot look.
+    name = op.__name__.partition(".")[0]
     if device in _LOWER_PRECISION.get(name, ()):
         dtype = torch.get_autocast_dtype(device)
     elif device in _FLOAT32.get(name, ()):

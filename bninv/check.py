@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bninv.checking.result import CheckResult as CheckResult
+from bninv.checking.result import PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
+from bninv.dispatch import NotInvariantWarning
 from bninv.nn import Patched
 from bninv.patching import patch, unpatch
 
@@ -71,7 +73,7 @@ def check(
 
     notes: list[str] = []
     if is_patched(model):
-        patched = runner.patched(work)
+        patched = _patched_side(runner, work)
         with runner.failing("unpatching", 0):
             work = unpatch(work)
         stock = runner.stock(work)
@@ -79,7 +81,7 @@ def check(
         stock = runner.stock(work)
         with runner.failing("patching", 0), _bninv_warnings(notes):
             work = patch(work)
-        patched = runner.patched(work)
+        patched = _patched_side(runner, work)
     patched.deviation = runner.deviation()
     return CheckResult(
         model=name or type(model).__name__,
@@ -92,6 +94,13 @@ def check(
         notes=notes,
         depth_batch_size=depth_batch_size,
     )
+
+
+def _patched_side(runner: Runner, model: nn.Module) -> PatchedSide:
+    # What it would warn of while it runs is in the audit's list, with more to tell.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotInvariantWarning)
+        return runner.patched(model)
 
 
 def is_patched(model: nn.Module) -> bool:

@@ -34,7 +34,7 @@ class Group:
     condition: Condition | None = None
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
@@ -99,19 +99,14 @@ def _cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # max() and min() over all elements may return either zero; along a dimension the first wins.
-    return _on_cpu(args, kwargs) and len(args) + len(kwargs) > 1
+    # max() and min() over all elements, or of two tensors, may return either zero; along a
+    # dimension the first wins.
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return _on_cpu(args, kwargs) and isinstance(dim, int)
 
 
-def _exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
-    tensors = list(tensors_in(args))
-    if len(tensors) > 1:  # copy_(destination, source)
-        target, source = tensors[0].dtype, tensors[1].dtype
-    else:
-        source = tensors[0].dtype
-        named = kwargs.get("dtype")
-        target = named if named is not None else source
     if source == target or source == torch.bool:
         return True
     if not source.is_floating_point and not source.is_complex:
@@ -119,10 +114,23 @@ def _exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return torch.promote_types(source, target) == target
 
 
+def _exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = [*tensors_in(args), *tensors_in(kwargs)]  # the destination, then the source
+    return len(tensors) < 2 or _converts_exactly(tensors[1].dtype, tensors[0].dtype)
+
+
+def _exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # to(dtype), to(device, dtype), to(other), to(dtype=...), type_as(other)
+    named = [a for a in (*args, *kwargs.values()) if isinstance(a, torch.dtype)]
+    tensors = [*tensors_in(args), *tensors_in(kwargs)]
+    target = named[0] if named else tensors[-1].dtype
+    return _converts_exactly(tensors[0].dtype, target)
+
+
 GROUPS: tuple[Group, ...] = (
     Group(
         "another view of the same memory",
-        _names(
+        names(
             """view _unsafe_view reshape _reshape_alias flatten unflatten permute transpose t
             numpy_T expand expand_as slice select split split_with_sizes chunk tensor_split unbind
             squeeze unsqueeze alias detach narrow diagonal movedim swapaxes unfold as_strided
@@ -132,12 +140,14 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "copies elements, changes none",
-        _names(
+        names(
             """cat stack hstack vstack clone contiguous index_select index gather embedding
             take_along_dim roll flip rot90 where masked_fill masked_fill_ index_put index_put_
             pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle constant_pad_nd
             pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
             replication_pad2d replication_pad3d repeat repeat_interleave tile tril triu select_copy
+            upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
+            _upsample_nearest_exact2d _upsample_nearest_exact3d meshgrid
             slice_scatter select_scatter scatter im2col split_copy split_with_sizes_copy
             unbind_copy permute_copy view_copy expand_copy lift lift_fresh_copy item
             _local_scalar_dense"""
@@ -146,12 +156,12 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "the identity outside training",
-        _names("dropout feature_dropout alpha_dropout native_dropout"),
+        names("dropout feature_dropout alpha_dropout native_dropout"),
         lambda args, kwargs: (args[2] if len(args) > 2 else kwargs.get("train")) is False,
     ),
     Group(
         "makes a tensor from numbers",
-        _names(
+        names(
             """empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like
             new_zeros zero_ ones ones_like new_ones full full_like new_full fill fill_ eye
             scalar_tensor arange"""
@@ -159,28 +169,29 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "changes the dtype to one that holds every value, or rounds an integer once",
-        _names("_to_copy to copy_ copy type_as"),
+        names("_to_copy to type_as"),
         _exact_conversion,
     ),
+    Group("the same, into memory that is there", names("copy_ copy"), _exact_copy),
     Group(
         "one IEEE operation an element (alpha = 1)",
-        _names("add add_ sub sub_ rsub mul mul_"),
+        names("add add_ sub sub_ rsub mul mul_"),
         _one_rounding,
     ),
     Group(
         # CUDA divides by a number through its reciprocal: two roundings.
         "one IEEE division an element on the CPU",
-        _names("div div_"),
+        names("div div_"),
         _cpu_one_rounding,
     ),
     Group(
         "changes the sign bit only, or rounds to an integer",
-        _names("neg neg_ abs abs_ sign sgn floor floor_ ceil ceil_ round round_ trunc trunc_"),
+        names("neg neg_ abs abs_ sign sgn floor floor_ ceil ceil_ round round_ trunc trunc_"),
         _real,
     ),
     Group(
         "compares, or works on integers and booleans",
-        _names(
+        names(
             """eq ne lt le gt ge isnan isinf isfinite logical_and logical_or logical_not
             logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all equal argmax argmin
             is_nonzero"""
@@ -190,7 +201,7 @@ GROUPS: tuple[Group, ...] = (
         # Tried with NaN and zeros of both signs: the same bits in a vector's body and tail, in
         # every layout. They keep -0 where another device (and R6's relu) gives +0: CPU only.
         "selects one of its inputs, the same way at every position on the CPU",
-        _names(
+        names(
             """relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh
             hardtanh_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
             max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d"""
@@ -199,17 +210,27 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "selects the first of its largest (smallest) inputs along a dimension",
-        _names("max min"),
+        names("max min"),
         _along_a_dimension,
     ),
     Group(
         "one IEEE multiplication of the negative elements",
-        _names("leaky_relu leaky_relu_ prelu _prelu_kernel"),
+        names("leaky_relu leaky_relu_ prelu _prelu_kernel"),
         _full_precision,
     ),
 )
 
 _GROUP_OF = {operator: group for group in GROUPS for operator in group.operators}
+
+
+def operators() -> frozenset[str]:
+    """The names of all operators that can be exact."""
+    return frozenset(_GROUP_OF)
+
+
+def group_of(operator: str) -> Group | None:
+    """The group of an operator, by ATen's name."""
+    return _GROUP_OF.get(operator)
 
 
 def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> str | None:
@@ -222,7 +243,7 @@ def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
     """
     if func.namespace != "aten":
         return None
-    group = _GROUP_OF.get(func.overloadpacket.__name__)
+    group = group_of(func.overloadpacket.__name__)
     if group is not None and (group.condition is None or group.condition(args, kwargs)):
         return group.reason
     inputs = [*tensors_in(args), *tensors_in(kwargs)]

@@ -36,23 +36,26 @@ struct GemmSchedule {
   int64_t row_blocks, column_blocks;
 };
 
+// Input, weight, bias and output are of `dtype`, here and in the structures below.
 struct LinearArgs {
-  const float* input;  // rows x terms, rows `input_stride` apart, terms dense
+  DType dtype;
+  const void* input;  // rows x terms, rows `input_stride` apart, terms dense
   int64_t input_stride;
-  const float* weight;  // panel: terms x columns, dense
-  const float* bias;    // nullptr: none
-  float* output;        // rows x columns, dense
+  const void* weight;  // panel: terms x columns, dense
+  const void* bias;    // nullptr: none
+  void* output;        // rows x columns, dense
   GemmSchedule gemm;
 };
 
 struct Conv2dArgs {
-  const float* input;  // channels dense; the other strides are free
+  DType dtype;
+  const void* input;  // channels dense; the other strides are free
   int64_t batch, channels, height, width;
   int64_t stride_n, stride_h, stride_w;
-  const float*
-      weight;         // panel (r, s, c, o): kernel_h * kernel_w * channels_per_group x out_channels
-  const float* bias;  // nullptr: none
-  float* output;
+  const void*
+      weight;        // panel (r, s, c, o): kernel_h * kernel_w * channels_per_group x out_channels
+  const void* bias;  // nullptr: none
+  void* output;
   int64_t out_channels, out_height, out_width;
   int64_t out_stride_n, out_stride_c, out_stride_h, out_stride_w;
   int64_t kernel_h, kernel_w;
@@ -78,10 +81,11 @@ inline GroupedBlocks grouped_blocks(const Conv2dArgs& a) {
 
 // Windows over the two spatial dimensions of a channels_last tensor. Task: one output pixel row.
 struct Pool2dArgs {
-  const float* input;  // channels dense; the other strides are free
+  DType dtype;
+  const void* input;  // channels dense; the other strides are free
   int64_t batch, channels, height, width;
   int64_t stride_n, stride_h, stride_w;
-  float* output;  // channels_last, dense
+  void* output;  // channels_last, dense
   int64_t out_height, out_width;
   int64_t kernel_h, kernel_w, step_h, step_w, pad_h, pad_w, dilation_h, dilation_w;
   bool adaptive;           // windows by PyTorch's adaptive rule; kernel, step, pad unused
@@ -94,14 +98,59 @@ struct Pool2dArgs {
 struct ReduceArgs {
   static constexpr int kMaxDims = 16;
   static constexpr int64_t kTaskOutputs = 64;
-  const float* input;
-  float* output;  // dense, kept dimensions in order, the last one fastest
+  DType dtype;
+  const void* input;
+  void* output;  // dense, kept dimensions in order, the last one fastest
   int kept_dims, reduced_dims;
   int64_t kept_sizes[kMaxDims], kept_strides[kMaxDims];
   int64_t reduced_sizes[kMaxDims], reduced_strides[kMaxDims];
-  int64_t terms;  // product of reduced_sizes
-  float divisor;  // 1 for a sum: x / 1 is x
+  int64_t terms;    // product of reduced_sizes
+  int64_t divisor;  // rounded to the arithmetic type; 1 for a sum: x / 1 is x
 };
+
+// R5 over dense rows of `terms` elements; weight and bias have one value a term. Task: one row.
+struct LayerNormArgs {
+  DType dtype;
+  const void* input;
+  void* output;
+  Parameter weight, bias;
+  double eps;          // rounded to the arithmetic type before it is used
+  bool subtract_mean;  // false: rms_norm
+  int64_t rows, terms;
+};
+
+// R5 over the groups of channels of dense samples, in the order batch, channels, pixels or, in
+// channels_last, batch, pixels, channels.
+struct GroupNormArgs {
+  DType dtype;
+  const void* input;
+  void* output;
+  Parameter weight, bias;  // one value a channel
+  double eps;              // rounded to the arithmetic type before it is used
+  bool channels_last;
+  int64_t batch, channels, groups, pixels;
+  int64_t together;
+};
+
+// A task is `together` groups of one sample, the last of a sample perhaps fewer.
+inline int64_t group_norm_tasks(const GroupNormArgs& a) {
+  return a.batch * ((a.groups + a.together - 1) / a.together);
+}
+
+// R4 over outer x terms x inner elements, dense in that order, for each outer and inner index.
+// A task is one row of terms where inner is 1, else kTaskInner neighbours, or fewer, of one outer index.
+struct SoftmaxArgs {
+  static constexpr int64_t kTaskInner = 64;
+  DType dtype;
+  const void* input;
+  void* output;
+  bool log;
+  int64_t outer, terms, inner;
+};
+inline int64_t softmax_tasks(const SoftmaxArgs& a) {
+  if (a.inner == 1) return a.outer;
+  return a.outer * ((a.inner + SoftmaxArgs::kTaskInner - 1) / SoftmaxArgs::kTaskInner);
+}
 
 struct UnaryArgs {
   DType dtype;

@@ -109,5 +109,25 @@ BNINV_INLINE Arithmetic<T> element(const void* data, DType dtype, int64_t i) {
   return widen(static_cast<const T*>(data)[i]);
 }
 
+// Calls `body` with a value whose ::Type is the storage type.
+template <typename T>
+struct TypeConstant {
+  using Type = T;
+};
+
+template <typename Body>
+void with_type(DType dtype, const Body& body) {
+  switch (dtype) {
+    case DType::kFloat:
+      return body(TypeConstant<float>{});
+    case DType::kDouble:
+      return body(TypeConstant<double>{});
+    case DType::kHalf:
+      return body(TypeConstant<Half>{});
+    case DType::kBFloat16:
+      return body(TypeConstant<BFloat16>{});
+  }
+}
+
 }  // namespace BNINV_LEVEL
 }  // namespace bninv

@@ -90,10 +90,23 @@ BNINV_INLINE float from_bits(int32_t bits) {
   return a;
 }
 
+BNINV_INLINE int64_t to_bits(double a) {
+  int64_t bits;
+  memcpy(&bits, &a, sizeof(bits));
+  return bits;
+}
+
+BNINV_INLINE double from_bits(int64_t bits) {
+  double a;
+  memcpy(&a, &bits, sizeof(a));
+  return a;
+}
+
 // A choice between two values already computed; lanes not chosen never trap or signal.
 BNINV_INLINE float select(bool condition, float a, float b) { return condition ? a : b; }
 BNINV_INLINE double select(bool condition, double a, double b) { return condition ? a : b; }
 
+// Of binary32 only.
 template <typename V>
 BNINV_INLINE V abs(V a) {
   return from_bits(to_bits(a) & 0x7fffffff);

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import reference_dtypes
 import torch
 from torch import Tensor
 
@@ -25,7 +26,13 @@ Operator = Callable[[Tensor], Tensor]
 NAN = float("nan")
 INF = float("inf")
 INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-SPECIAL_VALUES = (NAN, INF, -INF, 0.0, -0.0, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38)
+# How far bninv may be from stock, where both are right.
+TOLERANCES = {
+    torch.float32: 1e-4,
+    torch.float64: 1e-12,
+    torch.float16: 5e-3,
+    torch.bfloat16: 4e-2,
+}
 
 
 @dataclass(frozen=True)
@@ -36,19 +43,22 @@ class Case:
     shape: tuple[int, ...]
     run: Operator
     stock: Operator
-    reference: Callable[[np.ndarray], np.ndarray] | None = None
+    reference: Callable[[np.ndarray], np.ndarray] | None = None  # in the arithmetic type
+    dtype: torch.dtype = torch.float32
 
     def __str__(self) -> str:
-        return self.label
+        dtype = "" if self.dtype == torch.float32 else f", {self.dtype}".replace("torch.", "")
+        return f"{self.label}{dtype}"
 
     @property
     def input(self) -> Tensor:
-        return normal(self.label, *self.shape)
+        return normal(self.label, *self.shape).to(self.dtype)
 
     def expected(self, x: Tensor) -> Tensor:
         if self.reference is None:
             pytest.skip("the reference does not define this operator")
-        return torch.from_numpy(np.asarray(self.reference(x.contiguous().numpy())))
+        values = self.reference(reference_dtypes.widened(x, x.dtype))
+        return reference_dtypes.rounded(np.asarray(values), x.dtype)
 
 
 # ---- Data ----------------------------------------------------------------------------------------
@@ -67,11 +77,20 @@ def positive(label: object, *shape: int) -> Tensor:
     return normal(label, *shape).abs() + 0.1
 
 
+def special_values(dtype: torch.dtype) -> Tensor:
+    """NaN, infinities, signed zeros, subnormal and huge numbers."""
+    info = torch.finfo(dtype)
+    least, most = info.smallest_normal * info.eps, info.max
+    values = (NAN, INF, -INF, 0.0, -0.0, least, -least, info.smallest_normal * 0.8, most, -most)
+    return torch.tensor(values, dtype=dtype)
+
+
 def with_specials(x: Tensor, label: object = 0, share: float = 0.05) -> Tensor:
-    """Some elements replaced by NaN, infinities, signed zeros, subnormal and huge numbers."""
+    """Some elements replaced by special values of x's dtype."""
     rng = generator(label)
-    values = torch.from_numpy(rng.choice(np.array(SPECIAL_VALUES, np.float32), tuple(x.shape)))
-    return torch.where(torch.from_numpy(rng.random(tuple(x.shape)) < share), values, x)
+    values = special_values(x.dtype)
+    chosen = values[torch.from_numpy(rng.integers(0, len(values), tuple(x.shape)))]
+    return torch.where(torch.from_numpy(rng.random(tuple(x.shape)) < share), chosen, x)
 
 
 def nan_filled(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -193,7 +212,8 @@ class ContractTests:
     def test_is_close_to_stock(self, case: Case) -> None:
         actual, stock = case.run(case.input), case.stock(case.input)
         assert actual.shape == stock.shape
-        torch.testing.assert_close(actual, stock, rtol=1e-4, atol=1e-4)
+        tolerance = TOLERANCES[case.dtype]
+        torch.testing.assert_close(actual, stock, rtol=tolerance, atol=tolerance)
 
     def test_batch_size_and_position(self, case: Case) -> None:
         x = with_specials(case.input, case, share=0.01)
@@ -242,8 +262,9 @@ class ContractTests:
                 assert_bits(case.run(view), expected, f"{threads} threads, {name}")
 
     def test_flush_to_zero(self, case: Case) -> None:
-        x = case.input * 2.0**-128
-        assert ((x != 0) & (x.abs() < 2.0**-126)).any()
+        least = torch.finfo(case.dtype).smallest_normal
+        x = case.input * (least / 4)
+        assert ((x != 0) & (x.abs() < least)).any()
         expected = dict(at_each_level(lambda: case.run(x)))
         if not torch.set_flush_denormal(True):
             pytest.skip("this processor cannot flush subnormals to zero")

@@ -2,7 +2,8 @@
 
 Nothing here knows the kernels. Loops run over the terms of a sum in the order the contract gives,
 and NumPy vectorises over independent outputs only, so no library reduction ever chooses an order.
-Inputs and results are float32 arrays; `None` stands for a missing parameter.
+Inputs and results are arrays of the arithmetic type, float32 or float64; `None` stands for a
+missing parameter.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from reference_fma64 import fma64
 
 F32 = NDArray[np.float32]
+Reals = NDArray[np.float32] | NDArray[np.float64]
 Pair = int | Sequence[int]
 Taps = list[list[int]]  # along one dimension, the input indices of each output's window
 
@@ -50,58 +53,68 @@ def fma(a: object, b: object, c: object) -> F32:
         return np.asarray(bits + np.where(to_odd, step, 0)).view(np.float64).astype(np.float32)
 
 
-def maximum(a: F32, b: F32) -> F32:
+def maximum(a: Reals, b: Reals) -> Reals:
     """NaN wins; +0 is greater than -0."""
     with np.errstate(invalid="ignore"):
         larger = np.where(a > b, a, b)
         larger = np.where((a == 0) & (b == 0) & ~np.signbit(a), a, larger)
-        larger = np.where(np.isnan(a) | np.isnan(b), np.float32(np.nan), larger)
-    return larger.astype(np.float32)
+        larger = np.where(np.isnan(a) | np.isnan(b), np.nan, larger)
+    return larger.astype(a.dtype)
 
 
 # ---- R1 ------------------------------------------------------------------------------------------
 
 
-def dot_terms(terms: Callable[[int], tuple[F32, F32]], count: int, shape: tuple[int, ...]) -> F32:
+def fma_of(dtype: np.dtype) -> Callable[[object, object, object], Reals]:
+    return fma64 if dtype == np.float64 else fma
+
+
+def dot_terms(
+    terms: Callable[[int], tuple[Reals, Reals]],
+    count: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+) -> Reals:
     """R1 over `count` terms; `terms(k)` gives both factors of term k, broadcastable to `shape`."""
-    total = np.zeros(shape, np.float32)
+    fused = fma_of(dtype)
+    total = np.zeros(shape, dtype)
     for start in range(0, count, SEGMENT):
-        chain = np.zeros(shape, np.float32)
+        chain = np.zeros(shape, dtype)
         for k in range(start, min(start + SEGMENT, count)):
             a, b = terms(k)
-            chain = fma(a, b, chain)
+            chain = fused(a, b, chain)
         with np.errstate(all="ignore"):
             total = total + chain
     return total
 
 
-def add_bias(total: F32, bias: F32 | None) -> F32:
+def add_bias(total: Reals, bias: Reals | None) -> Reals:
     """One addition, none for a missing bias."""
     with np.errstate(all="ignore"):
-        return total if bias is None else (total + bias).astype(np.float32)
+        return total if bias is None else (total + bias).astype(total.dtype)
 
 
-def dot(a: F32, b: F32, bias: F32 | None = None) -> F32:
+def dot(a: Reals, b: Reals, bias: Reals | None = None) -> Reals:
     """R1 over the last dimension of `a` and `b`; the leading dimensions broadcast."""
     shape = np.broadcast_shapes(a.shape[:-1], b.shape[:-1])
-    total = dot_terms(lambda k: (a[..., k], b[..., k]), a.shape[-1], shape)
+    total = dot_terms(lambda k: (a[..., k], b[..., k]), a.shape[-1], shape, a.dtype)
     return add_bias(total, bias)
 
 
-def linear(x: F32, weight: F32, bias: F32 | None = None) -> F32:
+def linear(x: Reals, weight: Reals, bias: Reals | None = None) -> Reals:
     """x (..., K), weight (O, K), bias (O): as torch.nn.functional.linear."""
     return dot(x[..., None, :], weight, bias)
 
 
 def conv2d(
-    x: F32,
-    weight: F32,
-    bias: F32 | None = None,
+    x: Reals,
+    weight: Reals,
+    bias: Reals | None = None,
     stride: Pair = 1,
     padding: Pair | str = 0,
     dilation: Pair = 1,
     groups: int = 1,
-) -> F32:
+) -> Reals:
     """x (N, C, H, W), weight (O, C / groups, R, S): as torch.nn.functional.conv2d.
 
     Term k = (r * S + s) * (C / groups) + c; a tap on padding keeps its k, with input +0.
@@ -123,7 +136,7 @@ def conv2d(
     split = padded.reshape(batch, groups, group_channels, height, width)
     filters = weight.reshape(groups, out_channels // groups, group_channels, kernel_h, kernel_w)
 
-    def terms(k: int) -> tuple[F32, F32]:
+    def terms(k: int) -> tuple[Reals, Reals]:
         tap, c = divmod(k, group_channels)
         r, s = divmod(tap, kernel_w)
         rows = slice(r * dilation_h, r * dilation_h + (out_h - 1) * stride_h + 1, stride_h)
@@ -131,7 +144,7 @@ def conv2d(
         return split[:, :, None, c, rows, columns], filters[:, :, c, r, s][..., None, None]
 
     shape = (batch, groups, out_channels // groups, out_h, out_w)
-    total = dot_terms(terms, kernel_h * kernel_w * group_channels, shape)
+    total = dot_terms(terms, kernel_h * kernel_w * group_channels, shape, x.dtype)
     total = total.reshape(batch, out_channels, out_h, out_w)
     return add_bias(total, None if bias is None else bias[:, None, None])
 
@@ -140,35 +153,35 @@ def conv2d(
 
 
 def batch_norm(
-    x: F32,
-    running_mean: F32,
-    running_var: F32,
-    weight: F32 | None = None,
-    bias: F32 | None = None,
+    x: Reals,
+    running_mean: Reals,
+    running_var: Reals,
+    weight: Reals | None = None,
+    bias: Reals | None = None,
     eps: float = 1e-5,
-) -> F32:
+) -> Reals:
     """Eval mode; channels are dimension 1."""
     weight = np.ones_like(running_var) if weight is None else weight
     bias = np.zeros_like(running_mean) if bias is None else bias
     column = (slice(None),) + (None,) * (x.ndim - 2)
     with np.errstate(all="ignore"):
-        scale = weight / np.sqrt(running_var + np.float32(eps))
-        return fma(x - running_mean[column], scale[column], bias[column])
+        scale = weight / np.sqrt(running_var + x.dtype.type(eps))
+        return fma_of(x.dtype)(x - running_mean[column], scale[column], bias[column])
 
 
 # ---- R3 ------------------------------------------------------------------------------------------
 
 
-def sum32(x: F32) -> F32:
+def sum32(x: Reals) -> Reals:
     """R3 over the last dimension."""
     count = x.shape[-1]
     with np.errstate(all="ignore"):
         if count > SUM_SEGMENT:
-            total = np.zeros(x.shape[:-1], np.float32)
+            total = np.zeros(x.shape[:-1], x.dtype)
             for start in range(0, count, SUM_SEGMENT):
                 total = total + sum32(x[..., start : start + SUM_SEGMENT])
             return total
-        lanes = [np.zeros(x.shape[:-1], np.float32) for _ in range(LANES)]
+        lanes = [np.zeros(x.shape[:-1], x.dtype) for _ in range(LANES)]
         for i in range(count):
             lanes[i % LANES] = lanes[i % LANES] + x[..., i]
         for half in (16, 8, 4, 2, 1):
@@ -177,13 +190,13 @@ def sum32(x: F32) -> F32:
         return lanes[0]
 
 
-def divide(total: F32, divisor: int) -> F32:
-    """One division; the divisor is rounded to float32 first."""
+def divide(total: Reals, divisor: int) -> Reals:
+    """One division; the divisor is rounded to the arithmetic type first."""
     with np.errstate(all="ignore"):
-        return total / np.float32(divisor)
+        return total / total.dtype.type(divisor)
 
 
-def _reduced_last(x: F32, dim: int | Sequence[int]) -> tuple[F32, tuple[int, ...]]:
+def _reduced_last(x: Reals, dim: int | Sequence[int]) -> tuple[Reals, tuple[int, ...]]:
     """The reduced dimensions flattened into the last one, in ascending order."""
     dims = sorted(d % x.ndim for d in ([dim] if isinstance(dim, int) else dim))
     kept = [d for d in range(x.ndim) if d not in dims]
@@ -192,13 +205,13 @@ def _reduced_last(x: F32, dim: int | Sequence[int]) -> tuple[F32, tuple[int, ...
     return x.transpose(kept + dims).reshape(*(x.shape[d] for d in kept), count), with_ones
 
 
-def sum(x: F32, dim: int | Sequence[int], keepdim: bool = False) -> F32:
+def sum(x: Reals, dim: int | Sequence[int], keepdim: bool = False) -> Reals:
     flat, with_ones = _reduced_last(x, dim)
     total = sum32(flat)
     return total.reshape(with_ones) if keepdim else total
 
 
-def mean(x: F32, dim: int | Sequence[int], keepdim: bool = False) -> F32:
+def mean(x: Reals, dim: int | Sequence[int], keepdim: bool = False) -> Reals:
     flat, with_ones = _reduced_last(x, dim)
     result = divide(sum32(flat), flat.shape[-1])
     return result.reshape(with_ones) if keepdim else result
@@ -226,9 +239,11 @@ def pool_output_size(
     return out
 
 
-def _windows(x: F32, rows: Taps, columns: Taps, reduce: Callable[[F32, int, int], F32]) -> F32:
+def _windows(
+    x: Reals, rows: Taps, columns: Taps, reduce: Callable[[Reals, int, int], Reals]
+) -> Reals:
     """`reduce(terms, i, j)` for each output pixel; the terms, row-major, are the last dimension."""
-    out = np.empty((*x.shape[:-2], len(rows), len(columns)), np.float32)
+    out = np.empty((*x.shape[:-2], len(rows), len(columns)), x.dtype)
     for i, window_rows in enumerate(rows):
         for j, window_columns in enumerate(columns):
             window = x[..., window_rows, :][..., window_columns]
@@ -249,31 +264,33 @@ def _adaptive_taps(size: int, out: int) -> Taps:
     return [list(range(i * size // out, -(-(i + 1) * size // out))) for i in range(out)]
 
 
-def _adaptive(x: F32, output_size: Sequence[int], reduce: Callable[[F32, int, int], F32]) -> F32:
+def _adaptive(
+    x: Reals, output_size: Sequence[int], reduce: Callable[[Reals, int, int], Reals]
+) -> Reals:
     rows, columns = (_adaptive_taps(x.shape[d], output_size[d]) for d in (-2, -1))
     return _windows(x, rows, columns, reduce)
 
 
-def _largest(terms: F32, _i: int = 0, _j: int = 0) -> F32:
-    result = np.full(terms.shape[:-1], -np.inf, np.float32)
+def _largest(terms: Reals, _i: int = 0, _j: int = 0) -> Reals:
+    result = np.full(terms.shape[:-1], -np.inf, terms.dtype)
     for k in range(terms.shape[-1]):
         result = maximum(result, terms[..., k])
     return result
 
 
-def _average(terms: F32, _i: int = 0, _j: int = 0) -> F32:
+def _average(terms: Reals, _i: int = 0, _j: int = 0) -> Reals:
     return divide(sum32(terms), terms.shape[-1])
 
 
 def avg_pool2d(
-    x: F32,
+    x: Reals,
     kernel_size: Pair,
     stride: Pair | None = None,
     padding: Pair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-) -> F32:
+) -> Reals:
     """R3 over the elements that exist, divided by the divisor torch.nn.AvgPool2d documents.
 
     With count_include_pad that is the window's part inside the padded input: ceil_mode may let a
@@ -287,7 +304,7 @@ def avg_pool2d(
         start = i * step[d] - pad[d]
         return min(start + kernel[d], size[d] + pad[d]) - start
 
-    def reduce(terms: F32, i: int, j: int) -> F32:
+    def reduce(terms: Reals, i: int, j: int) -> Reals:
         if divisor_override is not None:
             divisor = divisor_override
         elif count_include_pad:
@@ -299,18 +316,18 @@ def avg_pool2d(
     return _windows(x, rows, columns, reduce)
 
 
-def adaptive_avg_pool2d(x: F32, output_size: Sequence[int]) -> F32:
+def adaptive_avg_pool2d(x: Reals, output_size: Sequence[int]) -> Reals:
     return _adaptive(x, output_size, _average)
 
 
 def max_pool2d(
-    x: F32,
+    x: Reals,
     kernel_size: Pair,
     stride: Pair | None = None,
     padding: Pair = 0,
     dilation: Pair = 1,
     ceil_mode: bool = False,
-) -> F32:
+) -> Reals:
     """Padding is -inf; NaN wins."""
     kernel, step, pad = pair(kernel_size), pair(stride or kernel_size), pair(padding)
     spread, size = pair(dilation), x.shape[-2:]
@@ -320,5 +337,5 @@ def max_pool2d(
     return _windows(x, rows, columns, _largest)
 
 
-def adaptive_max_pool2d(x: F32, output_size: Sequence[int]) -> F32:
+def adaptive_max_pool2d(x: Reals, output_size: Sequence[int]) -> Reals:
     return _adaptive(x, output_size, _largest)

@@ -6,7 +6,7 @@ rounds its result once. A fused chain rounds at each boundary, as separate opera
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
+OTHERS = (torch.float64, *NARROW)
 
 
 def widened(x: Tensor, dtype: torch.dtype) -> NDArray[Any]:
@@ -38,30 +39,6 @@ def rounded(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
         patterns = np.where(np.isnan(values), np.uint16(0x7FC0), up)
         return torch.from_numpy(patterns.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(values)
-
-
-def fma64(a: float, b: float, c: float) -> float:
-    """binary64 `a * b + c`, rounded once, by exact rationals."""
-    if not np.isfinite([a, b, c]).all():
-        with np.errstate(all="ignore"):
-            return float(np.float64(a) * np.float64(b) + np.float64(c))
-    exact = Fraction(a) * Fraction(b) + Fraction(c)
-    if exact == 0:  # the sign of an exact zero is that of IEEE's sum
-        with np.errstate(all="ignore"):
-            return float(np.float64(a) * np.float64(b) + np.float64(c))
-    try:
-        return exact.numerator / exact.denominator  # correctly rounded
-    except OverflowError:
-        return np.inf if exact > 0 else -np.inf
-
-
-def _batch_norm64(x, mean, var, weight, bias, eps):
-    """reference.batch_norm in binary64."""
-    column = (slice(None),) + (None,) * (x.ndim - 2)
-    with np.errstate(all="ignore"):
-        scale = weight / np.sqrt(var + np.float64(eps))
-        arrays = np.broadcast_arrays(x - mean[column], scale[column], bias[column])
-        return np.vectorize(fma64, otypes=[np.float64])(*arrays)
 
 
 def _piecewise64(name: str, x: NDArray[np.float64], negative_slope: float) -> NDArray[np.float64]:
@@ -108,10 +85,29 @@ def batch_norm(
     weight = torch.ones_like(running_var) if weight is None else weight
     bias = torch.zeros_like(running_mean) if bias is None else bias
     values = [widened(v, x.dtype) for v in (x, running_mean, running_var, weight, bias)]
-    form = _batch_norm64 if x.dtype == torch.float64 else reference.batch_norm
-    result = rounded(form(*values, eps), x.dtype)
+    result = rounded(reference.batch_norm(*values, eps), x.dtype)
     if residual is not None:
         with np.errstate(all="ignore"):
             total = widened(result, x.dtype) + widened(residual, x.dtype)
         result = rounded(total, x.dtype)
     return activated(activation, result, negative_slope)
+
+
+def _on_tensors(form: Callable[..., NDArray[Any]]) -> Callable[..., Tensor]:
+    """A function of the reference on tensors of one dtype."""
+
+    def operator(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        values = [widened(v, x.dtype) if isinstance(v, Tensor) else v for v in (x, *args)]
+        return rounded(np.asarray(form(*values, **options)), x.dtype)
+
+    return operator
+
+
+conv2d = _on_tensors(reference.conv2d)
+linear = _on_tensors(reference.linear)
+avg_pool2d = _on_tensors(reference.avg_pool2d)
+max_pool2d = _on_tensors(reference.max_pool2d)
+adaptive_avg_pool2d = _on_tensors(reference.adaptive_avg_pool2d)
+adaptive_max_pool2d = _on_tensors(reference.adaptive_max_pool2d)
+sum = _on_tensors(reference.sum)
+mean = _on_tensors(reference.mean)

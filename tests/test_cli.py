@@ -262,13 +262,12 @@ def test_wrong_usage_is_one_line_and_ends_with_2(
     assert message in line
 
 
-def test_half_precision_says_what_has_no_kernels(run) -> None:
-    """BatchNorm and activations are patched; the rest is listed, and the status is not 0."""
-    ended = run("check", TINY, *FAST, "--dtype", "float16")
-    assert ended.status == 1
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_other_dtypes(run, dtype: str) -> None:
+    ended = run("check", TINY, *FAST, "--dtype", dtype)
+    assert ended.status == 0, ended.out
     text = " ".join(ended.out.split())
-    assert "Conv2d: it is torch.float16, and has no kernel for that dtype on cpu yet" in text
-    assert "BatchNorm2d: it is" not in text and "ReLU: it is" not in text
+    assert f"{dtype} on cpu" in text and "every operator is covered" in text
 
 
 @pytest.mark.parametrize(

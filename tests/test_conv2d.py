@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import reference
+import reference_dtypes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,21 +38,22 @@ def panel(weight: Tensor) -> Tensor:
 
 
 def numpy_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> Tensor:
-    arrays = (None if v is None else v.contiguous().numpy() for v in (x, weight, bias))
-    return torch.from_numpy(reference.conv2d(*arrays, **options))
+    return reference_dtypes.conv2d(x, weight, bias, **options)
 
 
-def conv2d_case(label: str, shape, weight_shape, bias: bool = True, **options) -> Case:
-    weight = normal(f"{label} weight", *weight_shape)
-    bias_ = normal(f"{label} bias", weight_shape[0]) if bias else None
+def conv2d_case(
+    label: str, shape, weight_shape, bias: bool = True, dtype=torch.float32, **options
+) -> Case:
+    weight = normal(f"{label} weight", *weight_shape).to(dtype)
+    bias_ = normal(f"{label} bias", weight_shape[0]).to(dtype) if bias else None
+    arrays = [None if v is None else reference_dtypes.widened(v, dtype) for v in (weight, bias_)]
     return Case(
         label,
         shape,
         run=lambda x: F.conv2d(x, weight, bias_, **options),
         stock=lambda x: torch.nn.functional.conv2d(x, weight, bias_, **options),
-        reference=lambda x: reference.conv2d(
-            x, weight.numpy(), None if bias_ is None else bias_.numpy(), **options
-        ),
+        reference=lambda x: reference.conv2d(x, *arrays, **options),
+        dtype=dtype,
     )
 
 
@@ -105,6 +107,26 @@ CONV2D = [
 
 class TestConv2d(ContractTests):
     CASES = CONV2D
+
+
+class TestConv2dDtypes(ContractTests):
+    """Each kernel, with channels and pixels that fill no vector and no tile, and a long sum."""
+
+    CASES = [
+        conv2d_case(*case, dtype=dtype, **options)
+        for dtype in reference_dtypes.OTHERS
+        for *case, options in (
+            ("pointwise", (2, 131, 3, 4), (17, 131, 1, 1), {}),
+            ("3x3", (2, 5, 6, 7), (35, 5, 3, 3), {"padding": 1}),
+            ("stem, no bias", (1, 3, 11, 9), (9, 3, 7, 7), False, {"stride": 2, "padding": 3}),
+            ("2 groups", (2, 6, 4, 5), (130, 3, 3, 2), {"padding": 1, "groups": 2}),
+            ("16 groups of 8", (2, 128, 3, 4), (128, 8, 3, 3), {"padding": 1, "groups": 16}),
+            ("2 groups of 20 to 32", (2, 40, 4, 3), (64, 20, 3, 3), {"groups": 2, "padding": 1}),
+            ("depthwise", (2, 19, 5, 6), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
+            ("depthwise, 7", (2, 7, 5, 6), (7, 1, 3, 3), False, {"padding": 2, "groups": 7}),
+            ("depthwise, multiplier 2", (2, 7, 5, 4), (14, 1, 3, 2), {"groups": 7}),
+        )
+    ]
 
 
 def conv1d_case(label: str, shape, weight_shape, **options) -> Case:
@@ -307,19 +329,20 @@ def problems(draw: st.DrawFn) -> tuple:
     ]
     shape = (small(1, 3), groups * group_channels, *size)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    choices = small(0, 50), small(0, 50), small(1, 3), small(0, 1), small(0, 1)
+    dtype = draw(st.sampled_from(reference_dtypes.FLOATING))
+    choices = small(0, 50), small(0, 50), small(1, 3), small(0, 1), small(0, 1), dtype
     return shape, (out_channels, group_channels, *kernel), options, choices
 
 
-@settings(max_examples=100)
+@settings(max_examples=150)
 @given(problems())
 def test_any_problem(problem: tuple) -> None:
     shape, weight_shape, options, choices = problem
-    x_layout, weight_layout, threads, has_bias, special = choices
-    x, weight = normal(problem, *shape), normal("w", *weight_shape)
+    x_layout, weight_layout, threads, has_bias, special, dtype = choices
+    x, weight = normal(problem, *shape).to(dtype), normal("w", *weight_shape).to(dtype)
     if special:
         x = with_specials(x, problem, share=0.002)
-    bias = normal("b", weight_shape[0]) if has_bias else None
+    bias = normal("b", weight_shape[0]).to(dtype) if has_bias else None
     expected = numpy_conv2d(x, weight, bias, **options)
     x_views = list(layouts(x))
     weight_views = [("panel", panel(weight)), *layouts(weight)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import reference
+import reference_dtypes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,19 +24,22 @@ import bninv.functional as F
 
 
 def numpy_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    arrays = (None if v is None else v.contiguous().numpy() for v in (x, weight, bias))
-    return torch.from_numpy(reference.linear(*arrays))
+    return reference_dtypes.linear(x, weight, bias)
 
 
-def linear_case(label: str, shape, out_features: int, bias: bool = True) -> Case:
-    weight = normal(f"{label} weight", out_features, shape[-1])
-    bias_ = normal(f"{label} bias", out_features) if bias else None
+def linear_case(
+    label: str, shape, out_features: int, bias: bool = True, dtype: torch.dtype = torch.float32
+) -> Case:
+    weight = normal(f"{label} weight", out_features, shape[-1]).to(dtype)
+    bias_ = normal(f"{label} bias", out_features).to(dtype) if bias else None
+    arrays = [None if v is None else reference_dtypes.widened(v, dtype) for v in (weight, bias_)]
     return Case(
         label,
         shape,
         run=lambda x: F.linear(x, weight, bias_),
         stock=lambda x: torch.nn.functional.linear(x, weight, bias_),
-        reference=lambda x: numpy_linear(torch.from_numpy(x), weight, bias_).numpy(),
+        reference=lambda x: reference.linear(x, *arrays),
+        dtype=dtype,
     )
 
 
@@ -59,6 +63,19 @@ class TestLinear(ContractTests):
         linear_case("four dimensions", (2, 3, 4, 130), 17, bias=False),
         linear_case("classifier", (3, 512), 1000),
         linear_case("many rows", (9, 61, 40), 50),
+    ]
+
+
+class TestLinearDtypes(ContractTests):
+    CASES = [
+        linear_case(*case, dtype=dtype)
+        for dtype in reference_dtypes.OTHERS
+        for case in (
+            ("7 to 5", (3, 7), 5, False),
+            ("129 to 33", (6, 129), 33),
+            ("150 to 130", (2, 150), 130),
+            ("three dimensions", (3, 17, 40), 20),
+        )
     ]
 
 
@@ -128,17 +145,20 @@ def test_large_batch() -> None:
     assert_bits(F.linear(x, weight), numpy_linear(x, weight))
 
 
-@settings(max_examples=50)
+@settings(max_examples=80)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=3),
     st.integers(1, 300),
     st.integers(1, 70),
     st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 3), st.booleans()),
+    st.sampled_from(reference_dtypes.FLOATING),
 )
-def test_any_problem(leading: list[int], k: int, out_features: int, choices: tuple) -> None:
+def test_any_problem(
+    leading: list[int], k: int, out_features: int, choices: tuple, dtype: torch.dtype
+) -> None:
     x_layout, weight_layout, threads, has_bias = choices
-    x, weight = normal(leading, *leading, k), normal("w", out_features, k)
-    bias = normal("b", out_features) if has_bias else None
+    x, weight = normal(leading, *leading, k).to(dtype), normal("w", out_features, k).to(dtype)
+    bias = normal("b", out_features).to(dtype) if has_bias else None
     x_views, weight_views = list(layouts(x)), list(layouts(weight))
     x_name, x_view = x_views[x_layout % len(x_views)]
     weight_name, weight_view = weight_views[weight_layout % len(weight_views)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import reference
+import reference_dtypes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,16 +26,19 @@ import bninv.functional as F
 
 
 def numpy_pool(name: str, x: Tensor, *args, **options) -> Tensor:
-    return torch.from_numpy(getattr(reference, name)(x.contiguous().numpy(), *args, **options))
+    return getattr(reference_dtypes, name)(x, *args, **options)
 
 
-def pool2d_case(name: str, label: str, shape, *args, **options) -> Case:
+def pool2d_case(
+    name: str, label: str, shape, *args, dtype: torch.dtype = torch.float32, **options
+) -> Case:
     return Case(
         f"{name}: {label}",
         shape,
         run=lambda x: getattr(F, name)(x, *args, **options),
         stock=lambda x: getattr(torch.nn.functional, name)(x, *args, **options),
         reference=lambda x: getattr(reference, name)(x, *args, **options),
+        dtype=dtype,
     )
 
 
@@ -118,6 +122,19 @@ class TestAdaptivePool2d(ContractTests):
     ]
 
 
+class TestPoolDtypes(ContractTests):
+    CASES = [
+        pool2d_case(name, label, shape, dtype=dtype, **options)
+        for dtype in reference_dtypes.OTHERS
+        for label, shape, options in (WINDOWS[1], WINDOWS[7])
+        for name in ("max_pool2d", "avg_pool2d")
+    ] + [
+        pool2d_case(name, "5x3", (2, 17, 11, 7), (5, 3), dtype=dtype)
+        for dtype in reference_dtypes.OTHERS
+        for name in ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+    ]
+
+
 class TestPool1d(ContractTests):
     CASES = [
         pool1d_case(name, label, shape, **options)
@@ -164,6 +181,7 @@ MAX_POOLS = {
 }
 
 
+@pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
 @pytest.mark.parametrize("pool", MAX_POOLS)
 @pytest.mark.parametrize(
     ("pair", "expected"),
@@ -175,13 +193,15 @@ MAX_POOLS = {
         ((1.0, NAN), NAN),
         ((INF, NAN), NAN),
         ((-INF, -INF), -INF),
-        ((-INF, -3.4e38), -3.4e38),
+        ((-INF, -6e4), -6e4),
         ((1e-45, -1e-45), 1e-45),
     ],
 )
-def test_max_of_two(pair: tuple[float, float], expected: float, pool: str) -> None:
+def test_max_of_two(
+    pair: tuple[float, float], expected: float, pool: str, dtype: torch.dtype
+) -> None:
     """Also where vectors end: 19 channels, 3 rows."""
-    x = torch.tensor(pair).view(1, 1, 1, 2).expand(2, 19, 3, 2)
+    x = torch.tensor(pair, dtype=dtype).view(1, 1, 1, 2).expand(2, 19, 3, 2)
     for name, view in layouts(x):
         for _, result in at_each_level(lambda v=view: MAX_POOLS[pool](v)):
             assert_bits(result, torch.full_like(result, expected), name)
@@ -254,16 +274,20 @@ def problems(draw: st.DrawFn) -> tuple:
     options["ceil_mode"] = draw(st.booleans())
     channels = draw(st.sampled_from([1, 3, 8, 17, 33]))
     choices = st.tuples(
-        st.integers(0, 50), st.integers(1, 3), st.booleans(), st.sampled_from([None, 1, 5])
+        st.integers(0, 50),
+        st.integers(1, 3),
+        st.booleans(),
+        st.sampled_from([None, 1, 5]),
+        st.sampled_from(reference_dtypes.FLOATING),
     )
     return (draw(st.integers(1, 3)), channels, *size), options, draw(choices)
 
 
-@settings(max_examples=60)
+@settings(max_examples=90)
 @given(problems())
 def test_any_problem(problem: tuple) -> None:
-    shape, options, (layout, threads, count_include_pad, divisor) = problem
-    x = with_specials(normal(problem, *shape), problem, share=0.02)
+    shape, options, (layout, threads, count_include_pad, divisor, dtype) = problem
+    x = with_specials(normal(problem, *shape).to(dtype), problem, share=0.02)
     views = list(layouts(x))
     layout_name, view = views[layout % len(views)]
     torch.set_num_threads(threads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import reference
+import reference_dtypes
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,13 +22,16 @@ from properties import (
 import bninv.functional as F
 
 
-def reduction_case(name: str, shape, dim, keepdim: bool = False) -> Case:
+def reduction_case(
+    name: str, shape, dim, keepdim: bool = False, dtype: torch.dtype = torch.float32
+) -> Case:
     return Case(
         f"{name} of {shape} over {dim}{', keepdim' if keepdim else ''}",
         shape,
         run=lambda x: getattr(F, name)(x, dim, keepdim),
         stock=lambda x: getattr(torch, name)(x, dim, keepdim),
         reference=lambda x: getattr(reference, name)(x, dim, keepdim),
+        dtype=dtype,
     )
 
 
@@ -55,6 +59,20 @@ REDUCTIONS = [
 
 class TestReduction(ContractTests):
     CASES = [reduction_case(name, *case) for name in ("sum", "mean") for case in REDUCTIONS]
+
+
+class TestReductionDtypes(ContractTests):
+    CASES = [
+        reduction_case(name, *case, dtype=dtype)
+        for dtype in reference_dtypes.OTHERS
+        for name in ("sum", "mean")
+        for case in (
+            ((3, 19, 7, 7), (2, 3), False),
+            ((2, 130, 3, 5), 1, True),
+            ((2, 4500), -1, False),
+            ((2, 7, 5, 9), (1, 3), False),
+        )
+    ]
 
 
 def test_terms_are_in_logical_order_whatever_the_strides() -> None:
@@ -89,6 +107,26 @@ def test_reduction_over_the_batch_follows_the_same_rule() -> None:
     assert_equals_at_each_level(lambda: F.mean(x, 0), expected)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean"])
+@pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
+def test_dtype_is_that_of_the_terms(name: str, dtype: torch.dtype) -> None:
+    """As in PyTorch: converted first, so that a sum of half numbers may leave their range."""
+    x = normal("x", 3, 70).half() * 4096
+    expected = getattr(reference_dtypes, name)(x.to(dtype), 1)
+    assert_equals_at_each_level(lambda: getattr(F, name)(x, 1, dtype=dtype), expected)
+    stock = getattr(torch, name)(x, 1, dtype=dtype)
+    torch.testing.assert_close(expected, stock, rtol=2e-2, atol=1e3)
+    integers = getattr(F, name)(torch.arange(12).view(3, 4), 1, dtype=dtype)
+    assert_bits(integers, getattr(torch, name)(torch.arange(12).view(3, 4), 1, dtype=dtype))
+
+
+def test_dtype_without_kernels() -> None:
+    with pytest.raises(TypeError, match="`dtype` is 'float32'"):
+        F.sum(normal("x", 3), dtype="float32")
+    with pytest.raises(RuntimeError, match="`input` has dtype torch.int64"):
+        F.sum(normal("x", 3), dtype=torch.int64)
+
+
 def test_large_batch() -> None:
     x = normal("x", 65537, 2, 5)
     for dim in (1, 2, (1, 2)):
@@ -101,11 +139,14 @@ def test_large_batch() -> None:
     st.sets(st.integers(1, 3), min_size=1),
     st.booleans(),
     st.integers(0, 50),
+    st.sampled_from(reference_dtypes.FLOATING),
 )
-def test_any_shape(name: str, shape: list[int], dims: set, keepdim: bool, layout: int) -> None:
+def test_any_shape(
+    name: str, shape: list[int], dims: set, keepdim: bool, layout: int, dtype: torch.dtype
+) -> None:
     dim = sorted({min(d, len(shape) - 1) for d in dims})
-    x = with_specials(normal(shape, *shape), shape, share=0.001)
+    x = with_specials(normal(shape, *shape).to(dtype), shape, share=0.001)
     views = list(layouts(x))
     layout_name, view = views[layout % len(views)]
-    expected = torch.from_numpy(getattr(reference, name)(x.numpy(), dim, keepdim))
+    expected = getattr(reference_dtypes, name)(x, dim, keepdim)
     assert_equals_at_each_level(lambda: getattr(F, name)(view, dim, keepdim), expected, layout_name)

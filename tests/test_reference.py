@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import reference
+import reference_fma64
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,23 @@ def test_fma_rounds_once_where_float64_rounds_twice() -> None:
     twice = (a.astype(np.float64) * b + c).astype(np.float32)
     assert twice[0] == 1
     assert reference.fma(a, b, c)[0] == 1 + 2.0**-23
+
+
+doubles = st.floats(allow_nan=False, allow_infinity=False, width=64)
+
+
+@settings(max_examples=1000)
+@given(doubles, doubles, doubles, st.integers(-60, 60))
+@example(1.0 + 2.0**-52, 1.0 - 2.0**-53, -1.0, 0)
+@example(2.0**-30 + 2.0**-80, 2.0**-23, 1.0, 0)
+def test_fma64(a: float, b: float, c: float, exponent: int) -> None:
+    """Vectorised and by exact rationals; the last of the sums cancel, the third are near ties."""
+    cases = [(a, b, c), (*np.frexp([a, b])[0], np.ldexp(np.frexp(c)[0], exponent)), (a, 1.0, c)]
+    cases += [(x, y, -x * y) for x, y, _ in cases if np.isfinite(x * y)]
+    for case in cases:
+        exact = reference_fma64.exact(*(float(v) for v in case))
+        actual = float(reference_fma64.fma64(*case))
+        assert actual.hex() == exact.hex(), case
 
 
 def test_fma_overflow_infinity_nan_and_zero() -> None:

@@ -37,6 +37,8 @@ from bninv.functional.pooling import (
 )
 from bninv.functional.products import conv1d, conv2d, linear
 from bninv.functional.reductions import mean, sum
+from bninv.functional.sample_statistics import group_norm, instance_norm, layer_norm, rms_norm
+from bninv.functional.softmax import log_softmax, softmax
 
 __all__ = [
     "Activation",
@@ -50,17 +52,23 @@ __all__ = [
     "conv1d",
     "conv2d",
     "gelu",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "log_softmax",
     "max_pool1d",
     "max_pool2d",
     "mean",
     "relu",
     "relu6",
+    "rms_norm",
     "sigmoid",
     "silu",
+    "softmax",
     "sum",
     "tanh",
 ]

@@ -6,27 +6,18 @@ namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
 
-inline void copy_floats(const float* source, int64_t count, float* destination) {
-  int64_t i = 0;
-  for (; i + kWidth <= count; i += kWidth) Vec::load(source + i).store(destination + i);
-  for (; i < count; ++i) destination[i] = source[i];
-}
-
-inline void zero_floats(int64_t count, float* destination) {
-  for (int64_t i = 0; i < count; ++i) destination[i] = 0.0f;
-}
-
 // Writes terms [k, k + length) of output pixel `row` of one group: im2col, a segment at a time.
+template <typename T>
 struct PackPixel {
   const Conv2dArgs& args;
   int64_t first_channel;
   int64_t channels_per_group;
   bool taps_adjacent;  // the next tap of a row is the next memory: whole rows copy as one run
 
-  void operator()(int64_t row, int64_t k, int64_t length, float* destination) const {
+  void operator()(int64_t row, int64_t k, int64_t length, Arithmetic<T>* destination) const {
     const int64_t pixels = args.out_height * args.out_width;
     const int64_t n = row / pixels, oh = row % pixels / args.out_width, ow = row % args.out_width;
-    const float* sample = args.input + n * args.stride_n + first_channel;
+    const T* sample = static_cast<const T*>(args.input) + n * args.stride_n + first_channel;
     const int64_t top = oh * args.step_h - args.pad_h, left = ow * args.step_w - args.pad_w;
     int64_t tap = k / channels_per_group, channel = k % channels_per_group;
     int64_t r = tap / args.kernel_w, s = tap % args.kernel_w;
@@ -38,9 +29,9 @@ struct PackPixel {
       if (taps_adjacent && inside) taps = min64(args.kernel_w - s, args.width - w);
       const int64_t run = min64(taps * channels_per_group - channel, length);
       if (inside)
-        copy_floats(sample + h * args.stride_h + w * args.stride_w + channel, run, destination);
+        widen_run(sample + h * args.stride_h + w * args.stride_w + channel, run, destination);
       else
-        zero_floats(run, destination);
+        for (int64_t i = 0; i < run; ++i) destination[i] = 0;
       destination += run;
       length -= run;
       channel += run;
@@ -54,16 +45,19 @@ struct PackPixel {
   }
 };
 
-}  // namespace
-
-void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end) {
+template <typename T>
+void conv2d_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
+  using A = Arithmetic<T>;
   const GemmSchedule& gemm = args.gemm;
+  const T* weight = static_cast<const T*>(args.weight);
+  const T* biases = static_cast<const T*>(args.bias);
   const int64_t channels_per_group = args.channels / args.groups;
   const int64_t blocks = gemm.row_blocks * gemm.column_blocks;
   const int64_t pixels = args.out_height * args.out_width;
   const bool taps_adjacent =
       args.groups == 1 && args.dilation_w == 1 && args.stride_w == args.channels;
-  Scratch<float> scratch(gemm_scratch(gemm));
+  Scratch<A> scratch(gemm_scratch<T>(gemm));
+  Scratch<T> dense(gemm.block_columns);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / blocks, block = task % blocks;
     const int64_t row = block / gemm.column_blocks * gemm.block_rows;
@@ -72,22 +66,27 @@ void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end) {
     const int64_t columns = min64(gemm.block_columns, gemm.columns - column);
     if (rows <= 0) continue;
     const int64_t channel = group * gemm.columns + column;
-    const float* bias = args.bias == nullptr ? nullptr : args.bias + channel;
-    const PackPixel pack{args, group * channels_per_group, channels_per_group, taps_adjacent};
-    const auto store = [&](int64_t pixel, const float* totals) {
+    const T* bias = biases == nullptr ? nullptr : biases + channel;
+    const PackPixel<T> pack{args, group * channels_per_group, channels_per_group, taps_adjacent};
+    const auto store_row = [&](int64_t pixel, const A* totals) {
       const int64_t n = pixel / pixels, oh = pixel % pixels / args.out_width;
-      float* output = args.output + n * args.out_stride_n + channel * args.out_stride_c +
-                      oh * args.out_stride_h + pixel % args.out_width * args.out_stride_w;
-      if (args.out_stride_c == 1) {
-        store_dense(totals, bias, columns, output);
-        return;
-      }
-      for (int64_t j = 0; j < columns; ++j)
-        output[j * args.out_stride_c] = bias != nullptr ? totals[j] + bias[j] : totals[j];
+      T* output = static_cast<T*>(args.output) + n * args.out_stride_n +
+                  channel * args.out_stride_c + oh * args.out_stride_h +
+                  pixel % args.out_width * args.out_stride_w;
+      if (args.out_stride_c == 1) return store_dense<T>(totals, bias, columns, output);
+      store_dense<T>(totals, bias, columns, dense.data);
+      for (int64_t j = 0; j < columns; ++j) output[j * args.out_stride_c] = dense.data[j];
     };
-    gemm_block(row, rows, columns, gemm.terms, args.weight + channel, args.out_channels,
-               scratch.data, pack, store);
+    gemm_block(row, rows, columns, gemm.terms, weight + channel, args.out_channels, scratch.data,
+               pack, store_row);
   }
+}
+
+}  // namespace
+
+void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end) {
+  with_type(args.dtype,
+            [&](auto type) { conv2d_of<typename decltype(type)::Type>(args, begin, end); });
 }
 
 }  // namespace BNINV_LEVEL

@@ -2,85 +2,123 @@
 // A vector holds neighbouring channels of one output pixel, so every lane is a chain of its own.
 #include "kernels.h"
 #include "scratch.h"
-#include "vec.h"
+#include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
 
-// Outputs of channels [c, c + kVectors * kWidth) from the taps' pixels and the panel's rows.
-template <int kVectors>
-BNINV_INLINE void chains(const float* const* pixels, const float* weight, int64_t channels,
-                         int64_t taps, int64_t c, Vec (&totals)[kVectors]) {
-  for (int j = 0; j < kVectors; ++j) totals[j] = Vec::zero();
-  for (int64_t first = 0; first < taps; first += kSegment) {
-    const int64_t last = min64(first + kSegment, taps);
-    Vec sums[kVectors];
-    for (int j = 0; j < kVectors; ++j) sums[j] = Vec::zero();
-    for (int64_t k = first; k < last; ++k)
+// One output pixel of all channels: what its taps look at, and where the results go.
+template <typename T>
+struct Pixel {
+  using A = Arithmetic<T>;
+  using V = typename Lanes<T>::Value;
+  static constexpr int kCount = Lanes<T>::kCount;
+  const T* const* taps;
+  int64_t count, channels;
+  const A* weight;  // widened: it serves every pixel
+  const T* bias;
+  T* output;
+
+  // Channels [c, c + kVectors * kCount).
+  template <int kVectors>
+  BNINV_INLINE void vectors(int64_t c) const {
+    V totals[kVectors];
+    for (int j = 0; j < kVectors; ++j) totals[j] = V(0);
+    for (int64_t first = 0; first < count; first += kSegment) {
+      const int64_t last = min64(first + kSegment, count);
+      V sums[kVectors];
+      for (int j = 0; j < kVectors; ++j) sums[j] = V(0);
+      for (int64_t k = first; k < last; ++k)
 #pragma GCC unroll 8
-      for (int j = 0; j < kVectors; ++j)
-        sums[j] = fma(Vec::load(pixels[k] + c + j * kWidth),
-                      Vec::load(weight + k * channels + c + j * kWidth), sums[j]);
-    for (int j = 0; j < kVectors; ++j) totals[j] = totals[j] + sums[j];
+        for (int j = 0; j < kVectors; ++j)
+          sums[j] = fma(load(taps[k] + c + j * kCount),
+                        load(weight + k * channels + c + j * kCount), sums[j]);
+      for (int j = 0; j < kVectors; ++j) totals[j] = totals[j] + sums[j];
+    }
+    for (int j = 0; j < kVectors; ++j) {
+      if (bias != nullptr) totals[j] = totals[j] + load(bias + c + j * kCount);
+      store(output + c + j * kCount, totals[j]);
+    }
+  }
+
+  BNINV_INLINE void one(int64_t c) const {
+    A total = 0;
+    for (int64_t first = 0; first < count; first += kSegment) {
+      const int64_t last = min64(first + kSegment, count);
+      A sum = 0;
+      for (int64_t k = first; k < last; ++k)
+        sum = fma(widen(taps[k][c]), weight[k * channels + c], sum);
+      total = total + sum;
+    }
+    output[c] = narrow<T>(bias != nullptr ? total + widen(bias[c]) : total);
+  }
+
+  BNINV_INLINE void all() const {
+    constexpr int kVectors = 4;
+    int64_t c = 0;
+    for (; c + kVectors * kCount <= channels; c += kVectors * kCount) vectors<kVectors>(c);
+    for (; c + kCount <= channels; c += kCount) vectors<1>(c);
+    if (c == channels) return;
+    // The last channels: a vector that repeats some of the one before it, with equal bits.
+    if (channels >= kCount) return vectors<1>(channels - kCount);
+    for (; c < channels; ++c) one(c);
+  }
+};
+
+// The panel in the arithmetic type: itself, or a copy that is made once for all of a range's pixels.
+template <typename T>
+const Arithmetic<T>* widened_panel(const T* panel, int64_t count, Arithmetic<T>* copy) {
+  if constexpr (std::is_same_v<T, Arithmetic<T>>) {
+    return panel;
+  } else {
+    widen_run(panel, count, copy);
+    return copy;
   }
 }
 
-inline float chain(const float* const* pixels, const float* weight, int64_t channels, int64_t taps,
-                   int64_t c) {
-  float total = 0.0f;
-  for (int64_t first = 0; first < taps; first += kSegment) {
-    const int64_t last = min64(first + kSegment, taps);
-    float sum = 0.0f;
-    for (int64_t k = first; k < last; ++k) sum = fma(pixels[k][c], weight[k * channels + c], sum);
-    total = total + sum;
-  }
-  return total;
-}
-
-}  // namespace
-
-void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end) {
-  constexpr int kVectors = 4;
+template <typename T>
+void depthwise_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
+  using A = Arithmetic<T>;
   const int64_t channels = args.channels, taps = args.kernel_h * args.kernel_w;
-  Scratch<float> padding(channels + 1);
-  for (int64_t c = 0; c < channels; ++c) padding.data[c] = 0.0f;
-  Scratch<const float*> pixels(taps);
-  Scratch<float> row(channels + 1);
+  Scratch<T> padding(channels + 1), row(channels + 1);
+  for (int64_t c = 0; c < channels; ++c) padding.data[c] = T{};
+  Scratch<const T*> pixels(taps);
+  Scratch<A> copy(std::is_same_v<T, A> ? 1 : taps * channels);
+  const A* weight = widened_panel(static_cast<const T*>(args.weight), taps * channels, copy.data);
 
   for (int64_t task = begin; task < end; ++task) {
     const int64_t n = task / args.out_height, oh = task % args.out_height;
+    const T* sample = static_cast<const T*>(args.input) + n * args.stride_n;
     for (int64_t ow = 0; ow < args.out_width; ++ow) {
       for (int64_t r = 0, k = 0; r < args.kernel_h; ++r)
         for (int64_t s = 0; s < args.kernel_w; ++s, ++k) {
           const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
           const int64_t w = ow * args.step_w - args.pad_w + s * args.dilation_w;
           const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
-          pixels.data[k] =
-              inside ? args.input + n * args.stride_n + h * args.stride_h + w * args.stride_w
-                     : padding.data;
+          pixels.data[k] = inside ? sample + h * args.stride_h + w * args.stride_w : padding.data;
         }
-      float* output =
-          args.output + n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
-      float* dense = args.out_stride_c == 1 ? output : row.data;
-      int64_t c = 0;
-      for (; c + kVectors * kWidth <= channels; c += kVectors * kWidth) {
-        Vec totals[kVectors];
-        chains<kVectors>(pixels.data, args.weight, channels, taps, c, totals);
-        for (int j = 0; j < kVectors; ++j) totals[j].store(dense + c + j * kWidth);
-      }
-      for (; c + kWidth <= channels; c += kWidth) {
-        Vec totals[1];
-        chains<1>(pixels.data, args.weight, channels, taps, c, totals);
-        totals[0].store(dense + c);
-      }
-      for (; c < channels; ++c) dense[c] = chain(pixels.data, args.weight, channels, taps, c);
-      if (args.bias != nullptr)
-        for (c = 0; c < channels; ++c) dense[c] = dense[c] + args.bias[c];
-      if (dense != output)
-        for (c = 0; c < channels; ++c) output[c * args.out_stride_c] = dense[c];
+      T* output = static_cast<T*>(args.output) + n * args.out_stride_n + oh * args.out_stride_h +
+                  ow * args.out_stride_w;
+      const bool dense = args.out_stride_c == 1;
+      Pixel<T>{pixels.data,
+               taps,
+               channels,
+               weight,
+               static_cast<const T*>(args.bias),
+               dense ? output : row.data}
+          .all();
+      if (!dense)
+        for (int64_t c = 0; c < channels; ++c) output[c * args.out_stride_c] = row.data[c];
     }
   }
+}
+
+}  // namespace
+
+void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end) {
+  with_type(args.dtype,
+            [&](auto type) { depthwise_of<typename decltype(type)::Type>(args, begin, end); });
 }
 
 }  // namespace BNINV_LEVEL

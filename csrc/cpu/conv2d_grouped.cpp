@@ -6,7 +6,7 @@
 // block's weights (panel rows are a power of two apart: in place they would fall into few cache sets).
 #include "kernels.h"
 #include "scratch.h"
-#include "vec.h"
+#include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -16,18 +16,22 @@ constexpr int kPixels = 6;
 
 // How the lanes of a vector find their input: all in one group; several whole groups whose inputs are
 // one vector too; anything else.
-enum class Lanes { kOneGroup, kWholeGroups, kAny };
+enum class Sources { kOneGroup, kWholeGroups, kAny };
 
 struct Groups {
   int64_t in, out;  // channels per group
-  Lanes lanes;
+  Sources sources;
 };
 
+template <typename A>
 inline Groups groups_of(const Conv2dArgs& args) {
+  constexpr int kCount = Lanes<A>::kCount;
   const int64_t in = args.channels / args.groups, out = args.out_channels / args.groups;
-  if (out % kWidth == 0) return {in, out, Lanes::kOneGroup};
-  if (in == out && kWidth % out == 0) return {in, out, Lanes::kWholeGroups};
-  return {in, out, Lanes::kAny};
+  if (out % kCount == 0) return {in, out, Sources::kOneGroup};
+  // There is no permutation of doubles.
+  if (std::is_same_v<A, float> && in == out && kCount % out == 0)
+    return {in, out, Sources::kWholeGroups};
+  return {in, out, Sources::kAny};
 }
 
 #if BNINV_VEC_WIDTH > 1
@@ -41,34 +45,58 @@ inline VecInt first_lanes(int64_t out) {
 }
 #endif
 
+// Channels of one tap of kPixels pixels in the arithmetic type: where they are, or widened copies.
+template <typename T>
+struct TapRun {
+  using A = Arithmetic<T>;
+  static constexpr bool kInPlace = std::is_same_v<T, A>;
+  A copies[kInPlace ? 1 : kPixels][kInPlace ? 1 : kSegment];
+  const A* pixels[kPixels];
+
+  // Spelled out: GCC compiles constructors that it writes itself for the baseline instruction set.
+  BNINV_INLINE TapRun(const T* const* tap, int64_t channel, int64_t count) {
+    for (int i = 0; i < kPixels; ++i) {
+      if constexpr (kInPlace) {
+        pixels[i] = tap[i] + channel;
+      } else {
+        widen_run(tap[i] + channel, count, copies[i]);
+        pixels[i] = copies[i];
+      }
+    }
+  }
+};
+
 // Totals of kPixels x kVectors vectors of channels from `channel` on; `weights` are the block's packed
-// rows, `width` floats apart, already moved to `channel`.
-template <int kVectors, Lanes kLanes>
-inline void chains(const Conv2dArgs& args, const Groups& groups, const float* const* pixels,
-                   const float* weights, int64_t width, int64_t channel,
-                   Vec (&totals)[kPixels][kVectors]) {
+// rows, `width` elements apart, already moved to `channel`.
+template <typename T, int kVectors, Sources kSources>
+inline void chains(const Conv2dArgs& args, const Groups& groups, const T* const* pixels,
+                   const Arithmetic<T>* weights, int64_t width, int64_t channel,
+                   typename Lanes<T>::Value (&totals)[kPixels][kVectors]) {
+  using A = Arithmetic<T>;
+  using V = typename Lanes<T>::Value;
+  constexpr int kCount = Lanes<T>::kCount;
   const int64_t terms = args.kernel_h * args.kernel_w * groups.in;
   const int64_t first_input = channel / groups.out * groups.in;
   for (auto& row : totals)
-    for (Vec& total : row) total = Vec::zero();
+    for (V& total : row) total = V(0);
   for (int64_t segment = 0; segment < terms; segment += kSegment) {
     const int64_t end = min64(segment + kSegment, terms);
-    Vec sums[kPixels][kVectors];
+    V sums[kPixels][kVectors];
     for (auto& row : sums)
-      for (Vec& sum : row) sum = Vec::zero();
+      for (V& sum : row) sum = V(0);
     for (int64_t k = segment; k < end;) {
-      const float* const* tap = pixels + k / groups.in * kPixels;
+      const T* const* tap = pixels + k / groups.in * kPixels;
       int64_t c = k % groups.in;
       const int64_t run = min64(groups.in - c, end - k);
 #if BNINV_VEC_WIDTH > 1
-      if constexpr (kLanes == Lanes::kWholeGroups) {
+      if constexpr (kSources == Sources::kWholeGroups) {
         const VecInt lanes = first_lanes(groups.out);
-        Vec inputs[kPixels];
+        V inputs[kPixels];
 #pragma GCC unroll 8
-        for (int i = 0; i < kPixels; ++i) inputs[i] = Vec::load(tap[i] + first_input);
+        for (int i = 0; i < kPixels; ++i) inputs[i] = load(tap[i] + first_input);
         for (const int64_t last = c + run; c < last; ++c, ++k) {
           const VecInt lane = lanes + VecInt(static_cast<int32_t>(c));
-          const Vec weight = Vec::load(weights + k * width);
+          const V weight = load(weights + k * width);
 #pragma GCC unroll 8
           for (int i = 0; i < kPixels; ++i)
             sums[i][0] = fma(permute(inputs[i], lane), weight, sums[i][0]);
@@ -76,23 +104,25 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const float* co
         continue;
       }
 #endif
-      for (const int64_t last = c + run; c < last; ++c, ++k) {
-        Vec weight[kVectors];
+      // In kAny each lane looks for its own channel.
+      const TapRun<T> inputs(tap, first_input + c, kSources == Sources::kAny ? 0 : run);
+      for (int64_t at = 0; at < run; ++at, ++c, ++k) {
+        V weight[kVectors];
 #pragma GCC unroll 4
-        for (int j = 0; j < kVectors; ++j) weight[j] = Vec::load(weights + k * width + j * kWidth);
+        for (int j = 0; j < kVectors; ++j) weight[j] = load(weights + k * width + j * kCount);
 #pragma GCC unroll 8
         for (int i = 0; i < kPixels; ++i) {
-          Vec input;
-          if constexpr (kLanes == Lanes::kAny) {
-            float lanes[kWidth];
-            for (int l = 0; l < kWidth; ++l) {
+          V input;
+          if constexpr (kSources != Sources::kAny) {
+            input = V(inputs.pixels[i][at]);
+          } else {
+            A lanes[kCount];
+            for (int l = 0; l < kCount; ++l) {
               // Lanes beyond the last channel have weights of +0 and are not stored.
               const int64_t o = min64(channel + l, args.out_channels - 1);
-              lanes[l] = tap[i][o / groups.out * groups.in + c];
+              lanes[l] = widen(tap[i][o / groups.out * groups.in + c]);
             }
-            input = Vec::load(lanes);
-          } else {
-            input = Vec(tap[i][first_input + c]);
+            input = load(lanes);
           }
 #pragma GCC unroll 4
           for (int j = 0; j < kVectors; ++j) sums[i][j] = fma(input, weight[j], sums[i][j]);
@@ -106,28 +136,122 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const float* co
   }
 }
 
-template <int kVectors, Lanes kLanes>
-void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const float* const* pixels,
-                           const float* weights, int64_t width, int64_t channel, int64_t count,
-                           float* const* outputs, int64_t rows) {
-  Vec totals[kPixels][kVectors];
-  chains<kVectors, kLanes>(args, groups, pixels, weights, width, channel, totals);
-  if (args.out_stride_c == 1 && count == kVectors * kWidth) {
-    for (int64_t i = 0; i < rows; ++i)
-      for (int j = 0; j < kVectors; ++j) {
-        const int64_t o = channel + j * kWidth;
-        Vec total = totals[i][j];
-        if (args.bias != nullptr) total = total + Vec::load(args.bias + o);
-        total.store(outputs[i] + o);
-      }
-    return;
-  }
+// `bias` is widened and as long as a packed row; nullptr: none.
+template <typename T, int kVectors, Sources kSources>
+void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const T* const* pixels,
+                           const Arithmetic<T>* weights, const Arithmetic<T>* bias, int64_t width,
+                           int64_t channel, int64_t count, T* const* outputs, int64_t rows) {
+  constexpr int kCount = Lanes<T>::kCount;
+  typename Lanes<T>::Value totals[kPixels][kVectors];
+  chains<T, kVectors, kSources>(args, groups, pixels, weights, width, channel, totals);
+  const bool whole = args.out_stride_c == 1 && count == kVectors * kCount;
   for (int64_t i = 0; i < rows; ++i) {
-    float lanes[kVectors * kWidth];
-    for (int j = 0; j < kVectors; ++j) totals[i][j].store(lanes + j * kWidth);
-    for (int64_t l = 0; l < count; ++l) {
-      const int64_t o = channel + l;
-      outputs[i][o * args.out_stride_c] = args.bias != nullptr ? lanes[l] + args.bias[o] : lanes[l];
+    T lanes[kVectors * kCount];
+    T* destination = whole ? outputs[i] + channel : lanes;
+    for (int j = 0; j < kVectors; ++j) {
+      auto total = totals[i][j];
+      if (bias != nullptr) total = total + load(bias + j * kCount);
+      store(destination + j * kCount, total);
+    }
+    if (whole) continue;
+    for (int64_t l = 0; l < count; ++l) outputs[i][(channel + l) * args.out_stride_c] = lanes[l];
+  }
+}
+
+// A block's weights and bias, widened, in rows of `width` elements with +0 beyond the last channel.
+template <typename T>
+struct PackedBlock {
+  using A = Arithmetic<T>;
+  static constexpr int64_t kPackedWidth =
+      (GroupedBlocks::kChannels + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
+  const Conv2dArgs& args;
+  int64_t terms;
+  Scratch<A> memory;
+  const A* bias;
+
+  PackedBlock(const Conv2dArgs& arguments, int64_t count)
+      : args(arguments), terms(count), memory((count + 1) * kPackedWidth), bias(nullptr) {}
+
+  void fill(int64_t channel, int64_t channels) {
+    const auto pack = [=](const void* row, A* destination) {
+      widen_run(static_cast<const T*>(row) + channel, channels, destination);
+      for (int64_t l = channels; l < kPackedWidth; ++l) destination[l] = 0;
+    };
+    for (int64_t k = 0; k < terms; ++k)
+      pack(static_cast<const T*>(args.weight) + k * args.out_channels,
+           memory.data + k * kPackedWidth);
+    if (args.bias == nullptr) return;
+    A* packed = memory.data + terms * kPackedWidth;
+    pack(args.bias, packed);
+    bias = packed;
+  }
+};
+
+template <typename T>
+void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
+  using A = Arithmetic<T>;
+  constexpr int kCount = Lanes<T>::kCount;
+  constexpr int64_t kWide = kCount > 1 ? 2 : 1;
+  const Groups groups = groups_of<A>(args);
+  const GroupedBlocks blocks = grouped_blocks(args);
+  const int64_t taps = args.kernel_h * args.kernel_w;
+  const int64_t image = args.out_height * args.out_width, rows = args.batch * image;
+  PackedBlock<T> weights(args, taps * groups.in);
+  Scratch<T> padding(args.channels + kCount);
+  for (int64_t c = 0; c < args.channels + kCount; ++c) padding.data[c] = T{};
+  Scratch<const T*> pixels(taps * kPixels);
+  int64_t packed = -1;
+
+  for (int64_t task = begin; task < end; ++task) {
+    const int64_t block = task / blocks.rows;
+    const int64_t channel = block * GroupedBlocks::kChannels;
+    const int64_t channels = min64(GroupedBlocks::kChannels, args.out_channels - channel);
+    if (block != packed) weights.fill(channel, channels);
+    packed = block;
+    const int64_t first = task % blocks.rows * GroupedBlocks::kRows;
+    const int64_t last = min64(first + GroupedBlocks::kRows, rows);
+    for (int64_t row = first; row < last; row += kPixels) {
+      const int64_t count = min64(kPixels, last - row);
+      T* outputs[kPixels];
+      for (int64_t i = 0; i < kPixels; ++i) {
+        // A tile's missing pixels repeat its last one and are not stored.
+        const int64_t pixel = row + min64(i, count - 1);
+        const int64_t n = pixel / image, oh = pixel % image / args.out_width;
+        const int64_t ow = pixel % args.out_width;
+        const T* sample = static_cast<const T*>(args.input) + n * args.stride_n;
+        outputs[i] = static_cast<T*>(args.output) + n * args.out_stride_n + oh * args.out_stride_h +
+                     ow * args.out_stride_w;
+        for (int64_t r = 0, k = i; r < args.kernel_h; ++r)
+          for (int64_t s = 0; s < args.kernel_w; ++s, k += kPixels) {
+            const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
+            const int64_t w = ow * args.step_w - args.pad_w + s * args.dilation_w;
+            const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
+            pixels.data[k] = inside ? sample + h * args.stride_h + w * args.stride_w : padding.data;
+          }
+      }
+      const auto call = [&](auto function, int64_t c, int64_t lanes) {
+        const A* bias = weights.bias == nullptr ? nullptr : weights.bias + c;
+        function(args, groups, pixels.data, weights.memory.data + c, bias,
+                 PackedBlock<T>::kPackedWidth, channel + c, min64(lanes, channels - c), outputs,
+                 count);
+      };
+      int64_t c = 0;
+      if (groups.sources == Sources::kOneGroup && groups.out % (kWide * kCount) == 0)
+        for (; c + kWide * kCount <= channels; c += kWide * kCount)
+          call(pixels_times_channels<T, kWide, Sources::kOneGroup>, c, kWide * kCount);
+      for (; c < channels; c += kCount) {
+        // A vector cut off by the block's end would read inputs beyond the last group's.
+        if (groups.sources == Sources::kOneGroup) {
+          call(pixels_times_channels<T, 1, Sources::kOneGroup>, c, kCount);
+          continue;
+        }
+        if constexpr (std::is_same_v<A, float>)
+          if (groups.sources == Sources::kWholeGroups && c + kCount <= channels) {
+            call(pixels_times_channels<T, 1, Sources::kWholeGroups>, c, kCount);
+            continue;
+          }
+        call(pixels_times_channels<T, 1, Sources::kAny>, c, kCount);
+      }
     }
   }
 }
@@ -135,70 +259,8 @@ void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const f
 }  // namespace
 
 void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end) {
-  const Groups groups = groups_of(args);
-  const GroupedBlocks blocks = grouped_blocks(args);
-  const int64_t taps = args.kernel_h * args.kernel_w, terms = taps * groups.in;
-  const int64_t image = args.out_height * args.out_width, rows = args.batch * image;
-  constexpr int64_t kWide = kWidth > 1 ? 2 : 1;
-  const int64_t width = ceil_div(GroupedBlocks::kChannels, kWidth) * kWidth;
-  Scratch<float> weights(terms * width + 1);
-  Scratch<float> padding(args.channels + kWidth);
-  for (int64_t c = 0; c < args.channels + kWidth; ++c) padding.data[c] = 0.0f;
-  Scratch<const float*> pixels(taps * kPixels);
-  int64_t packed = -1;
-
-  for (int64_t task = begin; task < end; ++task) {
-    const int64_t block = task / blocks.rows;
-    const int64_t channel = block * GroupedBlocks::kChannels;
-    const int64_t channels = min64(GroupedBlocks::kChannels, args.out_channels - channel);
-    if (block != packed) {
-      for (int64_t k = 0; k < terms; ++k)
-        for (int64_t l = 0; l < width; ++l)
-          weights.data[k * width + l] =
-              l < channels ? args.weight[k * args.out_channels + channel + l] : 0.0f;
-      packed = block;
-    }
-    const int64_t first = task % blocks.rows * GroupedBlocks::kRows;
-    const int64_t last = min64(first + GroupedBlocks::kRows, rows);
-    for (int64_t row = first; row < last; row += kPixels) {
-      const int64_t count = min64(kPixels, last - row);
-      float* outputs[kPixels];
-      for (int64_t i = 0; i < kPixels; ++i) {
-        // A tile's missing pixels repeat its last one and are not stored.
-        const int64_t pixel = row + min64(i, count - 1);
-        const int64_t n = pixel / image, oh = pixel % image / args.out_width;
-        const int64_t ow = pixel % args.out_width;
-        outputs[i] =
-            args.output + n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
-        for (int64_t r = 0, k = i; r < args.kernel_h; ++r)
-          for (int64_t s = 0; s < args.kernel_w; ++s, k += kPixels) {
-            const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
-            const int64_t w = ow * args.step_w - args.pad_w + s * args.dilation_w;
-            const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
-            pixels.data[k] =
-                inside ? args.input + n * args.stride_n + h * args.stride_h + w * args.stride_w
-                       : padding.data;
-          }
-      }
-      const auto call = [&](auto function, int64_t c, int64_t lanes) {
-        function(args, groups, pixels.data, weights.data + c, width, channel + c,
-                 min64(lanes, channels - c), outputs, count);
-      };
-      int64_t c = 0;
-      if (groups.lanes == Lanes::kOneGroup && groups.out % (kWide * kWidth) == 0)
-        for (; c + kWide * kWidth <= channels; c += kWide * kWidth)
-          call(pixels_times_channels<kWide, Lanes::kOneGroup>, c, kWide * kWidth);
-      for (; c < channels; c += kWidth) {
-        // A vector cut off by the block's end would read inputs beyond the last group's.
-        if (groups.lanes == Lanes::kOneGroup)
-          call(pixels_times_channels<1, Lanes::kOneGroup>, c, kWidth);
-        else if (groups.lanes == Lanes::kWholeGroups && c + kWidth <= channels)
-          call(pixels_times_channels<1, Lanes::kWholeGroups>, c, kWidth);
-        else
-          call(pixels_times_channels<1, Lanes::kAny>, c, kWidth);
-      }
-    }
-  }
+  with_type(args.dtype,
+            [&](auto type) { grouped_of<typename decltype(type)::Type>(args, begin, end); });
 }
 
 }  // namespace BNINV_LEVEL

@@ -6,11 +6,14 @@
 // A rows are packed to kSegment dense terms each, so a tile addresses them from one pointer; B comes
 // packed to the tile's width where several tiles use it (panel rows are a power of two apart: read in
 // place they would fall into few cache sets), else straight from the panel.
+//
+// T is the storage type. Packing widens to the arithmetic type A, so that there is one set of tiles for
+// binary32 and one for binary64; a single row, for which packing would not pay, widens as it loads.
 #pragma once
 
 #include "kernels.h"
 #include "scratch.h"
-#include "vec.h"
+#include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -23,26 +26,29 @@ constexpr int kTileRows = 6, kTileVectors = 2;
 #else
 constexpr int kTileRows = 4, kTileVectors = 2;
 #endif
-constexpr int kTileColumns = kTileVectors * kWidth;
+template <typename A>
+inline constexpr int kTileColumns = kTileVectors * Lanes<A>::kCount;
 
-// totals[i][j] += fma chain over `length` terms of a[i][k] * b[k][j].
-template <int kRows, int kVectors>
-__attribute__((noinline)) void tile(const float* __restrict a, const float* __restrict b,
-                                    int64_t b_stride, int64_t length, float* __restrict totals,
-                                    int64_t totals_stride) {
-  Vec sums[kRows][kVectors];
+// totals[i][j] += fma chain over `length` terms of a[i][k] * b[k][j]; B is of type T.
+template <typename T, int kRows, int kVectors>
+__attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* __restrict b,
+                                    int64_t b_stride, int64_t length,
+                                    Arithmetic<T>* __restrict totals, int64_t totals_stride) {
+  using V = typename Lanes<T>::Value;
+  constexpr int kCount = Lanes<T>::kCount;
+  V sums[kRows][kVectors];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j) sums[i][j] = Vec::zero();
+    for (int j = 0; j < kVectors; ++j) sums[i][j] = V(0);
 #pragma GCC unroll 2
   for (int64_t k = 0; k < length; ++k) {
-    Vec columns[kVectors];
+    V columns[kVectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j) columns[j] = Vec::load(b + k * b_stride + j * kWidth);
+    for (int j = 0; j < kVectors; ++j) columns[j] = load(b + k * b_stride + j * kCount);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const Vec term(a[i * kSegment + k]);
+      const V term(a[i * kSegment + k]);
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[i][j] = fma(term, columns[j], sums[i][j]);
     }
@@ -51,100 +57,106 @@ __attribute__((noinline)) void tile(const float* __restrict a, const float* __re
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) {
-      float* total = totals + i * totals_stride + j * kWidth;
-      (Vec::load(total) + sums[i][j]).store(total);
+      Arithmetic<T>* total = totals + i * totals_stride + j * kCount;
+      store(total, load(total) + sums[i][j]);
     }
 }
 
-using Tile = void (*)(const float*, const float*, int64_t, int64_t, float*, int64_t);
+template <typename A>
+using Tile = void (*)(const A*, const A*, int64_t, int64_t, A*, int64_t);
 
-template <int kVectors>
-inline Tile tile_of(int64_t rows) {
-  static constexpr Tile kTiles[] = {
+template <typename A, int kVectors>
+inline Tile<A> tile_of(int64_t rows) {
+  static constexpr Tile<A> kTiles[] = {
       nullptr,
-      tile<1, kVectors>,
-      tile<2, kVectors>,
-      tile<3, kVectors>,
-      tile<4, kVectors>,
+      tile<A, 1, kVectors>,
+      tile<A, 2, kVectors>,
+      tile<A, 3, kVectors>,
+      tile<A, 4, kVectors>,
 #if BNINV_VEC_WIDTH >= 8
-      tile<5, kVectors>,
-      tile<6, kVectors>,
+      tile<A, 5, kVectors>,
+      tile<A, 6, kVectors>,
 #endif
 #if BNINV_VEC_WIDTH == 16
-      tile<7, kVectors>,
-      tile<8, kVectors>,
-      tile<9, kVectors>,
-      tile<10, kVectors>,
-      tile<11, kVectors>,
-      tile<12, kVectors>,
-      tile<13, kVectors>,
-      tile<14, kVectors>,
+      tile<A, 7, kVectors>,
+      tile<A, 8, kVectors>,
+      tile<A, 9, kVectors>,
+      tile<A, 10, kVectors>,
+      tile<A, 11, kVectors>,
+      tile<A, 12, kVectors>,
+      tile<A, 13, kVectors>,
+      tile<A, 14, kVectors>,
 #endif
   };
   return kTiles[rows];
 }
 
-// Copies `length` terms x `columns` of a panel to rows of `width` floats, the rest of each row +0.
-inline void pack_columns(const float* panel, int64_t panel_stride, int64_t length, int64_t columns,
-                         int64_t width, float* packed) {
-  if (columns == kTileColumns && width == kTileColumns) {
+// Copies `length` terms x `columns` of a panel to rows of `width` elements, the rest of each row +0.
+template <typename T, typename A>
+inline void pack_columns(const T* panel, int64_t panel_stride, int64_t length, int64_t columns,
+                         int64_t width, A* packed) {
+  if (columns == kTileColumns<A> && width == kTileColumns<A>) {
     for (int64_t k = 0; k < length; ++k) {
-      const float* row = panel + k * panel_stride;
+      const T* row = panel + k * panel_stride;
       // The next tile's columns lie one tile further in every row: ask for them now.
-      __builtin_prefetch(row + kTileColumns);
-      for (int j = 0; j < kTileVectors; ++j)
-        Vec::load(row + j * kWidth).store(packed + k * kTileColumns + j * kWidth);
+      __builtin_prefetch(row + kTileColumns<A>);
+      widen_run(row, kTileColumns<A>, packed + k * kTileColumns<A>);
     }
     return;
   }
-  for (int64_t k = 0; k < length; ++k)
-    for (int64_t j = 0; j < width; ++j)
-      packed[k * width + j] = j < columns ? panel[k * panel_stride + j] : 0.0f;
+  for (int64_t k = 0; k < length; ++k) {
+    widen_run(panel + k * panel_stride, columns, packed + k * width);
+    for (int64_t j = columns; j < width; ++j) packed[k * width + j] = 0;
+  }
 }
 
 // One block of outputs: rows [row, row + rows), columns [column, column + columns) of a product.
 //   pack_row(row, k, length, destination) writes the row's terms [k, k + length);
 //   store_row(row, totals) takes the row's finished `columns` totals.
-// `scratch` holds gemm_scratch(schedule) floats.
-template <typename PackRow, typename StoreRow>
-inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms,
-                       const float* panel, int64_t panel_stride, float* scratch,
-                       const PackRow& pack_row, const StoreRow& store_row) {
-  const int64_t totals_stride = ceil_div(columns, kTileColumns) * kTileColumns;
-  float* totals = scratch;
-  float* packed_rows = totals + rows * totals_stride;
-  float* packed_columns = packed_rows + rows * kSegment;
-  for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0.0f;
+// `scratch` holds gemm_scratch<T>(schedule) elements.
+template <typename T, typename PackRow, typename StoreRow>
+inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
+                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
+                       const StoreRow& store_row) {
+  using A = Arithmetic<T>;
+  constexpr bool kInPlace = std::is_same_v<T, A>;
+  const int64_t totals_stride = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
+  A* totals = scratch;
+  A* packed_rows = totals + rows * totals_stride;
+  A* packed_columns = packed_rows + rows * kSegment;
+  for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0;
 
   // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
   const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = row_tiles > 2;
+  const bool pack = row_tiles > 2 || !kInPlace;
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
     for (int64_t i = 0; i < rows; ++i) pack_row(row + i, k, length, packed_rows + i * kSegment);
-    const float* segment = panel + k * panel_stride;
+    const T* segment = panel + k * panel_stride;
     int64_t j = 0;
     if constexpr (kWidth > 1) {
       // One row: four times the columns at once keep as many chains in flight.
       if (rows == 1)
-        for (; j + 4 * kTileColumns <= columns; j += 4 * kTileColumns)
-          tile<1, 4 * kTileVectors>(packed_rows, segment + j, panel_stride, length, totals + j,
-                                    totals_stride);
+        for (; j + 4 * kTileColumns<A> <= columns; j += 4 * kTileColumns<A>)
+          tile<T, 1, 4 * kTileVectors>(packed_rows, segment + j, panel_stride, length, totals + j,
+                                       totals_stride);
     }
-    for (; j < columns; j += kTileColumns) {
-      const int64_t count = min64(kTileColumns, columns - j);
-      const bool narrow = kTileVectors > 1 && count <= kWidth;
-      const int64_t width = narrow ? kWidth : kTileColumns;
-      const float* b = segment + j;
-      int64_t b_stride = panel_stride;
+    for (; j < columns; j += kTileColumns<A>) {
+      const int64_t count = min64(kTileColumns<A>, columns - j);
+      const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
+      const int64_t width = narrow ? Lanes<A>::kCount : kTileColumns<A>;
+      const A* b = packed_columns;
+      int64_t b_stride = width;
       if (pack || count < width) {
-        pack_columns(b, panel_stride, length, count, width, packed_columns);
-        b = packed_columns;
-        b_stride = width;
+        pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
+      } else if constexpr (kInPlace) {
+        b = segment + j;
+        b_stride = panel_stride;
       }
       for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
         const int64_t next = rows * (t + 1) / row_tiles;
-        const Tile multiply = narrow ? tile_of<1>(next - i) : tile_of<kTileVectors>(next - i);
+        const Tile<A> multiply =
+            narrow ? tile_of<A, 1>(next - i) : tile_of<A, kTileVectors>(next - i);
         multiply(packed_rows + i * kSegment, b, b_stride, length, totals + i * totals_stride + j,
                  totals_stride);
         i = next;
@@ -154,20 +166,24 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
   for (int64_t i = 0; i < rows; ++i) store_row(row + i, totals + i * totals_stride);
 }
 
+template <typename T>
 inline int64_t gemm_scratch(const GemmSchedule& gemm) {
-  const int64_t totals = gemm.block_rows * (gemm.block_columns + kTileColumns);
-  return totals + gemm.block_rows * kSegment + kSegment * kTileColumns;
+  constexpr int64_t kColumns = kTileColumns<Arithmetic<T>>;
+  const int64_t totals = gemm.block_rows * (gemm.block_columns + kColumns);
+  return totals + gemm.block_rows * kSegment + kSegment * kColumns;
 }
 
-// totals + bias, one addition each, to a dense row.
-inline void store_dense(const float* totals, const float* bias, int64_t columns, float* output) {
+// totals + bias, one addition each and then one rounding, to a dense row.
+template <typename T>
+inline void store_dense(const Arithmetic<T>* totals, const T* bias, int64_t columns, T* output) {
   int64_t j = 0;
-  for (; j + kWidth <= columns; j += kWidth) {
-    Vec value = Vec::load(totals + j);
-    if (bias != nullptr) value = value + Vec::load(bias + j);
-    value.store(output + j);
+  for (; j + Lanes<T>::kCount <= columns; j += Lanes<T>::kCount) {
+    auto value = load(totals + j);
+    if (bias != nullptr) value = value + load(bias + j);
+    store(output + j, value);
   }
-  for (; j < columns; ++j) output[j] = bias != nullptr ? totals[j] + bias[j] : totals[j];
+  for (; j < columns; ++j)
+    output[j] = narrow<T>(bias != nullptr ? totals[j] + widen(bias[j]) : totals[j]);
 }
 
 }  // namespace BNINV_LEVEL

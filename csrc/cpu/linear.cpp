@@ -4,26 +4,38 @@
 namespace bninv {
 namespace BNINV_LEVEL {
 
-void linear(const LinearArgs& args, int64_t begin, int64_t end) {
+namespace {
+
+template <typename T>
+void linear_of(const LinearArgs& args, int64_t begin, int64_t end) {
+  using A = Arithmetic<T>;
   const GemmSchedule& gemm = args.gemm;
-  Scratch<float> scratch(gemm_scratch(gemm));
+  const T* biases = static_cast<const T*>(args.bias);
+  Scratch<A> scratch(gemm_scratch<T>(gemm));
   for (int64_t task = begin; task < end; ++task) {
     const int64_t row = task / gemm.column_blocks * gemm.block_rows;
     const int64_t rows = min64(gemm.block_rows, gemm.rows - row);
     const int64_t column = task % gemm.column_blocks * gemm.block_columns;
     const int64_t columns = min64(gemm.block_columns, gemm.columns - column);
     if (rows <= 0) continue;
-    const float* bias = args.bias == nullptr ? nullptr : args.bias + column;
-    const auto pack = [&](int64_t i, int64_t k, int64_t length, float* destination) {
-      const float* source = args.input + i * args.input_stride + k;
-      for (int64_t j = 0; j < length; ++j) destination[j] = source[j];
+    const T* bias = biases == nullptr ? nullptr : biases + column;
+    const auto pack = [&](int64_t i, int64_t k, int64_t length, A* destination) {
+      widen_run(static_cast<const T*>(args.input) + i * args.input_stride + k, length, destination);
     };
-    const auto store = [&](int64_t i, const float* totals) {
-      store_dense(totals, bias, columns, args.output + i * gemm.columns + column);
+    const auto store_row = [&](int64_t i, const A* totals) {
+      T* output = static_cast<T*>(args.output) + i * gemm.columns + column;
+      store_dense<T>(totals, bias, columns, output);
     };
-    gemm_block(row, rows, columns, gemm.terms, args.weight + column, gemm.columns, scratch.data,
-               pack, store);
+    gemm_block(row, rows, columns, gemm.terms, static_cast<const T*>(args.weight) + column,
+               gemm.columns, scratch.data, pack, store_row);
   }
+}
+
+}  // namespace
+
+void linear(const LinearArgs& args, int64_t begin, int64_t end) {
+  with_type(args.dtype,
+            [&](auto type) { linear_of<typename decltype(type)::Type>(args, begin, end); });
 }
 
 }  // namespace BNINV_LEVEL

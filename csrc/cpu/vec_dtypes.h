@@ -5,11 +5,15 @@
 
 #include "../dtypes.h"
 #include "vec.h"
+#include "vec_double.h"
+#if defined(BNINV_NEON)
+#include "vec_dtypes_neon.h"
+#endif
 
 namespace bninv {
 namespace BNINV_LEVEL {
 
-// What one step of a loop over elements of T works on: a Vec of floats, or one double.
+// What one step of a loop over elements of T works on: a vector of the arithmetic type.
 template <typename T>
 struct Lanes {
   using Value = Vec;
@@ -17,16 +21,16 @@ struct Lanes {
 };
 template <>
 struct Lanes<double> {
-  using Value = double;
-  static constexpr int kCount = 1;
+  using Value = VecDouble;
+  static constexpr int kCount = kDoubleWidth;
 };
 
 BNINV_INLINE Vec load(const float* p) { return Vec::load(p); }
 BNINV_INLINE void store(float* p, Vec a) { a.store(p); }
-BNINV_INLINE double load(const double* p) { return *p; }
-BNINV_INLINE void store(double* p, double a) { *p = a; }
 
-#if BNINV_VEC_WIDTH > 1
+#if defined(BNINV_NEON)
+// vec_dtypes_neon.h has the rest.
+#elif BNINV_VEC_WIDTH > 1
 
 typedef uint16_t ShortLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 2)));
 typedef uint32_t UnsignedLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 4)));
@@ -96,12 +100,13 @@ BNINV_INLINE Vec rounded_to_half(Vec a) {
 }
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
 BNINV_INLINE Vec load(const Half* p) { return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p)))); }
+// With a mask of all lanes, because GCC 12 suspects its own form without one of reading what nobody set.
 BNINV_INLINE void store(Half* p, Vec a) {
-  const __m256i bits = _mm512_cvtps_ph(__m512(a.v), 0);
+  const __m256i bits = _mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0);
   memcpy(p, &bits, sizeof(bits));
 }
 BNINV_INLINE Vec rounded_to_half(Vec a) {
-  return FloatLanes(_mm512_cvtph_ps(_mm512_cvtps_ph(__m512(a.v), 0)));
+  return FloatLanes(_mm512_cvtph_ps(_mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0)));
 }
 #else
 #error "no conversion to and from half for this vector width on this architecture"
@@ -144,6 +149,15 @@ BNINV_INLINE void store_partial(T* p, typename Lanes<T>::Value a, int64_t count)
   T memory[Lanes<T>::kCount];
   store(memory, a);
   memcpy(p, memory, static_cast<size_t>(count) * sizeof(T));
+}
+
+// `count` elements widened to the arithmetic type.
+template <typename T>
+inline void widen_run(const T* source, int64_t count, Arithmetic<T>* destination) {
+  int64_t i = 0;
+  for (; i + Lanes<T>::kCount <= count; i += Lanes<T>::kCount)
+    store(destination + i, load(source + i));
+  for (; i < count; ++i) destination[i] = widen(source[i]);
 }
 
 }  // namespace BNINV_LEVEL

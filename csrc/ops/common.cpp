@@ -97,14 +97,6 @@ std::string sizes_text(const Tensor& tensor) {
   return list_text(std::vector<int64_t>(sizes.begin(), sizes.end()));
 }
 
-void check_tensor(const char* op, const char* argument, const Tensor& tensor) {
-  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
-  BNINV_CHECK(tensor.is_cpu(), op, ": `", argument,
-              "` is on another device than the other tensors; it may only be on theirs (cpu)");
-  BNINV_CHECK(tensor.scalar_type() == ScalarType::Float, op, ": `", argument, "` has dtype ",
-              dtype_name(tensor.scalar_type()), "; it may be torch.float32");
-}
-
 DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
                   std::initializer_list<ScalarType> allowed) {
   BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
@@ -129,6 +121,14 @@ void check_device(const char* op, const char* argument, const Tensor& tensor, co
       op, ": `", argument, "` is on another device than `input`; it may only be on the same");
 }
 
+void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
+  BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
+  const char* own = dtype_name(input.scalar_type());
+  BNINV_CHECK(tensor.scalar_type() == input.scalar_type(), op, ": `", argument, "` has dtype ",
+              dtype_name(tensor.scalar_type()), "; beside an `input` of ", own, " it may be ", own);
+  check_device(op, argument, tensor, input);
+}
+
 void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
   check_dtype(op, argument, tensor, {input.scalar_type()});
   check_device(op, argument, tensor, input);
@@ -145,6 +145,18 @@ Parameter parameter_of(const char* op, const char* argument, std::optional<Tenso
 }
 
 Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input) {
+  return parameter_of(op, argument, tensor, input, {input.size(1)}, "channel");
+}
+
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input, const std::vector<int64_t>& sizes,
+                       const char* meaning) {
+  if (!tensor.has_value()) return {nullptr, DType::kFloat};
+  return parameter_of(op, argument, *tensor, input, sizes, meaning);
+}
+
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input,
+                       const std::vector<int64_t>& sizes, const char* meaning) {
   const ScalarType own = input.scalar_type();
   const bool narrow = own == ScalarType::Half || own == ScalarType::BFloat16;
   const ScalarType found = tensor.scalar_type();
@@ -153,16 +165,17 @@ Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, con
               " it may be ", dtype_name(own), narrow ? " or torch.float32" : "");
   const DType dtype = check_dtype(op, argument, tensor, {found});
   check_device(op, argument, tensor, input);
-  BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == input.size(1), op, ": `", argument,
-              "` has shape ", sizes_text(tensor), "; it may be [", input.size(1),
-              "], one value for each channel");
-  if (tensor.size(0) > 1 && tensor.stride(0) != 1) tensor = torch::stable::contiguous(tensor);
+  const auto shape = tensor.sizes();
+  BNINV_CHECK(std::equal(shape.begin(), shape.end(), sizes.begin(), sizes.end()), op, ": `",
+              argument, "` has shape ", sizes_text(tensor), "; it may be ", list_text(sizes),
+              ", one value for each ", meaning);
+  if (!tensor.is_contiguous()) tensor = torch::stable::contiguous(tensor);
   return {tensor.data_ptr(), dtype};
 }
 
-void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
-                  const char* size_meaning) {
-  check_tensor(op, argument, tensor);
+void check_vector(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
+                  int64_t size, const char* size_meaning) {
+  check_beside(op, argument, tensor, input);
   BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == size, op, ": `", argument, "` has shape ",
               sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
 }

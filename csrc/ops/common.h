@@ -48,9 +48,6 @@ template <typename... Parts>
 std::string sizes_text(const Tensor& tensor);
 std::string list_text(const std::vector<int64_t>& values);
 
-// `tensor` is a strided float32 tensor on the CPU.
-void check_tensor(const char* op, const char* argument, const Tensor& tensor);
-
 // The storage type of a tensor that may have any of `allowed`.
 DType check_dtype(const char* op, const char* argument, const Tensor& tensor,
                   std::initializer_list<ScalarType> allowed);
@@ -69,15 +66,24 @@ void check_like(const char* op, const char* argument, const Tensor& tensor, cons
 // `tensor` is where `input` is.
 void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
 
+// `tensor` is on `input`'s device and of its dtype.
+void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
+
 // One value for each channel of `input`, on its device: of its dtype, or float32 beside a narrower
 // input. A tensor with gaps is replaced by a dense copy, which must outlive the parameter's use.
 Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input);
 Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
                        const Tensor& input);
 
-// A tensor of exactly `size` elements in one dimension: a parameter of one value a channel.
-void check_vector(const char* op, const char* argument, const Tensor& tensor, int64_t size,
-                  const char* size_meaning);
+// The same for any shape; `meaning` is what a value belongs to.
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input,
+                       const std::vector<int64_t>& sizes, const char* meaning);
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input, const std::vector<int64_t>& sizes, const char* meaning);
+
+// A tensor of exactly `size` elements in one dimension, of `input`'s dtype.
+void check_vector(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
+                  int64_t size, const char* size_meaning);
 
 // Two integers from `least` to 2^31 - 1: the product of two such sizes cannot overflow.
 void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
@@ -108,8 +114,8 @@ Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
 bool is_panel(const Tensor& weight);
 Tensor panel_of(const Tensor& weight);
 
-inline const float* data_or_null(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? static_cast<const float*>(tensor->data_ptr()) : nullptr;
+inline const void* data_or_null(const std::optional<Tensor>& tensor) {
+  return tensor.has_value() ? tensor->data_ptr() : nullptr;
 }
 
 template <typename Args>

@@ -19,8 +19,8 @@ int64_t output_size(const Tensor& input, const Tensor& weight, int64_t d, int64_
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               std::vector<int64_t> stride, std::vector<int64_t> padding,
               std::vector<int64_t> dilation, int64_t groups) {
-  check_tensor(kOp, "input", input);
-  check_tensor(kOp, "weight", weight);
+  const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
+  check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
               "; it may be [batch, channels, height, width]");
   BNINV_CHECK(weight.dim() == 4, kOp, ": `weight` has shape ", sizes_text(weight),
@@ -36,7 +36,7 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
   BNINV_CHECK(weight.size(1) * groups == input.size(1), kOp, ": `input` has ", input.size(1),
               " channels; with this `weight` of shape ", sizes_text(weight), " and groups ", groups,
               " it may have ", weight.size(1) * groups);
-  if (bias.has_value()) check_vector(kOp, "bias", *bias, weight.size(0), "output channel");
+  if (bias.has_value()) check_vector(kOp, "bias", *bias, input, weight.size(0), "output channel");
 
   const int64_t out_height = output_size(input, weight, 2, stride[0], padding[0], dilation[0]);
   const int64_t out_width = output_size(input, weight, 3, stride[1], padding[1], dilation[1]);
@@ -54,13 +54,14 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
       bias.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
 
   Conv2dArgs args{};
-  args.input = static_cast<const float*>(x.data_ptr());
+  args.dtype = dtype;
+  args.input = x.data_ptr();
   args.batch = x.size(0), args.channels = x.size(1), args.height = x.size(2);
   args.width = x.size(3);
   args.stride_n = x.stride(0), args.stride_h = x.stride(2), args.stride_w = x.stride(3);
-  args.weight = static_cast<const float*>(panel.data_ptr());
+  args.weight = panel.data_ptr();
   args.bias = data_or_null(b);
-  args.output = static_cast<float*>(output.data_ptr());
+  args.output = output.data_ptr();
   args.out_channels = weight.size(0), args.out_height = out_height, args.out_width = out_width;
   args.out_stride_n = output.stride(0), args.out_stride_c = output.stride(1);
   args.out_stride_h = output.stride(2), args.out_stride_w = output.stride(3);

@@ -7,15 +7,15 @@ namespace {
 constexpr const char* kOp = "linear";
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
-  check_tensor(kOp, "input", input);
-  check_tensor(kOp, "weight", weight);
+  const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
+  check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
               "; it may be [out_features, in_features]");
   const int64_t columns = weight.size(0), terms = weight.size(1);
   BNINV_CHECK(input.dim() >= 1 && input.size(input.dim() - 1) == terms, kOp, ": `input` has shape ",
               sizes_text(input), "; its last dimension may be ", terms,
               ", the weight's in_features");
-  if (bias.has_value()) check_vector(kOp, "bias", *bias, columns, "output feature");
+  if (bias.has_value()) check_vector(kOp, "bias", *bias, input, columns, "output feature");
 
   int64_t rows = 1;
   std::vector<int64_t> sizes;
@@ -34,11 +34,12 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
       bias.has_value() ? std::optional<Tensor>(torch::stable::contiguous(*bias)) : std::nullopt;
 
   LinearArgs args{};
-  args.input = static_cast<const float*>(x.data_ptr());
+  args.dtype = dtype;
+  args.input = x.data_ptr();
   args.input_stride = x.stride(0);
-  args.weight = static_cast<const float*>(panel.data_ptr());
+  args.weight = panel.data_ptr();
   args.bias = data_or_null(b);
-  args.output = static_cast<float*>(output.data_ptr());
+  args.output = output.data_ptr();
   args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
   const int64_t work = args.gemm.block_rows * args.gemm.block_columns * terms / 4;
   run(BNINV_KERNEL(linear), args, args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));

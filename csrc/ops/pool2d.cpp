@@ -3,10 +3,11 @@
 namespace bninv {
 namespace {
 
-void check_input(const char* op, const Tensor& input) {
-  check_tensor(op, "input", input);
+DType check_input(const char* op, const Tensor& input) {
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   BNINV_CHECK(input.dim() == 4, op, ": `input` has shape ", sizes_text(input),
               "; it may be [batch, channels, height, width]");
+  return dtype;
 }
 
 // PyTorch's rule: with ceil_mode a last window that would start beyond the input and its left
@@ -33,11 +34,11 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
     const Tensor x = has_dense_channels(input)
                          ? input
                          : torch::stable::contiguous(input, MemoryFormat::ChannelsLast);
-    args.input = static_cast<const float*>(x.data_ptr());
+    args.input = x.data_ptr();
     args.batch = x.size(0), args.channels = x.size(1), args.height = x.size(2);
     args.width = x.size(3);
     args.stride_n = x.stride(0), args.stride_h = x.stride(2), args.stride_w = x.stride(3);
-    args.output = static_cast<float*>(output.data_ptr());
+    args.output = output.data_ptr();
     run(kernel, args, args.batch * args.out_height,
         grain_of(args.out_width * args.channels * work_per_output));
   }
@@ -50,7 +51,7 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
 Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_t>& kernel_size,
                    std::vector<int64_t> stride, const std::vector<int64_t>& padding,
                    const std::vector<int64_t>& dilation, bool ceil_mode) {
-  check_input(op, input);
+  const DType dtype = check_input(op, input);
   check_pair(op, "kernel_size", kernel_size, 1);
   check_stride(op, stride);
   check_pair(op, "padding", padding, 0);
@@ -59,6 +60,7 @@ Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_
               ": `padding` is ", list_text(padding), "; it may be at most half of `kernel_size` ",
               list_text(kernel_size));
   Pool2dArgs args{};
+  args.dtype = dtype;
   args.kernel_h = kernel_size[0], args.kernel_w = kernel_size[1];
   args.step_h = stride[0], args.step_w = stride[1];
   args.pad_h = padding[0], args.pad_w = padding[1];
@@ -71,11 +73,12 @@ Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_
 }
 
 Pool2dArgs adaptive(const char* op, const Tensor& input, const std::vector<int64_t>& output_size) {
-  check_input(op, input);
+  const DType dtype = check_input(op, input);
   check_pair(op, "output_size", output_size, 0);
   BNINV_CHECK(input.size(2) > 0 && input.size(3) > 0, op, ": `input` has shape ", sizes_text(input),
               "; its height and width may be 1 and more");
   Pool2dArgs args{};
+  args.dtype = dtype;
   args.adaptive = true;
   args.out_height = output_size[0], args.out_width = output_size[1];
   return args;

@@ -30,7 +30,7 @@ struct Dims {
 
 Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& dim, bool keepdim,
               bool divide) {
-  check_tensor(op, "input", input);
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   const int64_t dims = input.dim();
   BNINV_CHECK(dims <= ReduceArgs::kMaxDims, op, ": `input` has ", dims,
               " dimensions; it may have up to ", ReduceArgs::kMaxDims);
@@ -63,10 +63,11 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
   if (outputs == 0) return output;
 
   ReduceArgs args{};
-  args.input = static_cast<const float*>(input.data_ptr());
-  args.output = static_cast<float*>(output.data_ptr());
+  args.dtype = dtype;
+  args.input = input.data_ptr();
+  args.output = output.data_ptr();
   args.terms = terms;
-  args.divisor = divide ? static_cast<float>(terms) : 1.0f;
+  args.divisor = divide ? terms : 1;
   args.kept_dims = kept.copy_to(args.kept_sizes, args.kept_strides);
   args.reduced_dims = over.copy_to(args.reduced_sizes, args.reduced_strides);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];

@@ -1,13 +1,41 @@
-// Runs every CPU kernel, at every instruction-set level this machine has, on awkward small shapes.
+// Runs every CPU kernel, at every instruction-set level this machine has, on awkward small shapes. The
+// levels' bits must be equal.
 //
-// Built with the address and undefined-behaviour sanitizers (run.py). Each buffer is a heap block of
-// exactly the elements the kernel may touch, so a read or write past either end is an error. The
-// levels' results are compared as well: their bits must be equal.
+// Built with the address and undefined-behaviour sanitizers (run.py), and for another machine
+// (../aarch64/run.py). Each buffer is a heap block of exactly the elements the kernel may touch, so a
+// read or write past either end is an error. With --results all results go to the standard output.
 #include "cases.h"
 
 using namespace bninv;
 
+namespace bninv {
+
 int cases = 0, failures = 0;
+static bool recording = false;
+
+void canonicalize(void* elements, size_t size, DType dtype) {
+  auto* bytes = static_cast<unsigned char*>(elements);
+  const size_t step = size_of(dtype);
+  const uint64_t magnitude = ~uint64_t{0} >> (65 - 8 * step);
+  const uint64_t infinity = dtype == DType::kDouble  ? 0x7ff0000000000000
+                            : dtype == DType::kFloat ? 0x7f800000
+                            : dtype == DType::kHalf  ? 0x7c00
+                                                     : 0x7f80;
+  for (size_t i = 0; i < size; i += step) {
+    uint64_t bits = 0;  // both machines are little-endian
+    std::memcpy(&bits, bytes + i, step);
+    if ((bits & magnitude) > infinity) std::memset(bytes + i, 0xff, step);
+  }
+}
+
+void record(const char* level, const char* name, DType dtype, const void* elements, size_t size) {
+  if (!recording) return;
+  constexpr const char* kTypes[] = {"float32", "float64", "float16", "bfloat16"};
+  std::printf("%s\t%s %s\t%zu\n", level, name, kTypes[static_cast<int>(dtype)], size);
+  std::fwrite(elements, 1, size, stdout);
+}
+
+}  // namespace bninv
 
 namespace {
 
@@ -31,8 +59,7 @@ struct Buffer {
   }
 };
 
-// Runs tasks [0, tasks) in up to three ranges at each level; all levels must give the same bits.
-// NaN is NaN: its payload is free.
+// Runs tasks [0, tasks) at each level; all levels must give the same bits.
 template <typename Args, typename Member>
 void run(const char* name, Args args, Member kernel, int64_t tasks, int64_t outputs) {
   ++cases;
@@ -41,17 +68,17 @@ void run(const char* name, Args args, Member kernel, int64_t tasks, int64_t outp
     Buffer output(outputs);
     for (int64_t i = 0; i < outputs; ++i) output.data[i] = -7777.0f;
     args.output = output.data.get();
-    const int64_t first = between(0, tasks), second = between(first, tasks);
-    (level.*kernel)(args, 0, first);
-    (level.*kernel)(args, first, second);
-    (level.*kernel)(args, second, tasks);
+    run_level(level, kernel, args, tasks);
+    const size_t bytes = static_cast<size_t>(outputs) * sizeof(float);
+    canonicalize(output.data.get(), bytes, DType::kFloat);
+    record(level.name, name, DType::kFloat, output.data.get(), bytes);
     if (expected.empty()) expected.assign(output.data.get(), output.data.get() + outputs);
     for (int64_t i = 0; i < outputs; ++i) {
       const float a = expected[static_cast<size_t>(i)], b = output.data[i];
-      if (std::memcmp(&a, &b, sizeof(a)) == 0 || (a != a && b != b)) continue;
-      std::printf("%s, case %d: element %lld of %lld is %a at level scalar, %a at level %s\n", name,
-                  cases, static_cast<long long>(i), static_cast<long long>(outputs), a, b,
-                  level.name);
+      if (std::memcmp(&a, &b, sizeof(a)) == 0) continue;
+      std::fprintf(
+          stderr, "%s, case %d: element %lld of %lld is %a at level scalar, %a at level %s\n", name,
+          cases, static_cast<long long>(i), static_cast<long long>(outputs), a, b, level.name);
       ++failures;
       break;
     }
@@ -187,7 +214,7 @@ void sum_case() {
   const Buffer x = Buffer::random(stride);
   if (args.kept_dims == 0) args.kept_sizes[args.kept_dims++] = 1;
   if (args.reduced_dims == 0) args.reduced_sizes[args.reduced_dims++] = 1;
-  args.input = x.data.get(), args.divisor = static_cast<float>(between(1, 50));
+  args.input = x.data.get(), args.divisor = between(1, 50);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
   run("sum", args, &Level::sum, outputs / row * blocks, outputs);
@@ -195,20 +222,22 @@ void sum_case() {
 
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  recording = count > 1 && std::strcmp(arguments[1], "--results") == 0;
   for (int i = 0; i < 60; ++i) {
-    linear_case();
-    conv_case(Conv::kProduct);
-    conv_case(Conv::kDepthwise);
-    conv_case(Conv::kGrouped);
-    pool_case(true);
-    pool_case(false);
-    sum_case();
-    typed_cases();
+    seed_case("vec", i), vec_case();
+    seed_case("linear", i), linear_case();
+    seed_case("conv2d", i), conv_case(Conv::kProduct);
+    seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise);
+    seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped);
+    seed_case("avg_pool2d", i), pool_case(true);
+    seed_case("max_pool2d", i), pool_case(false);
+    seed_case("sum", i), sum_case();
+    typed_cases(i);
   }
   std::string names;
   for (const Level& level : levels()) names += std::string(" ") + level.name;
-  std::printf("bninv: sanitizers: %d cases at levels%s, %d with differing bits\n", cases,
-              names.c_str(), failures);
+  std::fprintf(stderr, "bninv: %d cases at levels%s, %d failures\n", cases, names.c_str(),
+               failures);
   return failures == 0 ? 0 : 1;
 }
