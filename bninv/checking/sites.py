@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import inspect
 import linecache
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
 
-# Code in these folders runs the model; it is not the model's.
-_NOT_THE_MODELS = tuple(
-    f"{folder}/" for folder in (Path(torch.__file__).parent, Path(__file__).resolve().parents[1])
-)
+from bninv._call_site import calling_frame, is_library
 
 
 class Place(NamedTuple):
@@ -55,20 +51,17 @@ def calling_line(root: CodeType) -> tuple[str, str]:
         root: the code of the function that runs the model. Frames outside of it are whoever asked
             for the check, and no part of the model.
     """
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code is not root:
-        file = frame.f_code.co_filename
-        if not file.startswith((*_NOT_THE_MODELS, "<frozen ")):
-            return _described(file, frame.f_lineno, frame.f_globals)
-        frame = frame.f_back  # type: ignore[assignment]
-    return "", ""
+    frame = calling_frame(root)
+    if frame is None:
+        return "", ""
+    return _described(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
 
 
 def forward_line(module: torch.nn.Module) -> tuple[str, str] | None:
     """The first line of the forward of a module's own class; None if that is torch's or bninv's."""
     forward: Any = inspect.unwrap(type(module).forward)
     code = getattr(forward, "__code__", None)
-    if code is None or code.co_filename.startswith(_NOT_THE_MODELS):
+    if code is None or is_library(code.co_filename):
         return None
     return _described(code.co_filename, code.co_firstlineno, forward.__globals__)
 
