@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from bninv.checking.arrangements import build_batch
-from bninv.checking.bits import difference, leaves
+from bninv.checking.bits import leaves
+from bninv.testing import different_bits
 
 
 @dataclass
@@ -136,20 +137,29 @@ def _compared(alone: list[Tensor], parts: list[list[Tensor]]) -> tuple[int, int,
     """How many elements moved at any position, of how many, and the largest relative distance."""
     differing, max_rel = 0, 0.0
     for number, one in enumerate(alone):
-        found = [difference(one, tensors[number]) for tensors in parts]
-        moved = found[0].moved
-        for other in found[1:]:
-            moved = moved | other.moved
-        differing += int(moved.sum())
-        distance = max(each.max_abs for each in found)
-        if distance:
-            max_rel = max(max_rel, distance / _scale(one))
+        moved: Tensor | None = None
+        for tensors in parts:
+            part = tensors[number].detach().cpu()
+            here = different_bits(one, part)
+            if here.any():
+                moved = here if moved is None else moved | here
+                max_rel = max(max_rel, _distance(one[here], part[here]) / _scale(one))
+        differing += 0 if moved is None else int(moved.sum())
     return differing, sum(one.numel() for one in alone), max_rel
 
 
+def _distance(a: Tensor, b: Tensor) -> float:
+    """The largest |a - b|; infinite if there is a NaN."""
+    wide = torch.complex128 if a.is_complex() else torch.float64
+    largest = float((a.to(wide) - b.to(wide)).abs().max())
+    return math.inf if math.isnan(largest) else largest
+
+
 def _scale(tensor: Tensor) -> float:
-    values = tensor.to(torch.float64).abs() if not tensor.is_complex() else tensor.abs()
-    values = values[values.isfinite()]
-    largest = float(values.max()) if values.numel() else math.nan
+    sizes = (
+        tensor.abs() if tensor.is_floating_point() or tensor.is_complex() else tensor.double().abs()
+    )
+    sizes = sizes[sizes.isfinite()]
+    largest = float(sizes.max()) if sizes.numel() else 0.0
     # Without a finite number, or with zeros only, the distance itself.
     return largest if largest > 0 else 1.0
