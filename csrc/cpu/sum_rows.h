@@ -27,20 +27,22 @@ BNINV_INLINE float fold_lanes(Vec a) { return a.v; }
 
 // The first `count` lanes with the elements x[first], ... added, fewer than a vector of them; the other
 // lanes keep what they hold. A row long enough is read backwards from its end, which spares a copy.
-template <typename T, typename V, typename Add>
-BNINV_INLINE V add_some(V lane, const T* x, int64_t first, int64_t count, const Add& add) {
 #if BNINV_VEC_WIDTH > 1
-  if constexpr (Lanes<T>::kCount > 1) {
-    IntLanes index{};
-    for (int l = 0; l < kWidth; ++l) index[l] = l;
-    const int32_t some = static_cast<int32_t>(count);
-    const V values = first + count >= kWidth ? permute(load(x + first + count - kWidth),
+template <typename T, typename Add>
+BNINV_INLINE Vec add_some(Vec lane, const T* x, int64_t first, int64_t count, const Add& add) {
+  IntLanes index{};
+  for (int l = 0; l < kWidth; ++l) index[l] = l;
+  const int32_t some = static_cast<int32_t>(count);
+  const Vec values = first + count >= kWidth ? permute(load(x + first + count - kWidth),
                                                        VecInt((index - some) & (kWidth - 1)))
                                              : load_partial(x + first, count);
-    return select(VecInt(IntLanes(index < some)), add(lane, values), lane);
-  }
+  return select(VecInt(IntLanes(index < some)), add(lane, values), lane);
+}
 #endif
-  return lane;  // one element a step: there is no part of it
+// One element a step: there is no part of it.
+template <typename T, typename V, typename Add>
+BNINV_INLINE V add_some(V lane, const T*, int64_t, int64_t, const Add&) {
+  return lane;
 }
 
 // One sum of `terms` neighbours.
@@ -63,7 +65,7 @@ BNINV_INLINE Arithmetic<T> sum_row(const T* x, int64_t terms, const Add& add) {
       const int64_t rest = last - i - j * kCount;
       if (rest <= 0) break;
       lanes[j] = rest >= kCount ? add(lanes[j], load(x + i + j * kCount))
-                                : add_some(lanes[j], x, i + j * kCount, rest, add);
+                                : add_some<T>(lanes[j], x, i + j * kCount, rest, add);
     }
     for (int h = kVectors / 2; h > 0; h /= 2)
       for (int j = 0; j < h; ++j) lanes[j] = lanes[j] + lanes[j + h];
