@@ -200,6 +200,20 @@ def test_every_kind_has_a_case() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", [tl.LayerNorm2d, tl.GroupNorm1, tl.RmsNorm2d, tl.LayerNormAct2d])
+@pytest.mark.parametrize("fast", [False, True], ids=["", "fast norm"])
+def test_norms_under_autocast_have_stocks_dtype(kind: type[nn.Module], fast: bool) -> None:
+    """timm's fast norms take the autocast dtype where stock ones keep the input's."""
+    module = with_fast_norm(kind) if fast else kind(12)
+    x = torch.randn(2, *IMAGE, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        stock = module.eval()(x)
+        result = bninv.patch(module)(x)
+    assert result.dtype == stock.dtype
+    torch.testing.assert_close(result, stock, rtol=2e-2, atol=2e-2)
+
+
+@torch.no_grad()
 def test_in_place_activations_change_their_input() -> None:
     for act in (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.Hardswish, nn.Hardsigmoid):
         module = bninv.patch(act(inplace=True).eval())
