@@ -10,18 +10,9 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
-from bninv.nn.base import FLOATING, Patched
+from bninv.nn.base import FLOATING, Patched, drop_and_act
 
 _KERNELS = {"cpu": FLOATING}
-
-
-def _drop_and_act(module: Any, x: Tensor) -> Tensor:
-    """Timm's kinds with an activation: submodules, patched on their own."""
-    if hasattr(module, "drop"):
-        x = module.drop(x)
-    if hasattr(module, "act"):
-        x = module.act(x)
-    return x
 
 
 def _stock_precision(module: Any, x: Tensor, *parameters: Tensor | None) -> tuple[Any, ...]:
@@ -52,7 +43,7 @@ class LayerNorm(Patched):
             return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return _drop_and_act(self, self._normalize(input))
+        return drop_and_act(self, self._normalize(input))
 
 
 class LayerNorm2d(LayerNorm):
@@ -60,7 +51,7 @@ class LayerNorm2d(LayerNorm):
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = self._normalize(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        return _drop_and_act(self, x)
+        return drop_and_act(self, x)
 
 
 class LayerNormFp32(LayerNorm):
@@ -89,7 +80,7 @@ class RMSNorm(Patched):
             return F.rms_norm(x, self.normalized_shape, weight, self.eps)
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        return _drop_and_act(self, self._normalize(x))
+        return drop_and_act(self, self._normalize(x))
 
 
 class RMSNorm2d(RMSNorm):
@@ -98,7 +89,7 @@ class RMSNorm2d(RMSNorm):
     def invariant_forward(self, x: Tensor) -> Tensor:
         result = self._normalize(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         # The stock one permutes nothing and keeps the memory format.
-        return _drop_and_act(self, result.contiguous() if x.is_contiguous() else result)
+        return drop_and_act(self, result.contiguous() if x.is_contiguous() else result)
 
 
 class RMSNormFp32(RMSNorm):
@@ -126,7 +117,7 @@ class GroupNorm(Patched):
         context, x, weight, bias = _stock_precision(self, input, self.weight, self.bias)
         with context:
             x = F.group_norm(x, self.num_groups, weight, bias, self.eps)
-        return _drop_and_act(self, x)
+        return drop_and_act(self, x)
 
 
 class InstanceNorm(Patched):
