@@ -32,8 +32,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
     ],
 )
 def test_a_functional_call_is_found(function: Callable[[Tensor], Tensor], operator: str) -> None:
-    model = patched(small_cnn(nn.Sequential(Functional(function), Functional(function))))
-    (entry,) = find_uncovered(model, images(2))
+    """In a stock model: a patched one takes many of these calls over itself."""
+    model = nn.Sequential()
+    model.add_module("plant", nn.Sequential(Functional(function), Functional(function)))
+    (entry,) = find_uncovered(model.eval(), torch.rand(2, 16, 8, 8))
     assert (entry.operator, entry.count, entry.first) == (operator, 2, "plant.0")
     # This file's line, or for an operator of torch handed over as it is, the line that calls it.
     assert entry.line.split(":")[0] in ("test_audit.py", "small_models.py")
@@ -50,18 +52,11 @@ def test_exact_functional_calls_are_not_listed() -> None:
 
 
 def test_patching_names_what_it_cannot_do_in_the_notes() -> None:
-    class Unknown(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(16, 1, 1))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.sin(x * self.weight)
-
-    result = bninv.check(small_cnn(Unknown()), images())
-    assert [entry.operator for entry in result.uncovered] == ["aten::sin"]
+    plant = nn.Sequential(Functional(torch.sin), nn.BatchNorm2d(16, track_running_stats=False))
+    result = bninv.check(small_cnn(plant), images())
+    assert "aten::sin" in [entry.operator for entry in result.uncovered]
     assert not result.passed
-    assert any("plant" in note for note in result.notes)
+    assert any("plant.1" in note for note in result.notes)
 
 
 SPECIAL = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, -1e-45, 1e-39, 3e38, -3e38, 1.0, 6.0]
