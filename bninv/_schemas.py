@@ -91,7 +91,7 @@ def _fake_contiguous(input: Tensor, *_: Any) -> Tensor:
     return input.new_empty(input.shape)
 
 
-def _fake_channel_groups(input: Tensor, *_: Any) -> Tensor:
+def _fake_keeps_channels_last(input: Tensor, *_: Any) -> Tensor:
     if not input.is_contiguous() and is_channels_last_order(input):
         return torch.empty_like(input)
     return input.new_empty(input.shape)
@@ -181,8 +181,7 @@ def _fake_unary(input: Tensor, *_: Any) -> Tensor:
 _FAKES: dict[str, Callable[..., Tensor]] = {
     "batch_norm": _fake_batch_norm,
     **dict.fromkeys(("layer_norm", "softmax", "log_softmax"), _fake_contiguous),
-    "rms_norm": lambda input, *_: _empty_like(input),
-    **dict.fromkeys(("group_norm", "instance_norm"), _fake_channel_groups),
+    **dict.fromkeys(("rms_norm", "group_norm", "instance_norm"), _fake_keeps_channels_last),
     "conv2d": _fake_conv2d,
     "linear": _fake_linear,
     "avg_pool2d": _fake_avg_pool2d,

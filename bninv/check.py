@@ -35,6 +35,7 @@ def check(
     name: str | None = None,
     samples: Sequence[str] | None = None,
     grad_mode: GradMode = "no_grad",
+    depth: bool = False,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
@@ -51,6 +52,8 @@ def check(
         name: what to call the model in the report.
         samples: what to call the samples, N names.
         grad_mode: "no_grad", "inference_mode" or "grad".
+        depth: also compare every module's output for one sample, alone and in a batch of the
+            largest batch size (at least 2): `.stock.depth` and `.patched.depth`.
         progress: called with (what, done, total) as the work goes on.
 
     Raises:
@@ -61,7 +64,8 @@ def check(
     labels = list(samples or (f"sample {i}" for i in range(len(inputs))))
     if len(labels) != len(inputs):
         raise ValueError(f"samples: {len(labels)} names for {len(inputs)} samples in inputs")
-    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress)
+    depth_batch_size = max(2, *sizes) if depth else None
+    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress, depth_batch_size)
     try:
         work = copy.deepcopy(model).eval()
     except Exception as error:
@@ -88,6 +92,7 @@ def check(
         stock=stock,
         patched=patched,
         notes=notes,
+        depth_batch_size=depth_batch_size,
     )
 
 

@@ -26,7 +26,7 @@ from bninv.dispatch import (
     Uncovered,
     unprotected_nodes,
 )
-from bninv.dispatch.modules import policy_of
+from bninv.dispatch.modules import own_methods, policy_of
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
@@ -147,7 +147,9 @@ def _kind_of(
     if kind is not None:
         return kind, _why_not(module, kind, whole)
     if is_exact(owner, module):
-        return None, None
+        # A container of stock code that has methods besides: nn.Sequential with forward_features.
+        mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))
+        return (Protected, None) if mixed else (None, None)
     reason = _why_unknown(module, owner)
     return (Protected, None) if reason is None else (None, reason)
 

@@ -129,19 +129,12 @@ struct GroupNormArgs {
   double eps;              // rounded to the arithmetic type before it is used
   bool channels_last;
   int64_t batch, channels, groups, pixels;
+  int64_t together;
 };
 
-// Groups of one sample that make up a task: one, or in channels_last enough to fill vectors.
-inline int64_t group_norm_groups_together(const GroupNormArgs& a) {
-  constexpr int64_t kChannels = 64;
-  const int64_t group = a.channels / a.groups;
-  if (!a.channels_last || group >= kChannels) return 1;
-  const int64_t together = (kChannels + group - 1) / group;
-  return together < a.groups ? together : a.groups;
-}
+// A task is `together` groups of one sample, the last of a sample perhaps fewer.
 inline int64_t group_norm_tasks(const GroupNormArgs& a) {
-  const int64_t together = group_norm_groups_together(a);
-  return a.batch * ((a.groups + together - 1) / together);
+  return a.batch * ((a.groups + a.together - 1) / a.together);
 }
 
 // R4 over outer x terms x inner elements, dense in that order, for each outer and inner index.

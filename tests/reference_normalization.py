@@ -12,7 +12,8 @@ import numpy as np
 import reference
 import reference_functions
 from numpy.typing import NDArray
-from reference_dtypes import fma64, rounded, widened
+from reference_dtypes import rounded, widened
+from reference_fma64 import fma64
 from torch import Tensor
 
 Array = NDArray[Any]
@@ -147,8 +148,9 @@ def softmax(x: Array, dim: int) -> Array:
 
 def log_softmax(x: Array, dim: int) -> Array:
     shifted, _, total = _shifted(x, dim)
+    log_total = reference_functions.log(total).reshape(*total.shape, 1)
     with np.errstate(all="ignore"):
-        return np.moveaxis(shifted - reference_functions.log(total)[..., None], -1, dim)
+        return np.moveaxis(shifted - log_total, -1, dim)
 
 
 def on_tensors(function: Callable[..., Array], x: Tensor, *args: Any, **options: Any) -> Tensor:

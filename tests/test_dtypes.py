@@ -143,6 +143,95 @@ def test_rounding_at_boundaries_shows() -> None:
     assert (fused != once).any()
 
 
+# ---- Products and sums: one rounding, after the bias ---------------------------------------------
+
+# A half and a bfloat16 number with the greatest exponent, and half of its last place.
+GREATEST = {
+    torch.float16: (65504.0, 16.0),
+    torch.bfloat16: (torch.finfo(torch.bfloat16).max, 2**119),
+}
+
+
+def products(x: Tensor, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+    """sum(x * weight) + bias by each product kernel; x and weight have one dimension."""
+    channels, count = len(x), 19
+    pixel, one = x.view(1, -1, 1, 1), weight.view(1, -1, 1, 1)
+    biases = None if bias is None else bias.expand(count)
+    dense = one.expand(count, -1, 1, 1)
+    taps = weight.view(1, 1, channels, 1).expand(count, 1, channels, 1)
+    grouped = torch.cat([pixel] * count, 1)
+    return {
+        "linear": F.linear(x, weight.expand(count, -1), biases),
+        "linear, rows": F.linear(x.expand(40, -1), weight.expand(count, -1), biases),
+        "conv2d": F.conv2d(pixel, dense, biases),
+        "channels_last": F.conv2d(
+            pixel.to(memory_format=torch.channels_last), dense.contiguous(), biases
+        ),
+        "grouped": F.conv2d(grouped, dense, biases, groups=count),
+        "depthwise": F.conv2d(
+            x.view(1, 1, channels, 1).expand(1, count, channels, 1), taps, biases, groups=count
+        ),
+    }
+
+
+@narrow
+def test_overflow_when_stored(dtype: torch.dtype) -> None:
+    """Up to half of the last place above the greatest number is that number; a tie is infinity."""
+    most, half_step = GREATEST[dtype]
+    for sign in (1.0, -1.0):
+        x = torch.tensor([sign * most, sign], dtype=dtype)
+        for share, expected in (
+            (0.0, most),
+            (0.99, most),
+            (1.0, float("inf")),
+            (1.9, float("inf")),
+        ):
+            weight = torch.tensor([1.0, half_step * share]).to(dtype)
+            for bias in (None, torch.zeros(1, dtype=dtype)):
+                for level in bninv.testing.cpu_capabilities():
+                    with bninv.testing.cpu_capability(level):
+                        for name, result in products(x, weight, bias).items():
+                            wanted = torch.full_like(result, sign * expected)
+                            assert_bits(result, wanted, f"{name}, {share}, {level}")
+
+
+@narrow
+def test_the_bias_is_added_before_the_rounding(dtype: torch.dtype) -> None:
+    """The total alone would round to 1, and 1 plus the bias to 1 once more."""
+    step = torch.finfo(dtype).eps
+    x = torch.tensor([1.0, step], dtype=dtype)
+    weight = torch.tensor([1.0, 0.375], dtype=dtype)
+    bias = torch.tensor([step * 0.375], dtype=dtype)
+    for name, result in products(x, weight, bias).items():
+        assert_bits(result, torch.full_like(result, 1 + step), name)
+
+
+def test_float64_has_its_own_precision_and_segments() -> None:
+    """What binary32 would drop is kept, and chains end after 128 terms as elsewhere."""
+    x, weight = torch.ones(3, dtype=torch.float64), torch.tensor([1.0, 2.0**-40, 2.0**-60]).double()
+    for name, result in products(x, weight, None).items():
+        assert_bits(result, torch.full_like(result, 1 + 2.0**-40), name)
+    x = torch.ones(129, dtype=torch.float64)
+    weight = torch.full((129,), 2.0**-54, dtype=torch.float64)
+    weight[128] = 1  # after 128 small terms in a chain of their own
+    for name, result in products(x, weight, None).items():
+        assert_bits(result, torch.full_like(result, 1 + 2.0**-47), name)
+    weight[0], weight[128] = 1, 2.0**-54
+    for name, result in products(x, weight, None).items():
+        assert_bits(result, torch.full_like(result, 1.0), name)
+
+
+@narrow
+def test_mean_divides_before_the_rounding(dtype: torch.dtype) -> None:
+    """The sum is beyond the greatest number, its mean is not."""
+    most = GREATEST[dtype][0] if dtype == torch.float16 else 1e38
+    x = torch.full((2, 19, 3, 3), most, dtype=dtype) / (1 if dtype == torch.float16 else 4)
+    expected = x[:, :, 0, 0]
+    for result in (F.mean(x, (2, 3)), F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]):
+        assert_bits(result, expected)
+    assert_bits(F.avg_pool2d(x, 3)[:, :, 0, 0], expected)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -314,7 +314,8 @@ def test_filter_fn(net: Net) -> None:
     [
         (nn.BatchNorm2d(4, track_running_stats=False), "running statistics"),
         (nn.LazyBatchNorm2d(), "first forward"),
-        (nn.Softmax(1), "no kernel yet"),
+        (nn.Softmax(), "its dim is None"),
+        (nn.LazyInstanceNorm2d(), "first forward"),
         (nn.Conv3d(3, 4, 1), "no kernel yet"),
         (nn.MaxPool2d(2, return_indices=True), "return_indices"),
         (nn.Hardtanh(-1, 1), "Hardtanh from -1 to 1"),

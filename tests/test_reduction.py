@@ -107,6 +107,26 @@ def test_reduction_over_the_batch_follows_the_same_rule() -> None:
     assert_equals_at_each_level(lambda: F.mean(x, 0), expected)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean"])
+@pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
+def test_dtype_is_that_of_the_terms(name: str, dtype: torch.dtype) -> None:
+    """As in PyTorch: converted first, so that a sum of half numbers may leave their range."""
+    x = normal("x", 3, 70).half() * 4096
+    expected = getattr(reference_dtypes, name)(x.to(dtype), 1)
+    assert_equals_at_each_level(lambda: getattr(F, name)(x, 1, dtype=dtype), expected)
+    stock = getattr(torch, name)(x, 1, dtype=dtype)
+    torch.testing.assert_close(expected, stock, rtol=2e-2, atol=1e3)
+    integers = getattr(F, name)(torch.arange(12).view(3, 4), 1, dtype=dtype)
+    assert_bits(integers, getattr(torch, name)(torch.arange(12).view(3, 4), 1, dtype=dtype))
+
+
+def test_dtype_without_kernels() -> None:
+    with pytest.raises(TypeError, match="`dtype` is 'float32'"):
+        F.sum(normal("x", 3), dtype="float32")
+    with pytest.raises(RuntimeError, match="`input` has dtype torch.int64"):
+        F.sum(normal("x", 3), dtype=torch.int64)
+
+
 def test_large_batch() -> None:
     x = normal("x", 65537, 2, 5)
     for dim in (1, 2, (1, 2)):

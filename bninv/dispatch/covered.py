@@ -187,6 +187,15 @@ def _python_instance_norm(
     )
 
 
+def _power(input: Tensor, exponent: Any) -> Tensor:
+    _need(isinstance(exponent, (int, float)) and exponent == 2)
+    return input * input
+
+
+def _square(input: Tensor) -> Tensor:
+    return input * input
+
+
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     _need(bias.dim() == 1 and beta == 1 and alpha == 1)
     return F.linear(a, b.t(), bias)
@@ -241,6 +250,8 @@ ATEN: dict[str, Adapter] = {
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
+    "pow": _power,
+    "square": _square,
     "addmm": _addmm,
     "mm": _mm,
     "convolution": _convolution,
@@ -267,7 +278,7 @@ PYTHON: dict[str, Adapter] = {
 _NO_FLOAT64 = frozenset(
     name.strip("_") for name in ("sigmoid", "silu", "tanh", "gelu", "softmax", "_softmax")
 )
-_ON_CUDA = frozenset({"batch_norm", "native_batch_norm"})
+_ON_CUDA = frozenset({"batch_norm", "native_batch_norm", "pow", "square"})
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,11 +31,11 @@ class Protected(Patched):
 
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
-        return {name: _protected(method) for name, method in _own_methods(stock)}
+        return {name: _protected(method) for name, method in own_methods(stock)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        # Never reached: the stock class's own forward is among the members above.
-        raise NotImplementedError
+        # A forward of the stock class's own is among the members above: this one is torch.nn's.
+        return super(Patched, self).forward(*args, **kwargs)  # type: ignore[misc]
 
 
 class Excluded(Patched):
@@ -48,7 +49,7 @@ class Excluded(Patched):
             step_in(protection)
 
 
-def _own_methods(stock: type) -> Iterator[tuple[str, Method]]:
+def own_methods(stock: type) -> Iterator[tuple[str, Method]]:
     """The methods that a class and its bases below torch.nn define."""
     seen: set[str] = set()
     for cls in stock.__mro__:
@@ -56,7 +57,7 @@ def _own_methods(stock: type) -> Iterator[tuple[str, Method]]:
             continue
         for name, value in vars(cls).items():
             hidden = name.startswith("__") or name in seen
-            if not hidden and isinstance(value, type(_own_methods)):
+            if not hidden and isinstance(value, FunctionType):
                 seen.add(name)
                 yield name, value
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
-import torch
-
-_OWN_CODE = tuple(
-    f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], Path(torch.__file__).parent)
-)
+from bninv._call_site import calling_frame
 
 
 class NotInvariantWarning(UserWarning):
@@ -57,7 +49,9 @@ class Policy:
             with _lock:
                 entry.count += 1
             return
-        file, line = call_site()
+        frame = calling_frame()
+        file = frame.f_code.co_filename if frame is not None else "<unknown>"
+        line = frame.f_lineno if frame is not None else 1
         what = f"{operator} is not covered{detail}: its result may move with the batch"
         if self.strict:
             raise NotInvariantError(f"{what} ({file}:{line})")
@@ -73,14 +67,3 @@ class Policy:
 
 
 _lock = threading.Lock()
-
-
-def call_site() -> tuple[str, int]:
-    """File and line of the innermost code that is neither PyTorch's nor bninv's."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if not file.startswith(_OWN_CODE) and not file.startswith("<"):
-            return file, frame.f_lineno
-        frame = frame.f_back
-    return "<unknown>", 1

@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bninv import _conditions, exact
 from bninv.dispatch import covered
+
+_ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
+
+
+def _plain_pair(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Two float32 tensors with dimensions, and nothing else: most calls, decided at once."""
+    if kwargs or len(args) != 2:
+        return False
+    a, b = args
+    both = isinstance(a, Tensor) and isinstance(b, Tensor)
+    return both and a.dtype is torch.float32 is b.dtype and a.dim() > 0 < b.dim()
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,8 @@ class Row:
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
+        if self.name in _ARITHMETIC and _plain_pair(args, kwargs):
+            return True
         return self.group is not None and self.group.holds(args, kwargs)
 
 
@@ -58,6 +72,7 @@ _OPERATORS = {
     "divide": "div",
     "multiply": "mul",
     "subtract": "sub",
+    "__pow__": "pow",
     "__neg__": "neg",
     "negative": "neg",
     "__abs__": "abs",

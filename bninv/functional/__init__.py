@@ -3,9 +3,9 @@
 Every element of a result is one fixed expression of IEEE operations (docs/numerics.md), so it
 depends neither on the batch size, the position in the batch and the other samples, nor on memory
 format, thread count, instruction set or device. Inputs and parameters are float32 tensors on the
-CPU. The elementwise functions also take float16 and bfloat16, and those without an exponential
-float64; `batch_norm` takes all four, on a GPU as well. Other dtypes and devices raise an error. The
-first eager call compiles the operators if nobody has yet.
+CPU. The elementwise functions and softmax also take float16 and bfloat16, those without an
+exponential float64; the normalizations take all four, `batch_norm` on a GPU as well. Other dtypes
+and devices raise an error. The first eager call compiles the operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.

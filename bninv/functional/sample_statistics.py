@@ -55,8 +55,8 @@ def rms_norm(
 ) -> Tensor:
     """Root mean square normalization over the last dimensions, rule R5 without a mean.
 
-    Arguments as `layer_norm`'s; eps None is `torch.finfo(input.dtype).eps`. The result has the
-    input's strides where these are dense, else it is contiguous.
+    Arguments as `layer_norm`'s; eps None is `torch.finfo(input.dtype).eps`. The result is
+    channels_last where the input is, else contiguous.
     """
     need_tensor("input", input)
     if eps is None:
@@ -128,8 +128,8 @@ def instance_norm(
     need_tensor("input", input)
     if not use_input_stats:
         return batch_norm(
-            input.contiguous(), running_mean, running_var, weight, bias, momentum=momentum, eps=eps
-        )
+            input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps
+        ).contiguous()
     if running_mean is not None or running_var is not None:
         raise ValueError(
             "`running_mean` and `running_var` are given with `use_input_stats`, which updates "
@@ -140,4 +140,4 @@ def instance_norm(
             f"`input` has shape {list(input.shape)}: one element a channel has no variance; it may "
             "be [batch, channels, ...] with more"
         )
-    return channel_norm(input.contiguous(), weight, bias, eps)
+    return channel_norm(input, weight, bias, eps).contiguous()

@@ -120,6 +120,15 @@ def stock_class(module: Any) -> type:
     return stock
 
 
+def drop_and_act(module: Any, x: Tensor) -> Tensor:
+    """What timm's normalizations with an activation end with: submodules, patched on their own."""
+    if hasattr(module, "drop"):
+        x = module.drop(x)
+    if hasattr(module, "act"):
+        x = module.act(x)
+    return x
+
+
 def _owns_its_memory(parameter: Tensor) -> bool:
     """Whether nobody else looks at the parameter's memory through a storage shared with it."""
     if parameter.layout != torch.strided:

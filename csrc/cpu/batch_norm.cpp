@@ -206,6 +206,7 @@ void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
 }  // namespace
 
 void batch_norm(const BatchNormArgs& args, int64_t begin, int64_t end) {
+  if (begin == end) return;
   switch (args.dtype) {
     case DType::kFloat:
       return batch_norm_of<float>(args, begin, end);

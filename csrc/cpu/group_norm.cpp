@@ -25,10 +25,14 @@ struct Channels {
   // From the channels' sums to `values`, the mean over each whole group.
   void average_groups(int64_t count, int64_t group, int64_t pixels, A* values) {
     const A terms = static_cast<A>(group * pixels);
-    for (int64_t c = 0; c < count; c += group) {
-      const A mean = sum_row(sums.data + c, group, AddTerm{}) / terms;
-      for (int64_t i = c; i < c + group; ++i) values[i] = mean;
-    }
+    // R3 over one channel is that channel's sum: it is never -0.
+    if (group == 1)
+      for (int64_t c = 0; c < count; ++c) values[c] = sums.data[c] / terms;
+    else
+      for (int64_t c = 0; c < count; c += group) {
+        const A mean = sum_row(sums.data + c, group, AddTerm{}) / terms;
+        for (int64_t i = c; i < c + group; ++i) values[i] = mean;
+      }
   }
 
   void invert(int64_t count, double eps) {
@@ -37,13 +41,13 @@ struct Channels {
   }
 };
 
-// NCHW: a task is one group, whose channels follow each other.
+// NCHW: the channels of a group follow each other.
 template <typename T>
 void dense_channels(const GroupNormArgs& args, int64_t begin, int64_t end) {
   using V = typename Lanes<T>::Value;
   const int64_t group = args.channels / args.groups, pixels = args.pixels;
   Channels<T> known(group);
-  for (int64_t task = begin; task < end; ++task) {
+  for (int64_t task = begin; task < end; ++task) {  // together is 1
     const T* x = static_cast<const T*>(args.input) + task * group * pixels;
     T* y = static_cast<T*>(args.output) + task * group * pixels;
     known.read_parameters(args, task % args.groups * group, group);
@@ -65,8 +69,8 @@ void dense_channels(const GroupNormArgs& args, int64_t begin, int64_t end) {
   }
 }
 
-// Calls `visit(c)` for vectors of channels that together reach all of `count` or, where that is less
-// than one vector, once: several vectors at a time with `visit_some`.
+// The sums over the pixels of `count` channels side by side. Several vectors of them at a time: lanes of
+// one sum would leave a cache line of the input half used.
 template <typename T>
 struct Block {
   using A = Arithmetic<T>;
@@ -75,7 +79,7 @@ struct Block {
   const T* x;
   int64_t stride, count, pixels;
 
-  // Sums over the pixels of all channels; term(value, c) is what a value of channel c adds.
+  // Of kSteps vectors from channel c on; `add` knows each channel's mean.
   template <int kSteps, typename Add>
   BNINV_INLINE void sum_at(int64_t c, const Add& add, A* sums) const {
     V totals[kSteps], means[kSteps];
@@ -121,13 +125,13 @@ struct AddSquareOfChannel {
   BNINV_INLINE V operator()(V lane, V x, V mean) const { return AddSquare<V>(mean)(lane, x); }
 };
 
-// channels_last: a task is a few whole groups of one sample, enough of them to fill vectors.
+// channels_last: the channels of a task's groups lie side by side and are walked in vectors.
 template <typename T>
 void interleaved_channels(const GroupNormArgs& args, int64_t begin, int64_t end) {
   using A = Arithmetic<T>;
   using V = typename Lanes<T>::Value;
   const int64_t group = args.channels / args.groups, pixels = args.pixels;
-  const int64_t together = group_norm_groups_together(args);
+  const int64_t together = args.together;
   const int64_t blocks = ceil_div(args.groups, together);
   Channels<T> known(together * group);
   for (int64_t task = begin; task < end; ++task) {

@@ -30,7 +30,28 @@ BNINV_INLINE float fold_lanes(Vec a) { return a.v; }
 BNINV_INLINE double fold_lanes(double a) { return a; }
 #endif
 
-// One sum of `terms` neighbours. Lanes that the last terms do not reach keep what they hold.
+// The first `count` lanes with the elements x[first], ... added, fewer than a vector of them; the other
+// lanes keep what they hold. A row long enough is read backwards from its end, which spares a copy.
+template <typename T, typename V, typename Add>
+BNINV_INLINE V add_some(V lane, const T* x, int64_t first, int64_t count, const Add& add) {
+#if BNINV_VEC_WIDTH > 1
+  if constexpr (std::is_same_v<V, Vec>) {
+    IntLanes index{};
+    for (int l = 0; l < kWidth; ++l) index[l] = l;
+    const int32_t some = static_cast<int32_t>(count);
+    const V values = first + count >= kWidth ? permute(load(x + first + count - kWidth),
+                                                       VecInt((index - some) & (kWidth - 1)))
+                                             : load_partial(x + first, count);
+    return select(VecInt(IntLanes(index < some)), add(lane, values), lane);
+  }
+#endif
+  Arithmetic<T> memory[Lanes<T>::kCount];
+  store(memory, lane);
+  store_partial(memory, add(lane, load_partial(x + first, count)), count);
+  return load(memory);
+}
+
+// One sum of `terms` neighbours.
 template <typename T, typename Add>
 BNINV_INLINE Arithmetic<T> sum_row(const T* x, int64_t terms, const Add& add) {
   using A = Arithmetic<T>;
@@ -45,14 +66,12 @@ BNINV_INLINE Arithmetic<T> sum_row(const T* x, int64_t terms, const Add& add) {
     int64_t i = first;
     for (; i + kSumLanes <= last; i += kSumLanes)
       for (int j = 0; j < kVectors; ++j) lanes[j] = add(lanes[j], load(x + i + j * kCount));
-    if (i < last) {
-      A memory[kSumLanes];
-      for (int j = 0; j < kVectors; ++j) store(memory + j * kCount, lanes[j]);
-      A* lane = memory;
-      for (; i + kCount <= last; i += kCount, lane += kCount)
-        store(lane, add(load(lane), load(x + i)));
-      if (i < last) store_partial(lane, add(load(lane), load_partial(x + i, last - i)), last - i);
-      for (int j = 0; j < kVectors; ++j) lanes[j] = load(memory + j * kCount);
+#pragma GCC unroll 32
+    for (int j = 0; j < kVectors; ++j) {
+      const int64_t rest = last - i - j * kCount;
+      if (rest <= 0) break;
+      lanes[j] = rest >= kCount ? add(lanes[j], load(x + i + j * kCount))
+                                : add_some(lanes[j], x, i + j * kCount, rest, add);
     }
     for (int h = kVectors / 2; h > 0; h /= 2)
       for (int j = 0; j < h; ++j) lanes[j] = lanes[j] + lanes[j + h];

@@ -5,6 +5,20 @@
 namespace bninv {
 namespace {
 
+// Batch, then pixels row by row, then channels, without gaps: of the formats that PyTorch knows.
+bool is_channels_last_order(const Tensor& x) {
+  if (x.dim() != 4 && x.dim() != 5) return false;
+  int64_t expected = 1;
+  const auto follows = [&](int64_t d) {
+    const bool fits = x.size(d) == 1 || x.stride(d) == expected;
+    expected *= x.size(d);
+    return fits;
+  };
+  bool fits = follows(1);
+  for (int64_t d = x.dim() - 1; d >= 2; --d) fits = fits && follows(d);
+  return fits && follows(0);
+}
+
 // ---- Over the last dimensions --------------------------------------------------------------------
 
 void check_normalized_shape(const char* op, const Tensor& input,
@@ -49,8 +63,8 @@ Tensor rms_norm(const Tensor& input, std::vector<int64_t> normalized_shape,
                 std::optional<Tensor> weight, double eps) {
   Tensor result =
       normalize_rows("rms_norm", input, normalized_shape, weight, std::nullopt, eps, false);
-  // As stock, which computes it by elementwise operators: these keep dense strides.
-  if (input.is_contiguous() || !is_dense(input)) return result;
+  // As stock.
+  if (input.is_contiguous() || !is_channels_last_order(input)) return result;
   Tensor output = new_like(input);
   torch::stable::copy_(output, result);
   return output;
@@ -58,18 +72,13 @@ Tensor rms_norm(const Tensor& input, std::vector<int64_t> normalized_shape,
 
 // ---- Over groups of channels ---------------------------------------------------------------------
 
-// Batch, then pixels row by row, then channels, without gaps: of the formats that PyTorch knows.
-bool is_channels_last_order(const Tensor& x) {
-  if (x.dim() != 4 && x.dim() != 5) return false;
-  int64_t expected = 1;
-  const auto follows = [&](int64_t d) {
-    const bool fits = x.size(d) == 1 || x.stride(d) == expected;
-    expected *= x.size(d);
-    return fits;
-  };
-  bool fits = follows(1);
-  for (int64_t d = x.dim() - 1; d >= 2; --d) fits = fits && follows(d);
-  return fits && follows(0);
+// Groups that make up a task: in channels_last enough to fill vectors, and more where the batch gives
+// every thread work, since whole pixels stream better from memory than parts of them.
+int64_t groups_together(const GroupNormArgs& args) {
+  if (!args.channels_last) return 1;
+  const int64_t channels = args.batch < torch::stable::get_num_threads() ? 64 : 256;
+  const int64_t group = args.channels / args.groups;
+  return std::clamp<int64_t>((channels + group - 1) / group, 1, args.groups);
 }
 
 Tensor normalize_groups(const char* op, const Tensor& input, int64_t groups,
@@ -97,6 +106,7 @@ Tensor normalize_groups(const char* op, const Tensor& input, int64_t groups,
   args.pixels = x.numel() / (args.batch * args.channels);
   // Channels of one pixel lie next to each other in either order.
   args.channels_last = (in_place_order && !contiguous) || args.pixels == 1;
+  args.together = groups_together(args);
   const int64_t tasks = group_norm_tasks(args);
   run(BNINV_KERNEL(group_norm), args, tasks, grain_of(x.numel() / tasks));
   return output;

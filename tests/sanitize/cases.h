@@ -34,6 +34,9 @@ namespace bninv {
 struct Level {
   const char* name;
   void (*batch_norm)(const BatchNormArgs&, int64_t, int64_t);
+  void (*layer_norm)(const LayerNormArgs&, int64_t, int64_t);
+  void (*group_norm)(const GroupNormArgs&, int64_t, int64_t);
+  void (*softmax)(const SoftmaxArgs&, int64_t, int64_t);
   void (*linear)(const LinearArgs&, int64_t, int64_t);
   void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
@@ -55,11 +58,11 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                           \
-  Level {                                                                                      \
-    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,          \
-        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
-        level::vec_operations                                                                  \
+#define LEVEL(level)                                                                          \
+  Level {                                                                                     \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
+        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
+        level::avg_pool2d, level::max_pool2d, level::sum, level::unary, level::vec_operations \
   }
 
 inline std::vector<Level> levels() {

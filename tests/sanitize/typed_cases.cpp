@@ -115,6 +115,50 @@ void unary_case(Activation function, DType dtype, const Bytes& x, int64_t offset
   run<UnaryArgs>(name_of(function), args, &Level::unary, nullptr, count, count, offset);
 }
 
+void layer_norm_case() {
+  LayerNormArgs args{};
+  args.dtype = any_dtype();
+  args.rows = between(1, 5), args.terms = one_of({1, 7, 16, 31, 32, 33, 47, 70, 4097});
+  const int64_t count = args.rows * args.terms, offset = one_of({0, 1});
+  const DType own = size_of(args.dtype) == 2 && between(0, 1) ? DType::kFloat : args.dtype;
+  const Bytes x = Bytes::random(count, args.dtype, offset);
+  const Bytes weight = Bytes::random(args.terms, own), bias = Bytes::random(args.terms, own);
+  args.input = x.data, args.eps = 1e-5, args.subtract_mean = between(0, 1);
+  args.weight = {between(0, 1) ? weight.data : nullptr, own};
+  args.bias = {between(0, 1) ? bias.data : nullptr, own};
+  run<LayerNormArgs>("layer_norm", args, &Level::layer_norm, nullptr, args.rows, count, offset);
+}
+
+void group_norm_case() {
+  GroupNormArgs args{};
+  args.dtype = any_dtype();
+  args.batch = between(1, 3), args.groups = one_of({1, 2, 5, 33});
+  args.channels = args.groups * one_of({1, 2, 7, 17}), args.pixels = one_of({1, 2, 17, 33, 49});
+  args.channels_last = between(0, 1);
+  args.together = args.channels_last ? between(1, args.groups) : 1;
+  const int64_t count = args.batch * args.channels * args.pixels, offset = one_of({0, 1});
+  const DType own = size_of(args.dtype) == 2 && between(0, 1) ? DType::kFloat : args.dtype;
+  const Bytes x = Bytes::random(count, args.dtype, offset);
+  const Bytes weight = Bytes::random(args.channels, own), bias = Bytes::random(args.channels, own);
+  args.input = x.data, args.eps = 1e-5;
+  args.weight = {between(0, 1) ? weight.data : nullptr, own};
+  args.bias = {between(0, 1) ? bias.data : nullptr, own};
+  run<GroupNormArgs>("group_norm", args, &Level::group_norm, nullptr, group_norm_tasks(args), count,
+                     offset);
+}
+
+void softmax_case() {
+  SoftmaxArgs args{};
+  args.dtype = any_dtype();
+  if (args.dtype == DType::kDouble) args.dtype = DType::kFloat;
+  args.outer = between(1, 3), args.terms = one_of({1, 2, 15, 33, 4097});
+  args.inner = one_of({1, 1, 2, 17, 70}), args.log = between(0, 1);
+  const int64_t count = args.outer * args.terms * args.inner, offset = one_of({0, 1});
+  const Bytes x = Bytes::random(count, args.dtype, offset);
+  args.input = x.data;
+  run<SoftmaxArgs>("softmax", args, &Level::softmax, nullptr, softmax_tasks(args), count, offset);
+}
+
 void unary_case(Activation function) {
   DType dtype = any_dtype();
   if (!is_defined(function, dtype)) dtype = DType::kHalf;
@@ -138,6 +182,9 @@ void unary_sweep(Activation function) {
 
 void typed_cases(int number) {
   for (int i = 0; i < 4; ++i) seed_case("batch_norm", 4 * number + i), batch_norm_case();
+  seed_case("layer_norm", number), layer_norm_case();
+  seed_case("group_norm", number), group_norm_case();
+  seed_case("softmax", number), softmax_case();
   for (int f = 1; f <= kFunctions; ++f) {
     const Activation function = static_cast<Activation>(f);
     seed_case(name_of(function), number), unary_case(function);
