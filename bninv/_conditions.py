@@ -26,6 +26,12 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
+def stored_exactly(kwargs: Mapping[str, Any], tensors: Sequence[Tensor]) -> bool:
+    """Whether a result of these tensors would not be rounded again on its way to `out`."""
+    outs = list(tensors_in(kwargs.get("out")))
+    return all(converts_exactly(t.dtype, out.dtype) for t in tensors for out in outs)
+
+
 def _every_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
     return [*tensors_in(args), *tensors_in(kwargs)]
 
@@ -92,7 +98,7 @@ def promotes_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     target = torch.bool
     for dtype in found:
         target = torch.promote_types(target, dtype)
-    return all(_converts_exactly(dtype, target) for dtype in found)
+    return all(converts_exactly(dtype, target) for dtype in found)
 
 
 def real(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -163,7 +169,7 @@ def not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[2] if len(args) > 2 else kwargs.get("train")) is False
 
 
-def _converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
+def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
     if source == target or source == torch.bool:
         return True
@@ -174,7 +180,7 @@ def _converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
 
 def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)  # the destination, then the source
-    return len(tensors) < 2 or _converts_exactly(tensors[1].dtype, tensors[0].dtype)
+    return len(tensors) < 2 or converts_exactly(tensors[1].dtype, tensors[0].dtype)
 
 
 # Python's own types, which `to` takes for dtypes.
@@ -192,4 +198,4 @@ def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     named = [value for value in values if isinstance(value, torch.dtype)]
     tensors = _every_tensor(args, kwargs)
     target = named[0] if named else tensors[-1].dtype
-    return _converts_exactly(tensors[0].dtype, target)
+    return converts_exactly(tensors[0].dtype, target)

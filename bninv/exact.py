@@ -38,6 +38,12 @@ class Group:
     operators: frozenset[str]
     condition: Condition | None = None
 
+    def holds(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a call of one of the operators is exact."""
+        if self.condition is not None and not self.condition(args, kwargs):
+            return False
+        return "out" not in kwargs or conditions.stored_exactly(kwargs, list(tensors_in(args)))
+
 
 def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -199,7 +205,7 @@ def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
     if func.namespace != "aten":
         return None
     group = group_of(func.overloadpacket.__name__)
-    if group is not None and (group.condition is None or group.condition(args, kwargs)):
+    if group is not None and group.holds(args, kwargs):
         return group.reason
     inputs = [*tensors_in(args), *tensors_in(kwargs)]
     tensors = [*inputs, *tensors_in(result)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import exact
+from bninv import _conditions, exact
 from bninv.dispatch import covered
 
 _ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
@@ -38,10 +38,9 @@ class Row:
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
-        group = self.group
         if self.name in _ARITHMETIC and _plain_pair(args, kwargs):
             return True
-        return group is not None and (group.condition is None or group.condition(args, kwargs))
+        return self.group is not None and self.group.holds(args, kwargs)
 
 
 # Asked of a tensor, not computed with it.
@@ -49,7 +48,7 @@ _QUESTIONS = exact.names(
     """size dim ndimension stride is_contiguous numel nelement element_size storage_offset data_ptr
     get_device is_floating_point is_complex is_inference is_set_to is_same_size is_conj is_neg
     is_pinned is_shared is_tensor has_names layout untyped_storage storage requires_grad_
-    register_hook retain_grad tolist numpy cpu cuda backward set_grad_enabled is_grad_enabled
+    register_hook retain_grad tolist numpy cpu cuda from_numpy is_grad_enabled
     result_type promote_types can_cast __len__ __bool__ __repr__ __str__ __format__ __hash__
     __iter__ __contains__ __array__ __index__ __int__ __float__ __deepcopy__ __reduce_ex__ __dir__
     __dlpack__ __dlpack_device__"""
@@ -95,11 +94,35 @@ _OPERATORS = {
     "moveaxis": "movedim",
     "swapdims": "swapaxes",
     "conj": "alias",
+    "__rand__": "bitwise_and",
+    "__ror__": "bitwise_or",
+    "__rxor__": "bitwise_xor",
+    "__pos__": "positive",
+    "multiply_": "mul_",
+    "subtract_": "sub_",
+    "divide_": "div_",
+    "true_divide_": "div_",
+    "negative_": "neg_",
+    "absolute": "abs",
+    "absolute_": "abs_",
+    "fix": "trunc",
+    "fix_": "trunc_",
+    "clip": "clamp",
+    "clip_": "clamp_",
+    "not_equal": "ne",
+    "less": "lt",
+    "less_equal": "le",
+    "greater": "gt",
+    "greater_equal": "ge",
+    "broadcast_tensors": "expand",
+    "atleast_1d": "view",
+    "atleast_2d": "view",
+    "atleast_3d": "view",
 }
 
 # Functions of torch.nn.functional that only move elements, whatever they call.
 _MOVING = exact.names(
-    """pad one_hot pixel_shuffle pixel_unshuffle channel_shuffle dropout dropout1d dropout2d
+    """pad one_hot unfold pixel_shuffle pixel_unshuffle channel_shuffle dropout dropout1d dropout2d
     dropout3d alpha_dropout feature_alpha_dropout"""
 )
 
@@ -111,6 +134,67 @@ def _interpolates_by_copying(args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
 
 def _not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[2] if len(args) > 2 else kwargs.get("training", True)) is False
+
+
+def _normalises_nothing(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return (args[3] if len(args) > 3 else kwargs.get("max_norm")) is None
+
+
+def _from_numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    data = args[-1] if args else kwargs.get("data")
+    return isinstance(data, (int, float, list, tuple)) and not list(exact.tensors_in(data))
+
+
+def _sets_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # A list or a tensor of indices may name a place twice; a mask and a slice do not.
+    target, key, value = args
+    for part in key if isinstance(key, tuple) else (key,):
+        is_mask = isinstance(part, torch.Tensor) and part.dtype == torch.bool
+        if not (is_mask or part is None or part is ... or isinstance(part, (int, slice))):
+            return False
+    if isinstance(value, torch.Tensor):
+        return _conditions.converts_exactly(value.dtype, target.dtype)
+    return isinstance(value, (int, float))
+
+
+def _to_dtype(dtype: torch.dtype) -> exact.Condition:
+    def converts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        return _conditions.converts_exactly(args[0].dtype, dtype)
+
+    return converts
+
+
+_DTYPE_METHODS = {
+    "double": torch.float64,
+    "float": torch.float32,
+    "half": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "long": torch.int64,
+    "int": torch.int32,
+    "short": torch.int16,
+    "char": torch.int8,
+    "byte": torch.uint8,
+    "bool": torch.bool,
+}
+
+
+def _method_rows() -> dict[Any, Row]:
+    """Functions that no operator of ATen's stands for."""
+    nothing = frozenset[str]()
+    rows = {}
+    for name, dtype in _DTYPE_METHODS.items():
+        group = exact.Group("changes the dtype", nothing, _to_dtype(dtype))
+        rows[getattr(torch.Tensor, name)] = Row(name, group=group)
+    numbers = exact.Group("makes a tensor from numbers", nothing, _from_numbers)
+    for function in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor):
+        rows[function] = Row(function.__name__, group=numbers)
+    sets = exact.Group("copies elements", nothing, _sets_exactly)
+    rows[torch.Tensor.__setitem__] = Row("__setitem__", group=sets)
+    # number / tensor: a reciprocal and a multiplication, each rounded once.
+    divides = exact.Group("two IEEE operations", nothing, _conditions.cpu_one_rounding)
+    rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
+    rows[torch._C._set_grad_enabled] = Row("set_grad_enabled", passes=True)
+    return rows
 
 
 def _python_rows() -> dict[Any, Row]:
@@ -127,9 +211,16 @@ def _python_rows() -> dict[Any, Row]:
             group = dropout if "dropout" in name else copies
             rows[getattr(functional, name)] = Row(name, group=group)
     rows[functional.interpolate] = Row("interpolate", group=nearest)
+    rows[functional.embedding] = Row(
+        "embedding", group=exact.Group("copies elements", frozenset(), _normalises_nothing)
+    )
     # Python code around one operator of the same name.
-    for name in ("hardtanh", "threshold", "max_pool3d", "prelu"):
+    for name in ("hardtanh", "threshold", "max_pool3d", "adaptive_max_pool3d"):
         rows.setdefault(getattr(functional, name), Row(name, group=exact.group_of(name)))
+    for dimensions in "123":
+        for name in (f"max_pool{dimensions}d", f"adaptive_max_pool{dimensions}d"):
+            with_indices = Row(f"{name}_with_indices", group=exact.group_of(name))
+            rows[getattr(functional, with_indices.name)] = with_indices
     return rows
 
 
@@ -144,7 +235,7 @@ def _function_rows() -> dict[Any, Row]:
     for name in _QUESTIONS:
         for function in _found(owners, name):
             rows[function] = Row(name, passes=True)
-    return {**rows, **_python_rows()}
+    return {**rows, **_python_rows(), **_method_rows()}
 
 
 def _found(owners: Sequence[Any], name: str) -> list[Callable[..., Any]]:
