@@ -113,6 +113,22 @@ def one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return _plain_alpha(args, kwargs) and full_precision(args, kwargs) and real(args, kwargs)
 
 
+def _half_by_number(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Between a half-precision tensor and a number the CPU's products and quotients round the
+    # number to binary32, and the result once. (Its sums round the number to half first.)
+    tensors, numbers = _every_tensor(args, kwargs), _numbers(args, kwargs)
+    narrow = len(tensors) == 1 and tensors[0].dtype in (torch.float16, torch.bfloat16)
+    return narrow and _on_cpu(args, kwargs) and not any(isinstance(n, complex) for n in numbers)
+
+
+def one_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return one_rounding(args, kwargs) or _half_by_number(args, kwargs)
+
+
+def one_product_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return one_product(args, kwargs) and _not_narrowed(args, kwargs)
+
+
 def _not_narrowed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # Into a tensor of a narrower dtype the result would be rounded twice.
     other = kwargs.get("other", args[1] if len(args) > 1 else None)
@@ -132,7 +148,7 @@ def cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     if kwargs.get("rounding_mode") is not None or not _on_cpu(args, kwargs):
         return False
     real = all(t.is_floating_point() for t in _every_tensor(args, kwargs))
-    return real and full_precision(args, kwargs)
+    return real and (full_precision(args, kwargs) or _half_by_number(args, kwargs))
 
 
 def cpu_one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ Left out on purpose, each seen on a CPU with PyTorch 2.11:
   sigmoid, silu, gelu, elu, softplus, mish    other bits in a vector's tail than in its body
   arange by a step that is no integer         an element's bits change with the number of elements
   index_put at positions that may repeat      with several threads any of the values may win
-  half-precision tensors with a number that half-precision rounds    rounded first, or not
+  half-precision tensors plus a number that half precision rounds    rounded first, or not
 """
 
 from __future__ import annotations
@@ -117,13 +117,19 @@ GROUPS: tuple[Group, ...] = (
     Group("the same, into memory that is there", names("copy_ copy"), conditions.exact_copy),
     Group(
         "one IEEE operation an element (alpha = 1)",
-        names("add sub rsub mul"),
+        names("add sub rsub"),
         conditions.one_rounding,
     ),
     Group(
         "the same, into a tensor of the result's dtype",
-        names("add_ sub_ mul_"),
+        names("add_ sub_"),
         conditions.one_rounding_in_place,
+    ),
+    Group("one IEEE multiplication an element", names("mul"), conditions.one_product),
+    Group(
+        "the same, into a tensor of the result's dtype",
+        names("mul_"),
+        conditions.one_product_in_place,
     ),
     Group(
         # CUDA divides by a number through its reciprocal: two roundings.

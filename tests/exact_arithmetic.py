@@ -70,10 +70,19 @@ ARITHMETIC = [
     Elementwise("add", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x + x.dtype.type(0.7)),
     Elementwise("sub", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x - x.dtype.type(0.7)),
     Elementwise("rsub", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x.dtype.type(0.7) - x),
-    Elementwise("mul", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x * x.dtype.type(0.7)),
-    Elementwise("div", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x / x.dtype.type(0.7)),
     Elementwise("add_", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x + x.dtype.type(0.7)),
-    Elementwise("mul_", lambda op, x, y: op(x, 0.7), FULL, lambda x, y: x * x.dtype.type(0.7)),
+    # Products and quotients do so in half precision as well.
+    *[
+        Elementwise(
+            name + suffix,
+            lambda op, x, y, n=n: op(x, n),
+            FLOATS,
+            lambda x, y, f=f, n=n: f(x, x.dtype.type(n)),
+        )
+        for name, f in {"mul": np.multiply, "div": np.divide}.items()
+        for suffix in ("", "_")
+        for n in (0.7, -1e-6, 1e30)
+    ],
     # One that half precision holds is a number like any other.
     Elementwise("add", lambda op, x, y: op(x, 3), FLOATS, lambda x, y: x + x.dtype.type(3)),
     Elementwise("sub", lambda op, x, y: op(x, 0.5), FLOATS, lambda x, y: x - x.dtype.type(0.5)),
