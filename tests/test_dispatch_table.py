@@ -98,7 +98,7 @@ INEXACT: dict[str, Callable[[], Any]] = {
     "torch.div rounded": lambda: torch.div(X, X, rounding_mode="floor"),
     "x.div rounded": lambda: X.div(2, rounding_mode="trunc"),
     "half and a number": lambda: H + 0.1,
-    "half and a number by name": lambda: H.mul(other=0.1),
+    "half and a number by name": lambda: H.add(other=0.1),
     "half += float": lambda: H.clone().__iadd__(X),
     "a narrower out": lambda: torch.mul(X, X, out=torch.empty_like(H)),
     "torch.clamp by a tensor": lambda: torch.clamp(X, min=X),
