@@ -11,6 +11,7 @@ import torch
 from timm.layers import activations_me, norm
 from timm.layers.adaptive_avgmax_pool import FastAdaptiveCatAvgMaxPool, FastAdaptiveMaxPool
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
+from timm.layers.split_attn import RadixSoftmax
 from timm.layers.split_batchnorm import SplitBatchNorm2d
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d as ConvNeXtNorm
@@ -106,6 +107,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Softmax of rows": (lambda: nn.Softmax(-1), ROW),
     "LogSoftmax": (lambda: nn.LogSoftmax(1), IMAGE),
     "Softmax2d": (nn.Softmax2d, IMAGE),
+    "RadixSoftmax": (lambda: RadixSoftmax(2, 3), (12, 1, 1)),
+    "RadixSoftmax of one branch": (lambda: RadixSoftmax(1, 3), (12, 1, 1)),
     "StdConv2d": (lambda: tl.StdConv2d(12, 7, 3, stride=2, bias=True), IMAGE),
     "StdConv2dSame": (lambda: tl.StdConv2dSame(12, 7, 3, stride=2), IMAGE),
     "ScaledStdConv2d": (lambda: tl.ScaledStdConv2d(12, 8, 3, groups=4), IMAGE),

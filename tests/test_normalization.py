@@ -181,13 +181,34 @@ def test_missing_parameters(missing: str) -> None:
     assert_equals_at_each_level(lambda: F.group_norm(x, 3, *given), expected)
 
 
-@pytest.mark.parametrize("eps", [0.0, 1e-12, 1e-5, 1e-3, 0.1])
-def test_eps_is_rounded_first(eps: float) -> None:
-    """A variance near eps, where rounding eps shows."""
-    x = normal("x", 200, 9) * 1e-2
-    for wide in (x, x.double()):
-        expected = reference.on_tensors(reference.layer_norm, wide, (9,), eps=eps)
-        assert_equals_at_each_level(lambda w=wide: F.layer_norm(w, 9, eps=eps), expected)
+# One rounding more or less moves few results by one place: it shows in many rows or not at all.
+OPERATORS = {
+    "layer_norm": ((300, 63), lambda f, x, eps: f.layer_norm(x, (63,), eps=eps)),
+    "rms_norm": ((300, 63), lambda f, x, eps: f.rms_norm(x, (63,), eps=eps)),
+    "group_norm": ((60, 10, 3, 5), lambda f, x, eps: f.group_norm(x, 5, eps=eps)),
+    "instance_norm": ((30, 10, 7, 9), lambda f, x, eps: f.instance_norm(x, eps=eps)),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("eps", [0.0, 1e-12, 1e-5, 1e-3])
+def test_many_rows(name: str, eps: float) -> None:
+    """With variances about as large as eps, so that how eps is rounded shows as well."""
+    shape, run = OPERATORS[name]
+    x = normal(name, *shape) * (eps**0.5 or 1)
+    expected = run(OnTensors(), x, eps)
+    for layout, view in list(layouts(x))[:2]:
+        assert_equals_at_each_level(lambda v=view: run(F, v, eps), expected, layout)
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-5, 0.1])
+def test_eps_is_kept_in_float64(eps: float) -> None:
+    x = normal("x", 20, 9).double() * eps**0.5
+    for name in ("layer_norm", "rms_norm"):
+        expected = reference.on_tensors(getattr(reference, name), x, (9,), eps=eps)
+        assert_equals_at_each_level(lambda n=name: getattr(F, n)(x, 9, eps=eps), expected)
+    expected = reference.on_tensors(reference.group_norm, x.view(5, 4, 9), 2, eps=eps)
+    assert_equals_at_each_level(lambda: F.group_norm(x.view(5, 4, 9), 2, eps=eps), expected)
 
 
 def test_rms_norm_without_eps_uses_the_dtypes() -> None:

@@ -1,4 +1,4 @@
-"""Softmax modules of torch.nn: rule R4."""
+"""Softmax modules of torch.nn and timm: rule R4."""
 
 from __future__ import annotations
 
@@ -38,10 +38,26 @@ class Softmax2d(Patched):
         return F.softmax(input, -3)
 
 
+class RadixSoftmax(Patched):
+    """timm's attention over the branches of a ResNeSt block; one branch: a sigmoid."""
+
+    kernels = Softmax.kernels
+    radix: int
+    cardinality: int
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        if self.radix == 1:
+            return F.sigmoid(x)
+        batch = x.size(0)
+        branches = x.view(batch, self.cardinality, self.radix, -1).transpose(1, 2)
+        return F.softmax(branches, dim=1).reshape(batch, -1)
+
+
 _TORCH = "torch.nn.modules.activation."
 
 KINDS: dict[str, type[Patched]] = {
     _TORCH + "Softmax": Softmax,
     _TORCH + "LogSoftmax": LogSoftmax,
     _TORCH + "Softmax2d": Softmax2d,
+    "timm.layers.split_attn.RadixSoftmax": RadixSoftmax,
 }
