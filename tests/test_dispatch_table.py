@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -221,3 +223,15 @@ def test_a_traced_scope_may_switch_gradients_off() -> None:
 
     traced = torch.jit.trace(run, (H,), check_trace=False)
     assert torch.equal(traced(H), H.float() + 1)
+
+
+def test_the_first_call_may_be_a_compiled_one() -> None:
+    """The table is complete before it is read: a graph that saw it change would not be usable."""
+    program = """
+import torch, bninv
+x = torch.ones(2, 3)
+with bninv.invariant():
+    compiled = torch.compile(lambda x: x.double() * 0.3 + torch.tensor(1), backend="eager")
+    assert torch.equal(compiled(x), x.double() * 0.3 + 1)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

@@ -9,7 +9,7 @@ sample the same bits in every batch, layout and number of threads.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import exact_arithmetic
@@ -208,9 +208,14 @@ def test_threads_cut_a_large_tensor_anywhere(case: Elementwise) -> None:
 # ---- Batches, layouts, threads -------------------------------------------------------------------
 
 
+def some_dtypes(case: Case) -> Sequence[torch.dtype]:
+    """To a copy all values of one size are alike; that it is one is proven for each dtype above."""
+    return case.dtypes[:3:2] if case in MOVES else case.dtypes  # float32 and float16
+
+
 @each(BATCHED)
 def test_a_sample_does_not_see_its_batch(case: Case) -> None:
-    for dtype in case.dtypes:
+    for dtype in some_dtypes(case):
         x, y = values("x", SHAPE, dtype), values("y", SHAPE, dtype)
         whole = case(x.clone(), y)
         for n, begin in ((1, 0), (1, 7), (1, 16), (2, 3), (3, 14), (5, 6)):
@@ -228,7 +233,7 @@ def test_a_sample_does_not_see_its_batch(case: Case) -> None:
 
 @each(BATCHED)
 def test_layouts(case: Case) -> None:
-    for dtype in case.dtypes:
+    for dtype in some_dtypes(case):
         x, y = values("x", SHAPE, dtype)[:3], values("y", SHAPE, dtype)[:3]
         expected = case(x.clone(), y)
         for (name, a), (_, b) in zip(arranged("x", dtype), arranged("y", dtype), strict=True):

@@ -16,12 +16,15 @@ _ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
 
 
 def _plain_pair(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Two float32 tensors with dimensions, and nothing else: most calls, decided at once."""
+    """A float32 tensor and another or a number: most calls, decided at once."""
     if kwargs or len(args) != 2:
         return False
     a, b = args
-    both = isinstance(a, Tensor) and isinstance(b, Tensor)
-    return both and a.dtype is torch.float32 is b.dtype and a.dim() > 0 < b.dim()
+    if not isinstance(a, Tensor) or a.dtype is not torch.float32:
+        return False
+    if isinstance(b, Tensor):
+        return b.dtype is torch.float32 and a.dim() > 0 and b.dim() > 0
+    return type(b) is float or type(b) is int
 
 
 @dataclass(frozen=True)
@@ -243,24 +246,33 @@ def _found(owners: Sequence[Any], name: str) -> list[Callable[..., Any]]:
     return [function for function in found if callable(function) and not isinstance(function, type)]
 
 
-_rows: dict[Any, Row | None] = {}
+# Complete from the start (in two milliseconds): a graph of torch.compile's is guarded by the
+# dictionaries that its tracing read, so none of those may change afterwards.
+_rows: dict[Any, Row] = _function_rows()
+_others: dict[Any, Row | None] = {}  # what became of functions that are not in there
 
 
 def row_of(function: Any) -> Row | None:
     """The row of a function as a TorchFunctionMode gets it, or None."""
-    if not _rows:
-        _rows.update(_function_rows())
     try:
         return _rows[function]
     except KeyError:
         pass
-    row = None
+    if torch.compiler.is_compiling():
+        return _other_row(function)
+    try:
+        return _others[function]
+    except KeyError:
+        _others[function] = row = _other_row(function)
+        return row
+
+
+def _other_row(function: Any) -> Row | None:
     if getattr(function, "__name__", "") in ("__get__", "__set__", "__delete__"):
-        row = Row("attribute", passes=True)  # x.shape, x.device, ...: views at most
-    elif isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
-        row = Row(str(function), passes=True) if str(function).startswith("bninv.") else None
-    _rows[function] = row
-    return row
+        return Row("attribute", passes=True)  # x.shape, x.device, ...: views at most
+    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return Row(str(function), passes=True) if str(function).startswith("bninv.") else None
+    return None
 
 
 def aten_row(operator: Any) -> Row | None:
