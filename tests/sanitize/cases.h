@@ -66,5 +66,7 @@ inline int64_t one_of(std::initializer_list<int64_t> values) {
 // Counted over all files.
 extern int cases, failures;
 
-// The operators that take several storage types, on the CPU and as emulated CUDA kernels.
-void typed_cases();
+// Each runs some cases of its operators, of random shapes and storage types.
+void elementwise_cases();
+void product_cases();
+void window_cases();

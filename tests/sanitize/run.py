@@ -35,8 +35,7 @@ def main() -> int:
     emulated = description.Level("emulated16", 16, None, emulated=True)
     with tempfile.TemporaryDirectory(prefix="bninv-sanitize-") as folder:
         units = [
-            HERE / "main.cpp",
-            HERE / "typed_cases.cpp",
+            *sorted(HERE.glob("*.cpp")),
             *sorted(csrc.glob("cuda/*.cu")),
             *description.write_wrappers(
                 Path(folder), csrc, operators=False, extra_levels=[emulated]
