@@ -13,10 +13,10 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format sanitize cuda kernels bench clean environment lint-environment python
+.PHONY: help demo test lint format sanitize aarch64 cuda kernels bench clean environment lint-environment python
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 demo: environment ## show a stock ResNet-34 whose bits move with the batch, and a patched one
 	$(VENV_PYTHON) -m bninv check resnet34 --batch-sizes 1,2,3,8,32
@@ -37,6 +37,9 @@ format: lint-environment ## format all code in place
 
 sanitize: python ## run the kernels, the GPU's emulated, under the address and undefined-behaviour sanitizers
 	@"$(or $(PYTHON),python3)" tests/sanitize/run.py
+
+aarch64: python ## run the CPU kernels for Arm under an emulator: the bits must be this machine's
+	@"$(or $(PYTHON),python3)" tests/aarch64/run.py
 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py

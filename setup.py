@@ -88,7 +88,7 @@ setup(
     packages=[*find_packages(include=["bninv", "bninv.*"]), *SOURCE_FOLDERS],
     package_dir={"bninv": "bninv", **SOURCE_FOLDERS},
     package_data={
-        "bninv": ["py.typed"],
+        "bninv": ["py.typed", "report.html"],
         **{package: ["*.h", "*.cpp", "*.cu", "*.cuh"] for package in SOURCE_FOLDERS},
     },
     **extension_arguments(),

@@ -12,7 +12,10 @@ from bninv import functional as functional
 from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check
-from bninv.patching import NotInvariantError, NotInvariantWarning, patch, unpatch
+from bninv.dataloader import dataloader_seeding
+from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
+from bninv.patching import patch, uncovered, unpatch
+from bninv.seeding import SeedingWarning, seed_everything
 
 CONTRACT_VERSION = 1
 __version__ = "0.1.0"
@@ -23,9 +26,14 @@ __all__ = [
     "CheckResult",
     "NotInvariantError",
     "NotInvariantWarning",
+    "SeedingWarning",
     "check",
+    "dataloader_seeding",
     "functional",
+    "invariant",
     "patch",
+    "seed_everything",
     "testing",
+    "uncovered",
     "unpatch",
 ]

@@ -17,7 +17,7 @@ _EVERYWHERE = ("cpu", "cuda")
 _LOWER_PRECISION = dict.fromkeys(("conv2d", "linear"), _EVERYWHERE)
 
 # Operators that work in float32, by device type. All others take what they are given.
-_FLOAT32 = {"sum": ("cuda",)}
+_FLOAT32 = dict.fromkeys(("sum", "layer_norm", "group_norm", "softmax", "log_softmax"), ("cuda",))
 
 
 def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:

@@ -59,15 +59,22 @@ _LEVELS = {
             gcc_only="prefer-vector-width=512",
         ),
     ),
-    # NEON comes here, with a width of 4.
-    "aarch64": (_SCALAR,),
+    # NEON is part of every aarch64. Its registers hold four floats, its vectors are pairs of them.
+    "aarch64": (_SCALAR, Level("neon", 8, None)),
 }
+
+# Headers that only one machine's compiler has.
+_MACHINE_HEADERS = {"immintrin.h": "__x86_64__", "arm_neon.h": "__aarch64__"}
+
+
+def _architecture(machine: str | None) -> str:
+    machine = (machine or platform.machine()).lower()
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
 
 
 def levels(machine: str | None = None) -> tuple[Level, ...]:
     """The levels built for `machine` (default: this one), the least demanding first."""
-    machine = (machine or platform.machine()).lower()
-    return _LEVELS.get({"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine), (_SCALAR,))
+    return _LEVELS.get(_architecture(machine), (_SCALAR,))
 
 
 def source_dir() -> Path:
@@ -92,9 +99,10 @@ def _prelude(csrc: Path) -> str:
     names: set[str] = set()
     for path in [*csrc.glob("*.h"), *csrc.glob("cpu/*.h"), *csrc.glob("cpu/*.cpp")]:
         names.update(re.findall(r"^\s*#\s*include\s*<([^>]+)>", path.read_text(), re.MULTILINE))
-    lines = [f"#include <{name}>" for name in sorted(names - {"immintrin.h"})]
-    if "immintrin.h" in names:
-        lines += ["#if defined(__x86_64__)", "#include <immintrin.h>", "#endif"]
+    lines = [f"#include <{name}>" for name in sorted(names - _MACHINE_HEADERS.keys())]
+    for name, macro in _MACHINE_HEADERS.items():
+        if name in names:
+            lines += [f"#if defined({macro})", f"#include <{name}>", "#endif"]
     return "\n".join(lines)
 
 
@@ -127,19 +135,24 @@ def _kernel_wrapper(include: str, level: Level, prelude: str) -> str:
 
 
 def wrappers(
-    csrc: Path, operators: bool = True, extra_levels: Sequence[Level] = (), cuda: str = ""
+    csrc: Path,
+    operators: bool = True,
+    extra_levels: Sequence[Level] = (),
+    cuda: str = "",
+    machine: str | None = None,
 ) -> dict[str, str]:
     """File name -> text of each translation unit. The texts hold no absolute path.
 
     With `operators=False` only the kernels of csrc/cpu: they know no torch, so a test driver can be
     linked against them alone. `extra_levels` are compiled beside the machine's own. `cuda` says
-    what the library's CUDA kernels are compiled for, if it has any.
+    what the library's CUDA kernels are compiled for, if it has any. `machine` is as for `levels`:
+    another one is cross-compiled for.
     """
     prelude = _prelude(csrc)
     units = {
         f"cpu_{path.stem}_{level.name}.cpp": _kernel_wrapper(f"cpu/{path.name}", level, prelude)
         for path in sorted(csrc.glob("cpu/*.cpp"))
-        for level in (*levels(), *extra_levels)
+        for level in (*levels(machine), *extra_levels)
     }
     if operators:
         for path in sorted(csrc.glob("ops/*.cpp")):
@@ -163,11 +176,12 @@ def write_wrappers(
     operators: bool = True,
     extra_levels: Sequence[Level] = (),
     cuda: str = "",
+    machine: str | None = None,
 ) -> list[Path]:
     """Write the wrappers into `directory` and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, text in wrappers(csrc, operators, extra_levels, cuda).items():
+    for name, text in wrappers(csrc, operators, extra_levels, cuda, machine).items():
         path = directory / name
         path.write_text(text)
         paths.append(path)
@@ -177,8 +191,8 @@ def write_wrappers(
 # ---- Flags and keys ------------------------------------------------------------------------------
 
 
-def compile_flags(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The C++ compiler's flags. BNINV_WERROR=1 makes warnings errors, for CI.
+def compile_flags(environ: Mapping[str, str] = os.environ, machine: str | None = None) -> list[str]:
+    """The C++ compiler's flags, for `machine` as in `levels`. BNINV_WERROR=1 makes warnings errors.
 
     Values must not depend on the compiler's mood: no contraction, nothing from the -ffast-math
     family that changes a result, and no -march=native. -fno-math-errno and -fno-trapping-math only
@@ -199,7 +213,12 @@ def compile_flags(environ: Mapping[str, str] = os.environ) -> list[str]:
         "-Wno-psabi",
         "-DTORCH_TARGET_VERSION=0x{:02x}{:02x}000000000000".format(*MINIMUM_TORCH),
     ]
-    flags += [f"-DBNINV_HAVE_{level.name.upper()}=1" for level in levels()]
+    flags += [f"-DBNINV_HAVE_{level.name.upper()}=1" for level in levels(machine)]
+    if _architecture(machine) == "aarch64":
+        # There, not on x86, GCC moves instructions before it deals out registers: a tile's loads
+        # all come first, and some of its sums go to memory for want of a register. clang has no
+        # such flag and would warn.
+        flags += ["-fno-schedule-insns", "-Wno-ignored-optimization-argument"]
     if environ.get("BNINV_WERROR", "0") not in ("", "0"):
         flags += ["-Wall", "-Wextra", "-Werror"]
         # GCC 12 suspects every std::optional of a class; clang does not know the name.

@@ -35,6 +35,18 @@ def is_channels_last(tensor: Tensor) -> bool:
     return True
 
 
+def is_channels_last_order(tensor: Tensor) -> bool:
+    """Batch, then pixels row by row, then channels, without gaps, in 4-d and 5-d."""
+    if tensor.dim() not in (4, 5):
+        return False
+    expected = 1
+    for d in (1, *range(tensor.dim() - 1, 1, -1), 0):
+        if tensor.size(d) != 1 and tensor.stride(d) != expected:
+            return False
+        expected *= tensor.size(d)
+    return True
+
+
 def panel_order(weight: Tensor) -> tuple[int, ...]:
     """A weight's dimensions from the slowest to the fastest in the (r, s, c, o) panel."""
     return (*range(2, weight.dim()), 1, 0)

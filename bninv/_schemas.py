@@ -14,7 +14,12 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import explain_tensors, same_device
-from bninv._memory_format import is_channels_last, is_dense, is_panel
+from bninv._memory_format import (
+    is_channels_last,
+    is_channels_last_order,
+    is_dense,
+    is_panel,
+)
 
 _UNARY = ("relu", "relu6", "sigmoid", "silu", "hardswish", "hardsigmoid", "tanh")
 
@@ -22,6 +27,14 @@ SCHEMAS = {
     "batch_norm": "(Tensor input, Tensor running_mean, Tensor running_var, Tensor? weight, "
     "Tensor? bias, float eps, Tensor? residual=None, str activation='none', "
     "float negative_slope=0.01) -> Tensor",
+    "layer_norm": "(Tensor input, int[] normalized_shape, Tensor? weight, Tensor? bias, float eps) "
+    "-> Tensor",
+    "rms_norm": "(Tensor input, int[] normalized_shape, Tensor? weight, float eps) -> Tensor",
+    "group_norm": "(Tensor input, int num_groups, Tensor? weight, Tensor? bias, float eps) "
+    "-> Tensor",
+    "instance_norm": "(Tensor input, Tensor? weight, Tensor? bias, float eps) -> Tensor",
+    "softmax": "(Tensor input, int dim) -> Tensor",
+    "log_softmax": "(Tensor input, int dim) -> Tensor",
     "conv2d": "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
     "int[] dilation, int groups) -> Tensor",
     "linear": "(Tensor input, Tensor weight, Tensor? bias) -> Tensor",
@@ -70,6 +83,16 @@ def _empty_2d(input: Tensor, shape: Sequence[int], channels_last: bool) -> Tenso
 
 def _fake_batch_norm(input: Tensor, *_: Any) -> Tensor:
     if input.stride(1) == 1 and is_dense(input):
+        return torch.empty_like(input)
+    return input.new_empty(input.shape)
+
+
+def _fake_contiguous(input: Tensor, *_: Any) -> Tensor:
+    return input.new_empty(input.shape)
+
+
+def _fake_keeps_channels_last(input: Tensor, *_: Any) -> Tensor:
+    if not input.is_contiguous() and is_channels_last_order(input):
         return torch.empty_like(input)
     return input.new_empty(input.shape)
 
@@ -157,6 +180,8 @@ def _fake_unary(input: Tensor, *_: Any) -> Tensor:
 
 _FAKES: dict[str, Callable[..., Tensor]] = {
     "batch_norm": _fake_batch_norm,
+    **dict.fromkeys(("layer_norm", "softmax", "log_softmax"), _fake_contiguous),
+    **dict.fromkeys(("rms_norm", "group_norm", "instance_norm"), _fake_keeps_channels_last),
     "conv2d": _fake_conv2d,
     "linear": _fake_linear,
     "avg_pool2d": _fake_avg_pool2d,

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from bninv.checking.result import CheckResult as CheckResult
+from bninv.checking.result import PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
+from bninv.dispatch import NotInvariantWarning
 from bninv.nn import Patched
 from bninv.patching import patch, unpatch
 
@@ -33,6 +35,7 @@ def check(
     name: str | None = None,
     samples: Sequence[str] | None = None,
     grad_mode: GradMode = "no_grad",
+    depth: bool = False,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
@@ -49,6 +52,8 @@ def check(
         name: what to call the model in the report.
         samples: what to call the samples, N names.
         grad_mode: "no_grad", "inference_mode" or "grad".
+        depth: also compare every module's output for one sample, alone and in a batch of the
+            largest batch size (at least 2): `.stock.depth` and `.patched.depth`.
         progress: called with (what, done, total) as the work goes on.
 
     Raises:
@@ -59,7 +64,8 @@ def check(
     labels = list(samples or (f"sample {i}" for i in range(len(inputs))))
     if len(labels) != len(inputs):
         raise ValueError(f"samples: {len(labels)} names for {len(inputs)} samples in inputs")
-    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress)
+    depth_batch_size = max(2, *sizes) if depth else None
+    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress, depth_batch_size)
     try:
         work = copy.deepcopy(model).eval()
     except Exception as error:
@@ -67,7 +73,7 @@ def check(
 
     notes: list[str] = []
     if is_patched(model):
-        patched = runner.patched(work)
+        patched = _patched_side(runner, work)
         with runner.failing("unpatching", 0):
             work = unpatch(work)
         stock = runner.stock(work)
@@ -75,7 +81,7 @@ def check(
         stock = runner.stock(work)
         with runner.failing("patching", 0), _bninv_warnings(notes):
             work = patch(work)
-        patched = runner.patched(work)
+        patched = _patched_side(runner, work)
     patched.deviation = runner.deviation()
     return CheckResult(
         model=name or type(model).__name__,
@@ -86,7 +92,15 @@ def check(
         stock=stock,
         patched=patched,
         notes=notes,
+        depth_batch_size=depth_batch_size,
     )
+
+
+def _patched_side(runner: Runner, model: nn.Module) -> PatchedSide:
+    # What it would warn of while it runs is in the audit's list, with more to tell.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotInvariantWarning)
+        return runner.patched(model)
 
 
 def is_patched(model: nn.Module) -> bool:

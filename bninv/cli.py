@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from bninv.loading.usage import UsageError, near_matches
-
-# Never less: the first eight samples calibrate BatchNorm and tell whether outputs differ. Never
-# more: larger batches repeat samples.
-_FEWEST_SAMPLES, _MOST_SAMPLES = 8, 32
-_DTYPES = ("float32", "float16", "bfloat16", "float64")
+from bninv.cli_check import DTYPES, one_line, parse_sizes, run_check, run_repeat
+from bninv.cli_outputs import Outputs
 
 app = typer.Typer(
     name="bninv",
@@ -71,7 +66,7 @@ def check_command(
         str, typer.Option(help="Batch sizes; the first gives the reference bits.")
     ] = "1,2,3,8",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
-    dtype: Annotated[str, typer.Option(help=" | ".join(_DTYPES))] = "float32",
+    dtype: Annotated[str, typer.Option(help=" | ".join(DTYPES))] = "float32",
     images: Annotated[
         Path | None,
         typer.Option(
@@ -96,9 +91,23 @@ def check_command(
     ] = MemoryFormat.contiguous,
     grad_mode: Annotated[GradMode, typer.Option(help="What to run under.")] = GradMode.no_grad,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=2, metavar="N", help="Compare N fresh processes instead: do the bits repeat?"
+        ),
+    ] = None,
     json_file: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
+    ] = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page: tables, and a plot over depth."),
+    ] = None,
+    plot_file: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw the difference over depth: PNG, SVG, …"),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no table.")] = False,
     traceback: Annotated[
@@ -109,15 +118,18 @@ def check_command(
 
     Exit status: 0 if not a bit of the patched model's outputs moved, every operator in it is
     covered, and its outputs are finite and differ between images; 1 if not so; 2 for wrong usage
-    or input.
+    or input. With --repeat: 0 if the patched model's bits are the same in every process.
     """
     try:
         with warnings.catch_warnings():
             if not traceback:
                 warnings.simplefilter("ignore")  # other libraries' advice; bninv's own is shown
-            result, weights = _check(
+            outputs = Outputs(json_file, html_file, plot_file)
+            outputs.validate(repeat is not None)
+            sizes = parse_sizes(batch_sizes)
+            subject = (
                 model,
-                _sizes(batch_sizes),
+                sizes,
                 device,
                 dtype,
                 images,
@@ -126,145 +138,25 @@ def check_command(
                 pretrained,
                 seed,
                 memory_format.value,
-                grad_mode.value,
                 threads,
-                quiet,
             )
+            common = (subject, sizes, grad_mode.value, quiet)
+            if repeat is None:
+                result, weights = run_check(*common, depth=outputs.need_depth)
+            else:
+                result, weights = run_repeat(*common, repeat)
+            if not quiet:
+                from bninv.report import console
+
+                console(stderr=json_file == "-").print(result)
+            outputs.write(result, weights)
     except Exception:
         if traceback:
             import traceback as tracebacks
 
             tracebacks.print_exc()
         raise
-    body = {**result.to_dict(), "weights": weights}
-    if json_file == "-":
-        print(json.dumps(body, indent=2, allow_nan=False))
-    elif json_file is not None:
-        try:
-            Path(json_file).write_text(json.dumps(body, indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise UsageError(f"--json {json_file}: cannot be written ({error.strerror})") from error
-    if not quiet:
-        from bninv.report import console
-
-        console(stderr=json_file == "-").print(result)
     return 0 if result.passed else 1
-
-
-def _check(
-    name: str,
-    sizes: tuple[int, ...],
-    device_name: str,
-    dtype_name: str,
-    folder: Path | None,
-    image_size: int | None,
-    checkpoint: Path | None,
-    pretrained: bool,
-    seed: int,
-    memory_format: str,
-    grad_mode: Any,
-    threads: int | None,
-    quiet: bool,
-) -> tuple[Any, str]:
-    # Cheap checks first, slow imports after them.
-    if dtype_name not in _DTYPES:
-        hint = near_matches(dtype_name, _DTYPES) or f"; it may be {', '.join(_DTYPES)}"
-        raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
-    import torch
-
-    from bninv import _extension
-    from bninv.check import check
-    from bninv.checking.runner import CheckError
-    from bninv.loading.calibration import calibrate_batch_norm
-    from bninv.loading.images import find_images, load_samples
-    from bninv.loading.models import load_model
-    from bninv.report import progress_bar
-
-    device = _device(device_name)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    paths = find_images(folder)
-    loaded = load_model(name, pretrained=pretrained, checkpoint=checkpoint, seed=seed)
-    prepare = loaded.preprocess.resized(image_size)
-    count = min(max(_FEWEST_SAMPLES, *sizes), _MOST_SAMPLES)
-    inputs, labels = load_samples(paths, count, prepare)
-
-    weights = loaded.weights
-    if loaded.untrained:
-        try:
-            if calibrate_batch_norm(loaded.model, inputs[:_FEWEST_SAMPLES]):
-                weights += ", BatchNorm calibrated on the images"
-        except Exception as error:
-            raise CheckError(
-                f"{name} failed on images of shape {tuple(inputs.shape)}: {error}"
-            ) from error
-    dtype = getattr(torch, dtype_name)
-    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
-    try:
-        model = loaded.model.to(device=device, dtype=dtype)
-        model = model.to(memory_format=layout)  # type: ignore[call-overload]
-        inputs = inputs.to(device=device, dtype=dtype, memory_format=layout)
-    except RuntimeError as error:
-        raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
-    _extension.load()
-    _need_kernels(model, inputs, name)
-    with progress_bar(enabled=not quiet) as progress:
-        result = check(
-            model, inputs, sizes, name=name, samples=labels, grad_mode=grad_mode, progress=progress
-        )
-    return result, weights
-
-
-def _need_kernels(model: Any, inputs: Any, name: str) -> None:
-    """Refuse a dtype or device for which bninv has nothing at all, before the long run."""
-    import copy
-
-    import torch
-
-    from bninv.check import is_patched
-    from bninv.patching import patch
-
-    if inputs.dtype == torch.float32 and inputs.device.type == "cpu":
-        return
-    if not is_patched(patch(copy.deepcopy(model))):
-        dtype = str(inputs.dtype).removeprefix("torch.")
-        raise UsageError(
-            f"{name}: bninv has no {dtype} kernel on {inputs.device} for any layer of it yet; "
-            "it has float32 on cpu"
-        )
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    try:
-        sizes = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        sizes = ()
-    if not sizes or min(sizes) < 1:
-        raise UsageError(f"--batch-sizes {text}: must be whole numbers of at least 1, like 1,2,3,8")
-    return sizes
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: not a device name; it may be cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: PyTorch finds no CUDA device on this machine")
-    if device.type == "meta":
-        raise UsageError(f"--device {name}: holds no numbers to compare; it may be cpu or cuda")
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:
-        raise UsageError(f"--device {name}: no such device here ({_one_line(error)})") from error
-    return device
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:399] + "…"
 
 
 def main() -> None:
@@ -280,7 +172,7 @@ def main() -> None:
             status = 130
         else:
             message = getattr(error, "format_message", None)
-            text = " ".join(message().split()) if message else _one_line(error)
+            text = " ".join(message().split()) if message else one_line(error)
             if text or not message:  # without arguments, typer has printed the help instead
                 print(f"bninv: error: {text}", file=sys.stderr)
             status = 2

@@ -11,16 +11,21 @@ Left out on purpose, each seen on a CPU with PyTorch 2.11:
                   of zeros of both signs they return either, by position in a vector or layout
   add(alpha != 1), addcmul, addcdiv, lerp     a backend may contract them to a fused multiply-add
   sigmoid, silu, gelu, elu, softplus, mish    other bits in a vector's tail than in its body
+  arange by a step that is no integer         an element's bits change with the number of elements
+  index_put at positions that may repeat      with several threads any of the values may win
+  half-precision tensors with a number that half-precision rounds    rounded first, or not
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from bninv import _conditions as conditions
+from bninv._conditions import tensors_in as tensors_in  # used with this table by others
 
 Condition = Callable[[Sequence[Any], Mapping[str, Any]], bool]
 
@@ -34,154 +39,111 @@ class Group:
     condition: Condition | None = None
 
 
-def _names(text: str) -> frozenset[str]:
+def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
-
-
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors among an operator's arguments or results, lists included."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-
-
-def _plain_alpha(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # rsub.Scalar and the Scalar overloads of add and sub take alpha as a third positional.
-    alpha = kwargs.get("alpha", args[2] if len(args) > 2 else 1)
-    return bool(alpha == 1)
-
-
-def _full_precision(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # With half-precision tensors a Python number may be rounded to half first, or not: that is
-    # up to the backend. Between two tensors a float32 result rounded to half is exact either way.
-    tensors = list(tensors_in(args)) + list(tensors_in(kwargs))
-    floats = [t for t in tensors if t.is_floating_point()]
-    has_number = any(isinstance(a, (int, float)) for a in args[:2]) or any(
-        t.dim() == 0 for t in floats
-    )
-    return not has_number or all(t.dtype in (torch.float32, torch.float64) for t in floats)
-
-
-def _no_accumulation(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # index_put(accumulate=True) and scatter(reduce=...) add up, in an order of their own.
-    accumulate = kwargs.get("accumulate", args[3] if len(args) > 3 else False)
-    return accumulate is not True and "reduce" not in kwargs
-
-
-def _real(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    return "decimals" not in kwargs and not any(t.is_complex() for t in tensors_in(args))
-
-
-def _on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    return all(t.device.type == "cpu" for t in tensors_in(args))
-
-
-def _one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    return _plain_alpha(args, kwargs) and _full_precision(args, kwargs) and _real(args, kwargs)
-
-
-def _one_tensor_on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # clamp between tensors is a maximum and a minimum of two tensors.
-    tensors = [*tensors_in(args), *tensors_in(kwargs)]
-    return len(tensors) == 1 and _on_cpu(args, kwargs)
-
-
-def _cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    if kwargs.get("rounding_mode") is not None or not _on_cpu(args, kwargs):
-        return False
-    real = all(t.is_floating_point() for t in tensors_in(args))
-    return real and _full_precision(args, kwargs)
-
-
-def _along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # max() and min() over all elements may return either zero; along a dimension the first wins.
-    return _on_cpu(args, kwargs) and len(args) + len(kwargs) > 1
-
-
-def _exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
-    tensors = list(tensors_in(args))
-    if len(tensors) > 1:  # copy_(destination, source)
-        target, source = tensors[0].dtype, tensors[1].dtype
-    else:
-        source = tensors[0].dtype
-        named = kwargs.get("dtype")
-        target = named if named is not None else source
-    if source == target or source == torch.bool:
-        return True
-    if not source.is_floating_point and not source.is_complex:
-        return not target.is_floating_point or target in (torch.float32, torch.float64)
-    return torch.promote_types(source, target) == target
 
 
 GROUPS: tuple[Group, ...] = (
     Group(
         "another view of the same memory",
-        _names(
+        names(
             """view _unsafe_view reshape _reshape_alias flatten unflatten permute transpose t
             numpy_T expand expand_as slice select split split_with_sizes chunk tensor_split unbind
             squeeze unsqueeze alias detach narrow diagonal movedim swapaxes unfold as_strided
-            view_as view_as_real view_as_complex real imag squeeze_ unsqueeze_ transpose_ t_ detach_
+            view_as broadcast_to hsplit vsplit dsplit unsafe_chunk positive adjoint
+            view_as_real view_as_complex real imag squeeze_ unsqueeze_ transpose_ t_ detach_
             lift_fresh"""
         ),
     ),
     Group(
         "copies elements, changes none",
-        _names(
-            """cat stack hstack vstack clone contiguous index_select index gather embedding
-            take_along_dim roll flip rot90 where masked_fill masked_fill_ index_put index_put_
-            pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle constant_pad_nd
+        names(
+            """clone contiguous index_select index gather embedding masked_select index_fill
+            diag_embed fliplr flipud narrow_copy
+            take_along_dim roll flip rot90 masked_fill masked_fill_ pixel_shuffle
+            pixel_unshuffle channel_shuffle native_channel_shuffle constant_pad_nd
             pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
             replication_pad2d replication_pad3d repeat repeat_interleave tile tril triu select_copy
-            slice_scatter select_scatter scatter im2col split_copy split_with_sizes_copy
+            upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d
+            _upsample_nearest_exact2d _upsample_nearest_exact3d meshgrid
+            slice_scatter select_scatter im2col split_copy split_with_sizes_copy
             unbind_copy permute_copy view_copy expand_copy lift lift_fresh_copy item
             _local_scalar_dense"""
         ),
-        _no_accumulation,
+    ),
+    Group(
+        "copies elements of several tensors, converts none inexactly",
+        names("cat stack hstack vstack dstack column_stack row_stack where"),
+        conditions.promotes_exactly,
+    ),
+    Group(
+        "copies elements, each to a place of its own",
+        names("index_put index_put_"),
+        conditions.once_each,
+    ),
+    Group(
+        "copies elements, the last one where several meet",
+        names("scatter"),
+        conditions.no_reduction,
     ),
     Group(
         "the identity outside training",
-        _names("dropout feature_dropout alpha_dropout native_dropout"),
-        lambda args, kwargs: (args[2] if len(args) > 2 else kwargs.get("train")) is False,
+        names(
+            """dropout feature_dropout alpha_dropout feature_alpha_dropout native_dropout dropout_
+            feature_dropout_ alpha_dropout_ feature_alpha_dropout_"""
+        ),
+        conditions.not_in_training,
     ),
     Group(
         "makes a tensor from numbers",
-        _names(
+        names(
             """empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like
             new_zeros zero_ ones ones_like new_ones full full_like new_full fill fill_ eye
-            scalar_tensor arange"""
+            scalar_tensor"""
         ),
     ),
+    Group("counts in integers", names("arange"), conditions.counts),
     Group(
         "changes the dtype to one that holds every value, or rounds an integer once",
-        _names("_to_copy to copy_ copy type_as"),
-        _exact_conversion,
+        names("_to_copy to type_as"),
+        conditions.exact_conversion,
     ),
+    Group("the same, into memory that is there", names("copy_ copy"), conditions.exact_copy),
     Group(
         "one IEEE operation an element (alpha = 1)",
-        _names("add add_ sub sub_ rsub mul mul_"),
-        _one_rounding,
+        names("add sub rsub mul"),
+        conditions.one_rounding,
+    ),
+    Group(
+        "the same, into a tensor of the result's dtype",
+        names("add_ sub_ mul_"),
+        conditions.one_rounding_in_place,
     ),
     Group(
         # CUDA divides by a number through its reciprocal: two roundings.
         "one IEEE division an element on the CPU",
-        _names("div div_"),
-        _cpu_one_rounding,
+        names("div reciprocal"),
+        conditions.cpu_one_rounding,
+    ),
+    Group(
+        "the same, into a tensor of the result's dtype",
+        names("div_ reciprocal_"),
+        conditions.cpu_one_rounding_in_place,
     ),
     Group(
         "changes the sign bit only, or rounds to an integer",
-        _names("neg neg_ abs abs_ sign sgn floor floor_ ceil ceil_ round round_ trunc trunc_"),
-        _real,
+        names("neg neg_ abs abs_ sign sgn floor floor_ ceil ceil_ round round_ trunc trunc_"),
+        conditions.real,
     ),
     Group(
-        "compares, or works on integers and booleans",
-        _names(
-            """eq ne lt le gt ge isnan isinf isfinite logical_and logical_or logical_not
+        "compares",
+        names("eq ne lt le gt ge"),
+        conditions.full_precision,
+    ),
+    Group(
+        "asks for a property, or works on integers and booleans",
+        names(
+            """isnan isinf isfinite logical_and logical_or logical_not
             logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all equal argmax argmin
             is_nonzero"""
         ),
@@ -190,26 +152,40 @@ GROUPS: tuple[Group, ...] = (
         # Tried with NaN and zeros of both signs: the same bits in a vector's body and tail, in
         # every layout. They keep -0 where another device (and R6's relu) gives +0: CPU only.
         "selects one of its inputs, the same way at every position on the CPU",
-        _names(
+        names(
             """relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh
             hardtanh_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
-            max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool2d"""
+            max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d
+            adaptive_max_pool3d"""
         ),
-        _one_tensor_on_cpu,
+        conditions.one_tensor_on_cpu,
     ),
     Group(
         "selects the first of its largest (smallest) inputs along a dimension",
-        _names("max min"),
-        _along_a_dimension,
+        names("max min"),
+        conditions.along_a_dimension,
     ),
     Group(
         "one IEEE multiplication of the negative elements",
-        _names("leaky_relu leaky_relu_ prelu _prelu_kernel"),
-        _full_precision,
+        names("leaky_relu leaky_relu_ prelu _prelu_kernel"),
+        conditions.one_multiplication,
     ),
 )
 
+# Of integers too these make a choice where several elements meet or are equal, and how is open.
+_CHOOSING = names("index_put index_put_ scatter scatter_ index_copy index_copy_ sort argsort topk")
+
 _GROUP_OF = {operator: group for group in GROUPS for operator in group.operators}
+
+
+def operators() -> frozenset[str]:
+    """The names of all operators that can be exact."""
+    return frozenset(_GROUP_OF)
+
+
+def group_of(operator: str) -> Group | None:
+    """The group of an operator, by ATen's name."""
+    return _GROUP_OF.get(operator)
 
 
 def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: Any) -> str | None:
@@ -222,12 +198,16 @@ def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
     """
     if func.namespace != "aten":
         return None
-    group = _GROUP_OF.get(func.overloadpacket.__name__)
+    group = group_of(func.overloadpacket.__name__)
     if group is not None and (group.condition is None or group.condition(args, kwargs)):
         return group.reason
     inputs = [*tensors_in(args), *tensors_in(kwargs)]
     tensors = [*inputs, *tensors_in(result)]
-    integers = not any(t.is_floating_point() or t.is_complex() for t in tensors)
-    if inputs and integers and torch.Tag.nondeterministic_seeded not in func.tags:
+    if not inputs or any(t.is_floating_point() or t.is_complex() for t in tensors):
+        return None
+    if (
+        func.overloadpacket.__name__ not in _CHOOSING
+        and torch.Tag.nondeterministic_seeded not in func.tags
+    ):
         return "integer arithmetic"
     return None

@@ -17,18 +17,20 @@ import torch
 from torch import nn
 
 from bninv import _extension
+from bninv.dispatch import (
+    Excluded,
+    NotInvariantError,
+    NotInvariantWarning,
+    Policy,
+    Protected,
+    Uncovered,
+    unprotected_nodes,
+)
+from bninv.dispatch.modules import own_methods, policy_of
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]
-
-
-class NotInvariantWarning(UserWarning):
-    """Some modules of a patched model stay stock, and their results may move with the batch."""
-
-
-class NotInvariantError(ValueError):
-    """`patch(strict=True)` met a module that it cannot make invariant. Nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,12 @@ def patch(model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = Fa
     chosen, left = _plan(model, filter_fn)
     if left and strict:
         raise NotInvariantError(_listing(left))
+    policy = policy_of(model) or Policy()
+    policy.strict = strict
     for module, kind in chosen:
         module.__class__ = patched_class(kind, type(module))
+        if isinstance(module, Protected):
+            module._bninv_policy = policy
         cast(Patched, module).lay_out()
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
@@ -88,8 +94,18 @@ def unpatch(model: ModelT) -> ModelT:
     for module in model.modules():
         if isinstance(module, Patched):
             module.restore_layout()
+            module.__dict__.pop("_bninv_policy", None)
             module.__class__ = stock_class(module)
     return model
+
+
+def uncovered(model: nn.Module) -> list[Uncovered]:
+    """The operators without a row that a patched model's own code has called so far.
+
+    Empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.
+    """
+    policy = policy_of(model)
+    return policy.uncovered if policy is not None else []
 
 
 def survey(model: nn.Module, *, filter_fn: FilterFn | None = None) -> list[Unpatched]:
@@ -103,21 +119,39 @@ def _plan(
     """The modules to patch, each with its kind, and those that cannot be."""
     chosen: list[tuple[nn.Module, type[Patched]]] = []
     left: list[Unpatched] = []
+    protected: list[str] = []
     whole = _device_and_dtype(model)
     for name, module in model.named_modules():
-        if isinstance(module, Patched) or (filter_fn is not None and not filter_fn(module, name)):
+        if isinstance(module, Patched):
             continue
-        owner = _forward_owner(module)
-        kind = KINDS.get(owner)
-        if kind is None:
-            reason = None if is_exact(owner, module) else _why_unknown(module, owner)
-        else:
-            reason = _why_not(module, kind, whole)
+        if filter_fn is not None and not filter_fn(module, name):
+            if any(not outer or name.startswith(f"{outer}.") for outer in protected):
+                chosen.append((module, Excluded))
+            continue
+        kind, reason = _kind_of(module, whole)
         if reason is not None:
             left.append(Unpatched(name, type(module).__name__, reason))
         elif kind is not None:
             chosen.append((module, kind))
+            if kind is Protected:
+                protected.append(name)
     return chosen, left
+
+
+def _kind_of(
+    module: nn.Module, whole: tuple[torch.device, torch.dtype]
+) -> tuple[type[Patched] | None, str | None]:
+    """What patching makes of a module: a kind, or the reason why it stays stock, or neither."""
+    owner = _forward_owner(module)
+    kind = KINDS.get(owner)
+    if kind is not None:
+        return kind, _why_not(module, kind, whole)
+    if is_exact(owner, module):
+        # A container of stock code that has methods besides: nn.Sequential with forward_features.
+        mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))
+        return (Protected, None) if mixed else (None, None)
+    reason = _why_unknown(module, owner)
+    return (Protected, None) if reason is None else (None, reason)
 
 
 def _forward_owner(module: nn.Module) -> str:
@@ -154,12 +188,18 @@ def _why_not(
 
 
 def _why_unknown(module: nn.Module, owner: str) -> str | None:
-    """The reason to list a module that is neither a kind nor exact; None for a mere container."""
+    """Why the calls of a module that is neither a kind nor exact cannot be caught, or None."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return "it is a TorchScript module: its calls cannot be caught"
+    if "forward" in vars(module):
+        return "its forward was replaced on the instance"
+    if isinstance(module, torch.fx.GraphModule):
+        calls = sorted(set(unprotected_nodes(module.graph)))
+        if not calls:
+            return None
+        return f"it was traced before it was patched, and calls {', '.join(calls)}"
     if owner.startswith("torch.nn.modules."):
         return "it has no kernel yet"
-    if next(module.children(), None) is None:
-        return f"bninv does not know what {owner} computes"
-    # Its submodules are patched; the calls of its own code are found by bninv.check.
     return None
 
 
@@ -187,4 +227,12 @@ def _listing(left: list[Unpatched]) -> str:
     )
 
 
-__all__ = ["NotInvariantError", "NotInvariantWarning", "Unpatched", "patch", "survey", "unpatch"]
+__all__ = [
+    "NotInvariantError",
+    "NotInvariantWarning",
+    "Unpatched",
+    "patch",
+    "survey",
+    "uncovered",
+    "unpatch",
+]

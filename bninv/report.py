@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from bninv.checking.audit import Uncovered
+from bninv.checking.blame import Culprit
 from bninv.checking.result import CheckResult, Row, Side
 
 # Where the output is no terminal there is no width to fit: enough for every column on one line.
@@ -26,6 +28,8 @@ _MOST_ROUNDING = 1e-3
 _FAMILIAR = {"addmm": " (linear)", "mm": " (linear)", "bmm": " (matmul)"}
 # Below this width the table leaves the column of ulps out.
 _NARROW = 78
+# A line of the model's code is cut after this many characters; JSON and HTML have all of it.
+_LONGEST_CODE = 100
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -36,7 +40,7 @@ def console(*, stderr: bool = False) -> Console:
     return out
 
 
-def to_text(result: CheckResult) -> str:
+def to_text(result: RenderableType) -> str:
     """The report without colours, 96 columns wide."""
     buffer = io.StringIO()
     Console(file=buffer, width=_FILE_WIDTH, no_color=True, highlight=False).print(result)
@@ -56,7 +60,7 @@ def render(result: CheckResult, width: int = _FILE_WIDTH) -> RenderableType:
     if result.uncovered:
         parts += [Text(), _uncovered(result)]
     parts += [Text()]
-    parts += [Padding(line, (0, 0, 0, 1)) for line in _verdict(result)]
+    parts += [Padding(line, (0, 0, 0, 1)) for line in verdict(result)]
     return Group(*parts)
 
 
@@ -81,10 +85,10 @@ def _rows(result: CheckResult, width: int) -> Table:
     table.add_column("top-1\nchanges", justify="right")
     for title, side in (("stock", result.stock), ("patched", result.patched)):
         for index, row in enumerate(side.rows):
-            cells = [Text(title if index == 0 else "", "bold"), *_cells(row)]
+            line = [Text(title if index == 0 else "", "bold"), *cells(row)]
             if narrow:
-                del cells[4]
-            table.add_row(*cells)
+                del line[4]
+            table.add_row(*line)
         table.add_section()
     return table
 
@@ -99,14 +103,17 @@ def _legend(result: CheckResult, width: int) -> RenderableType:
     return Padding(Text(text, "dim"), (0, 0, 0, 1))
 
 
-def _cells(row: Row) -> list[RenderableType]:
-    return [
+def cells(row: Row) -> list[Text]:
+    """A row's numbers as text, below the columns after "model"."""
+    texts = [
         f"{row.batch_size}",
-        Text(f"{row.differing:,} of {row.elements:,}", "red" if row.differing else "green"),
+        f"{row.differing:,} of {row.elements:,}",
         _number(row),
         "NaN" if row.max_ulp is None else f"{row.max_ulp:,}",
         "-" if row.top1_changed is None else f"{row.top1_changed}",
     ]
+    styles = ("", "red" if row.differing else "green", "", "", "")
+    return [Text(text, style) for text, style in zip(texts, styles, strict=True)]
 
 
 def _number(row: Row) -> str:
@@ -121,8 +128,8 @@ def _culprits(result: CheckResult) -> RenderableType:
     table.add_column("calls that moved", justify="right", no_wrap=True)
     table.add_column("first in", overflow="fold")
     for culprit in result.stock.culprits:
-        kind = culprit.kind + _FAMILIAR.get(culprit.kind, "")
-        table.add_row(kind, f"{culprit.moved} of {culprit.total}", _module(culprit.first))
+        calls = f"{culprit.moved} of {culprit.total}"
+        table.add_row(familiar(culprit.kind), calls, _first(culprit))
     title = " In the stock model, these operators gave other bits when handed identical inputs:"
     return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 
@@ -133,16 +140,32 @@ def _uncovered(result: CheckResult) -> RenderableType:
     table.add_column("calls", justify="right")
     table.add_column("first in", overflow="fold")
     for entry in result.uncovered:
-        table.add_row(entry.operator, f"{entry.count}", _module(entry.first))
+        table.add_row(entry.operator, f"{entry.count}", _first(entry))
     title = " In the patched model, these operators are PyTorch's own and not known to be exact:"
     return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 
 
-def _module(name: str) -> str:
+def _first(entry: Culprit | Uncovered) -> Text:
+    """The module of the first call, and below it the line of the model's code."""
+    text = Text(module_name(entry.first))
+    if entry.line:
+        code = entry.code if len(entry.code) <= _LONGEST_CODE else entry.code[:_LONGEST_CODE] + "…"
+        text.append(f"\n{entry.line}  {code}", "dim")
+    return text
+
+
+def familiar(kind: str) -> str:
+    """An operator's name, and what a user knows it as."""
+    return kind + _FAMILIAR.get(kind, "")
+
+
+def module_name(name: str) -> str:
+    """A module's qualified name, or what to say of the model itself, which has none."""
     return name or "(the model's own forward)"
 
 
-def _verdict(result: CheckResult) -> list[Text]:
+def verdict(result: CheckResult) -> list[Text]:
+    """What was found, in sentences: about stock, about patched, reservations, and notes."""
     sizes = _listed([str(size) for size in result.batch_sizes])
     return [
         _stock_verdict(result, sizes),
@@ -179,10 +202,8 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
     side = result.patched
     if side.uncovered:
         calls = sum(entry.count for entry in side.uncovered)
-        what = "1 operator call" if calls == 1 else f"{calls} operator calls"
-        yield Text(
-            f"{what} (listed above) may move on another machine, thread count or batch.", "yellow"
-        )
+        what = "1 uncovered operator call" if calls == 1 else f"{calls} uncovered operator calls"
+        yield Text(f"{what} may move on another machine, thread count or batch.", "yellow")
     if not side.finite:
         yield Text("The patched model's outputs hold NaN or Inf.", "bold red")
     if not side.distinct:
@@ -200,7 +221,7 @@ def _listed(words: list[str]) -> str:
 
 
 @contextmanager
-def progress_bar(*, enabled: bool = True) -> Iterator[Any]:
+def progress_bar(*, enabled: bool = True, label: str = "checking the {} model") -> Iterator[Any]:
     """A function for `check(progress=...)` that draws a bar on stderr, if that is a terminal."""
     if not enabled or not sys.stderr.isatty():
         yield None
@@ -210,7 +231,6 @@ def progress_bar(*, enabled: bool = True) -> Iterator[Any]:
         task = progress.add_task("checking", total=None)
 
         def advance(side: str, done: int, total: int) -> None:
-            label = f"checking the {side} model"
-            progress.update(task, description=label, completed=done, total=total)
+            progress.update(task, description=label.format(side), completed=done, total=total)
 
         yield advance

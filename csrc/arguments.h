@@ -108,6 +108,50 @@ struct ReduceArgs {
   int64_t divisor;  // rounded to the arithmetic type; 1 for a sum: x / 1 is x
 };
 
+// R5 over dense rows of `terms` elements; weight and bias have one value a term. Task: one row.
+struct LayerNormArgs {
+  DType dtype;
+  const void* input;
+  void* output;
+  Parameter weight, bias;
+  double eps;          // rounded to the arithmetic type before it is used
+  bool subtract_mean;  // false: rms_norm
+  int64_t rows, terms;
+};
+
+// R5 over the groups of channels of dense samples, in the order batch, channels, pixels or, in
+// channels_last, batch, pixels, channels.
+struct GroupNormArgs {
+  DType dtype;
+  const void* input;
+  void* output;
+  Parameter weight, bias;  // one value a channel
+  double eps;              // rounded to the arithmetic type before it is used
+  bool channels_last;
+  int64_t batch, channels, groups, pixels;
+  int64_t together;
+};
+
+// A task is `together` groups of one sample, the last of a sample perhaps fewer.
+inline int64_t group_norm_tasks(const GroupNormArgs& a) {
+  return a.batch * ((a.groups + a.together - 1) / a.together);
+}
+
+// R4 over outer x terms x inner elements, dense in that order, for each outer and inner index.
+// A task is one row of terms where inner is 1, else kTaskInner neighbours, or fewer, of one outer index.
+struct SoftmaxArgs {
+  static constexpr int64_t kTaskInner = 64;
+  DType dtype;
+  const void* input;
+  void* output;
+  bool log;
+  int64_t outer, terms, inner;
+};
+inline int64_t softmax_tasks(const SoftmaxArgs& a) {
+  if (a.inner == 1) return a.outer;
+  return a.outer * ((a.inner + SoftmaxArgs::kTaskInner - 1) / SoftmaxArgs::kTaskInner);
+}
+
 struct UnaryArgs {
   DType dtype;
   const void* input;

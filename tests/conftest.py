@@ -40,3 +40,9 @@ def _global_state_is_restored() -> Iterator[None]:
     yield
     torch.set_num_threads(threads)
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def one_thread(_global_state_is_restored: None) -> None:
+    """Small models are quicker so, and stock bits do not depend on how many CPUs there are."""
+    torch.set_num_threads(1)

@@ -59,7 +59,7 @@ def test_key_depends_on_everything(workshop: Workshop, monkeypatch: pytest.Monke
     keys.add(_build.source_key(workshop.csrc))
     monkeypatch.setattr(_build, "link_flags", lambda: ["-O1"])
     keys.add(_build.source_key(workshop.csrc))
-    monkeypatch.setattr(_build, "levels", lambda: (_build.Level("scalar", 1, None),))
+    monkeypatch.setattr(_build, "levels", lambda *_: (_build.Level("scalar", 1, None),))
     keys.add(_build.source_key(workshop.csrc))
     keys.add(_build.toolchain_key("g++ 12", "2.11.0"))
     keys.add(_build.toolchain_key("g++ 13", "2.11.0"))
@@ -248,6 +248,22 @@ def test_cpu_capability(level: str) -> None:
         assert first == "scalar"
     else:
         assert re.search("BNINV_CPU_CAPABILITY is 'sse9'.*may be one of: scalar", first)
+
+
+def test_every_architecture_has_its_levels() -> None:
+    names = {
+        machine: [level.name for level in _build.levels(machine)]
+        for machine in ("x86_64", "AMD64", "aarch64", "arm64", "riscv64")
+    }
+    assert names["x86_64"] == names["AMD64"] == ["scalar", "avx2", "avx512"]
+    assert names["aarch64"] == names["arm64"] == ["scalar", "neon"]
+    assert names["riscv64"] == ["scalar"]
+    units = _build.wrappers(_build.source_dir(), operators=False, machine="aarch64")
+    assert {name.rsplit("_", 1)[1] for name in units} == {"scalar.cpp", "neon.cpp"}
+    for machine in names:
+        flags = _build.compile_flags({}, machine)
+        assert "-ffp-contract=off" in flags  # GCC contracts unasked where fma is in the baseline
+        assert ("-DBNINV_HAVE_NEON=1" in flags) == ("neon" in names[machine])
 
 
 @pytest.mark.slow

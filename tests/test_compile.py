@@ -30,6 +30,28 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "linear, 3 dimensions": ("linear", {"input": normal("x", 2, 3, 6), "bias": None}),
     "batch_norm, channels_last": ("batch_norm", {"input": X4.to(memory_format=LAST)}),
     "batch_norm, not affine": ("batch_norm", {"weight": None, "bias": None}),
+    "layer_norm, permuted": (
+        "layer_norm",
+        {"input": X4.to(memory_format=LAST).permute(0, 2, 3, 1), "bias": None},
+    ),
+    "rms_norm, channels_last": (
+        "rms_norm",
+        {"input": X4.to(memory_format=LAST), "normalized_shape": 7, "weight": None},
+    ),
+    "rms_norm, transposed": ("rms_norm", {"input": normal("x", 6, 3).t()}),
+    "group_norm, channels_last": ("group_norm", {"input": X4.to(memory_format=LAST)}),
+    "group_norm, sliced": ("group_norm", {"input": X4[:, :, ::2], "bias": None}),
+    "instance_norm, channels_last": ("instance_norm", {"input": X4.to(memory_format=LAST)}),
+    "batch_norm, one sample": (
+        "batch_norm",
+        {
+            "input": X4[:1].to(memory_format=LAST),
+            "running_mean": None,
+            "running_var": None,
+            "training": True,
+        },
+    ),
+    "softmax, channels_last": ("softmax", {"input": X4.to(memory_format=LAST)}),
     "relu, transposed": ("relu", {"input": X4.transpose(1, 3)}),
     "relu, sliced": ("relu", {"input": X4[:, ::2, 1:]}),
     "mean, keepdim": ("mean", {"keepdim": True, "input": X4.to(memory_format=LAST)}),

@@ -26,6 +26,7 @@ STATISTICS = {
     "weight": normal("weight", 6),
     "bias": normal("bias", 6),
 }
+AFFINE = {name: STATISTICS[name] for name in ("weight", "bias")}
 
 ELEMENTWISE = (
     "relu",
@@ -44,6 +45,15 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
     "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
     "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
+    "layer_norm": (
+        F.layer_norm,
+        {"input": X2, "normalized_shape": 6, **AFFINE},
+    ),
+    "rms_norm": (F.rms_norm, {"input": X2, "normalized_shape": 6, "weight": AFFINE["weight"]}),
+    "group_norm": (F.group_norm, {"input": X4, "num_groups": 3, **AFFINE}),
+    "instance_norm": (F.instance_norm, {"input": X4, **AFFINE}),
+    "softmax": (F.softmax, {"input": X4, "dim": 1}),
+    "log_softmax": (F.log_softmax, {"input": X4, "dim": -1}),
     "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
     "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
     "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),
@@ -57,12 +67,17 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     **{name: (getattr(F, name), {"input": X4}) for name in ELEMENTWISE},
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
-TRANSCENDENTAL = {"sigmoid", "silu", "gelu", "tanh"}
+TRANSCENDENTAL = {"sigmoid", "silu", "gelu", "tanh", "softmax", "log_softmax"}
 PRODUCTS = {"conv1d", "conv2d", "linear"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.
-BESIDE_FLOAT32 = {**DTYPES, "batch_norm": NARROW, **{name: {torch.float32} for name in PRODUCTS}}
+NORMS = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"}
+BESIDE_FLOAT32 = {
+    **DTYPES,
+    **dict.fromkeys(NORMS, NARROW),
+    **{name: {torch.float32} for name in PRODUCTS},
+}
 TENSOR_ARGUMENTS = [
     (name, argument)
     for name, (_, arguments) in CALLS.items()

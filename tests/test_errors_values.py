@@ -114,6 +114,15 @@ def test_wrong_shape(name: str, argument: str, value: Tensor) -> None:
         ("sum", "dim", (1, -3)),
         ("gelu", "approximate", "erf"),
         ("batch_norm", "eps", "small"),
+        *(
+            (name, "normalized_shape", value)
+            for name in ("layer_norm", "rms_norm")
+            for value in (5, (), (3, 6, 6), -6, 6.5)
+        ),
+        ("layer_norm", "eps", None),
+        ("rms_norm", "eps", "small"),
+        *(("group_norm", "num_groups", value) for value in (0, -1, 4, 2**62, 1.5)),
+        *((name, "dim", value) for name in ("softmax", "log_softmax") for value in (4, -5, None)),
     ],
     ids=str,
 )

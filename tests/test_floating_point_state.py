@@ -28,6 +28,11 @@ def operators() -> dict[str, Callable[[], Tensor]]:
     calls: dict[str, Callable[[], Tensor]] = {
         "linear": lambda: F.linear(rows, matrix),
         "sum": lambda: F.sum(rows, 1),
+        "layer_norm": lambda: F.layer_norm(rows, 300, eps=0.0),
+        "rms_norm": lambda: F.rms_norm(rows, 300, eps=0.0),
+        "softmax": lambda: F.softmax(rows * 2.0**130, 1),
+        "softmax of columns": lambda: F.softmax(rows * 2.0**130, 0),
+        "log_softmax": lambda: F.log_softmax(rows * 2.0**130, 1),
         "mean over channels": lambda: F.mean(x, 1),
     }
     for name, v in (("contiguous", x), ("channels_last", last)):
@@ -35,6 +40,8 @@ def operators() -> dict[str, Callable[[], Tensor]]:
             f"conv2d, {name}": lambda v=v: F.conv2d(v, weight),
             f"depthwise conv2d, {name}": lambda v=v: F.conv2d(v, depthwise, groups=40),
             f"batch_norm, {name}": lambda v=v: F.batch_norm(v, mean, scale, scale, bias),
+            f"group_norm, {name}": lambda v=v: F.group_norm(v, 8, scale, bias, 0.0),
+            f"instance_norm, {name}": lambda v=v: F.instance_norm(v, None, None, scale, bias),
             f"avg_pool2d, {name}": lambda v=v: F.avg_pool2d(v, 3),
             f"max_pool2d, {name}": lambda v=v: F.max_pool2d(v, 3),
             f"mean, {name}": lambda v=v: F.mean(v, (2, 3)),

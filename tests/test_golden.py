@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import reference_dtypes
 import reference_functions
+import reference_normalization
 import torch
 from torch import Tensor
 
@@ -56,6 +57,11 @@ def elementwise(name: str, **options) -> tuple:
     return name, (np.ldexp(x, exponents),), options
 
 
+def affine(name: str, *shape: int, args: tuple = (), over: int = 1, **options) -> tuple:
+    """An operator with a weight and a bias of the sizes `over`."""
+    return name, (inputs(1, *shape), *args, inputs(4, over), inputs(5, over)), options
+
+
 # exp, log and erf are parts of the others and no operators themselves.
 ELEMENTWISE = [name for name in reference_functions.FUNCTIONS if name not in ("exp", "log", "erf")]
 CASES: dict[str, tuple] = {
@@ -78,6 +84,14 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "layer_norm": affine("layer_norm", 7, 97, args=((97,),), over=97),
+    "layer_norm 4900, eps": affine("layer_norm", 2, 4900, args=((4900,),), over=4900, eps=1e-6),
+    "rms_norm": on("rms_norm", (5, 31), (31,), eps=1e-6),
+    "group_norm": affine("group_norm", 2, 12, 7, 5, args=(3,), over=12),
+    "instance_norm": on("instance_norm", (2, 5, 9, 7)),
+    "softmax": on("softmax", (5, 1000), 1),
+    "softmax of channels": on("softmax", (3, 2, 4, 5), 1),
+    "log_softmax": on("log_softmax", (5, 1000), 1),
     "sum": on("sum", (3, 9001), 1),
     "mean": on("mean", (3, 19, 7, 9), (2, 3)),
     **{name: elementwise(name) for name in ELEMENTWISE},
@@ -135,6 +149,9 @@ def expected(label: str) -> Tensor:
     if name in reference_functions.FUNCTIONS:
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(reference_functions.FUNCTIONS[name](*arrays, **options))
+    if hasattr(reference_normalization, name):
+        arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+        return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
     return getattr(reference_dtypes, name)(*args, **options)
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 import pytest
 import timm.layers as tl
 import torch
-from timm.layers import activations_me
+from timm.layers import activations_me, norm
 from timm.layers.adaptive_avgmax_pool import FastAdaptiveCatAvgMaxPool, FastAdaptiveMaxPool
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.split_batchnorm import SplitBatchNorm2d
 from torch import Tensor, nn
+from torchvision.models.convnext import LayerNorm2d as ConvNeXtNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 import bninv
@@ -21,6 +22,40 @@ from bninv.testing import assert_batch_invariant, assert_bitwise_equal
 
 CHANNELS = 12
 IMAGE, SIGNAL, VOLUME, ROW = (12, 11, 9), (12, 23), (12, 3, 5, 4), (12,)
+
+OVER_LAST = (
+    tl.LayerNorm,
+    tl.LayerNormFp32,
+    tl.RmsNorm,
+    norm.RmsNormFp32,
+    tl.LayerNormAct,
+    tl.LayerNormActFp32,
+    tl.RmsNormAct,
+    tl.RmsNormActFp32,
+)
+OVER_CHANNELS = (
+    tl.LayerNorm2d,
+    norm.LayerNorm2dFp32,
+    norm.LayerNormExp2d,
+    tl.RmsNorm2d,
+    norm.RmsNorm2dFp32,
+    tl.LayerNormAct2d,
+    tl.LayerNormAct2dFp32,
+    tl.RmsNormAct2d,
+    tl.RmsNormAct2dFp32,
+    tl.GroupNorm1,
+    tl.GroupNorm1Act,
+)
+
+
+def with_fast_norm(kind: Callable[[int], nn.Module]) -> nn.Module:
+    """timm decides when a module is made."""
+    tl.set_fast_norm(True)
+    try:
+        return kind(12)
+    finally:
+        tl.set_fast_norm(False)
+
 
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Conv1d": (lambda: nn.Conv1d(12, 7, 3, stride=2, padding=1, dilation=2), SIGNAL),
@@ -50,6 +85,31 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "SplitBatchNorm2d": (lambda: SplitBatchNorm2d(12), IMAGE),
     "FrozenBatchNormAct2d": (lambda: tl.FrozenBatchNormAct2d(12), IMAGE),
     "FrozenBatchNorm2d": (lambda: FrozenBatchNorm2d(12), IMAGE),
+    "LayerNorm": (lambda: nn.LayerNorm(9), IMAGE),
+    "LayerNorm over two": (lambda: nn.LayerNorm((11, 9), elementwise_affine=False), IMAGE),
+    "GroupNorm": (lambda: nn.GroupNorm(3, 12), IMAGE),
+    "GroupNorm on positions": (lambda: nn.GroupNorm(4, 12, affine=False), SIGNAL),
+    "RMSNorm": (lambda: nn.RMSNorm(9), IMAGE),
+    "InstanceNorm1d": (lambda: nn.InstanceNorm1d(12, affine=True), SIGNAL),
+    "InstanceNorm2d": (lambda: nn.InstanceNorm2d(12), IMAGE),
+    "InstanceNorm3d": (lambda: nn.InstanceNorm3d(12, affine=True), VOLUME),
+    "InstanceNorm2d tracked": (lambda: nn.InstanceNorm2d(12, track_running_stats=True), IMAGE),
+    "torchvision LayerNorm2d": (lambda: ConvNeXtNorm(12), IMAGE),
+    **{f"timm {kind.__name__}": (lambda kind=kind: kind(9), IMAGE) for kind in OVER_LAST},
+    **{f"timm {kind.__name__}": (lambda kind=kind: kind(12), IMAGE) for kind in OVER_CHANNELS},
+    **{
+        f"timm {kind.__name__}": (lambda kind=kind: kind(12, num_groups=3), IMAGE)
+        for kind in (tl.GroupNorm, tl.GroupNormAct)
+    },
+    "timm fast norm": (lambda: with_fast_norm(tl.LayerNorm2d), IMAGE),
+    "Softmax": (lambda: nn.Softmax(1), IMAGE),
+    "Softmax of rows": (lambda: nn.Softmax(-1), ROW),
+    "LogSoftmax": (lambda: nn.LogSoftmax(1), IMAGE),
+    "Softmax2d": (nn.Softmax2d, IMAGE),
+    "StdConv2d": (lambda: tl.StdConv2d(12, 7, 3, stride=2, bias=True), IMAGE),
+    "StdConv2dSame": (lambda: tl.StdConv2dSame(12, 7, 3, stride=2), IMAGE),
+    "ScaledStdConv2d": (lambda: tl.ScaledStdConv2d(12, 8, 3, groups=4), IMAGE),
+    "ScaledStdConv2dSame": (lambda: tl.ScaledStdConv2dSame(12, 7, 4, stride=2), IMAGE),
     "MaxPool1d": (lambda: nn.MaxPool1d(3, 2, 1), SIGNAL),
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True), IMAGE),
     "AvgPool1d": (lambda: nn.AvgPool1d(3, padding=1, count_include_pad=False), SIGNAL),
@@ -137,6 +197,20 @@ def test_every_kind_has_a_case() -> None:
             if isinstance(module, bninv.nn.Patched):
                 used.add(type(module).__mro__[1])
     assert used == set(KINDS.values())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [tl.LayerNorm2d, tl.GroupNorm1, tl.RmsNorm2d, tl.LayerNormAct2d])
+@pytest.mark.parametrize("fast", [False, True], ids=["", "fast norm"])
+def test_norms_under_autocast_have_stocks_dtype(kind: type[nn.Module], fast: bool) -> None:
+    """timm's fast norms take the autocast dtype where stock ones keep the input's."""
+    module = with_fast_norm(kind) if fast else kind(12)
+    x = torch.randn(2, *IMAGE, generator=torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        stock = module.eval()(x)
+        result = bninv.patch(module)(x)
+    assert result.dtype == stock.dtype
+    torch.testing.assert_close(result, stock, rtol=2e-2, atol=2e-2)
 
 
 @torch.no_grad()

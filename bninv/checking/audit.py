@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,15 +16,22 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv import exact
+from bninv.checking.sites import Place, Site, calling_line, count_sites
 
 
 @dataclass
 class Uncovered:
-    """An operator the contract does not reach: its name, how often it ran, and where first."""
+    """An operator the contract does not reach: its name, how often it ran, and where.
+
+    `first`, `line` and `code` are of its first call (see `Site`); `sites` are of all of them.
+    """
 
     operator: str
     count: int
     first: str
+    line: str = ""
+    code: str = ""
+    sites: list[Site] = field(default_factory=list)
 
 
 class ModuleStack:
@@ -68,7 +75,7 @@ class _Auditor(TorchDispatchMode):
     def __init__(self, stack: ModuleStack) -> None:
         super().__init__()
         self.stack = stack
-        self.found: dict[str, Uncovered] = {}
+        self.found: dict[str, list[Place]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -77,9 +84,15 @@ class _Auditor(TorchDispatchMode):
         result = func(*args, **kwargs)
         if func.namespace != "bninv" and exact.reason(func, args, kwargs, result) is None:
             name = f"{func.namespace}::{func.overloadpacket.__name__}"
-            entry = self.found.setdefault(name, Uncovered(name, 0, self.stack.innermost))
-            entry.count += 1
+            place = Place(self.stack.innermost, *calling_line(find_uncovered.__code__))
+            self.found.setdefault(name, []).append(place)
         return result
+
+    def uncovered(self) -> list[Uncovered]:
+        return [
+            Uncovered(name, len(places), *places[0], count_sites(places))
+            for name, places in self.found.items()
+        ]
 
 
 def find_uncovered(model: nn.Module, inputs: Tensor) -> list[Uncovered]:
@@ -94,4 +107,4 @@ def find_uncovered(model: nn.Module, inputs: Tensor) -> list[Uncovered]:
     # composite of exact parts passes.
     with torch.no_grad(), stack.watching(model), auditor:
         model(inputs)
-    return list(auditor.found.values())
+    return auditor.uncovered()

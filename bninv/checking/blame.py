@@ -9,7 +9,7 @@ earlier operator handed to it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,19 +17,28 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv.checking.audit import ModuleStack
-from bninv.checking.batch_dim import BatchTracker, Place, take
+from bninv.checking.batch_dim import BatchTracker, take
+from bninv.checking.batch_dim import Place as BatchPlace
 from bninv.checking.bits import same_bits
+from bninv.checking.sites import Place, Site, calling_line, count_sites, forward_line
 from bninv.exact import tensors_in
 
 
 @dataclass
 class Culprit:
-    """A kind of operator: how many of its calls moved bits, of how many, and where first."""
+    """A kind of operator: how many of its calls moved bits, of how many, and where.
+
+    `first`, `line` and `code` are of the first call that moved (see `Site`); `sites` are of all of
+    them. For a module whose Python code is to blame, the line is that of its forward.
+    """
 
     kind: str
     moved: int
     total: int
     first: str
+    line: str = ""
+    code: str = ""
+    sites: list[Site] = field(default_factory=list)
 
 
 class _Tally:
@@ -37,18 +46,19 @@ class _Tally:
 
     def __init__(self) -> None:
         self._total: dict[str, int] = {}
-        self._moved: dict[str, dict[int, str]] = {}
+        self._moved: dict[str, dict[int, Place]] = {}
 
-    def add(self, kind: str, ordinal: int, where: str, moved: bool) -> None:
+    def add(self, kind: str, ordinal: int, moved_at: Place | None) -> None:
         self._total[kind] = max(self._total.get(kind, 0), ordinal + 1)
-        if moved:
-            self._moved.setdefault(kind, {}).setdefault(ordinal, where)
+        if moved_at is not None:
+            self._moved.setdefault(kind, {}).setdefault(ordinal, moved_at)
 
     def culprits(self) -> list[Culprit]:
-        found = [
-            Culprit(kind, len(calls), self._total[kind], calls[min(calls)])
-            for kind, calls in self._moved.items()
-        ]
+        found = []
+        for kind, calls in self._moved.items():
+            places = [calls[ordinal] for ordinal in sorted(calls)]
+            total = self._total[kind]
+            found.append(Culprit(kind, len(places), total, *places[0], count_sites(places)))
         return sorted(found, key=lambda c: (-c.moved, c.kind))
 
 
@@ -82,13 +92,18 @@ class _Blamer(TorchDispatchMode):
             kind = func.overloadpacket.__name__
             ordinal = self.calls.get(kind, 0)
             self.calls[kind] = ordinal + 1
-            self.tally.add(kind, ordinal, self.stack.innermost, moved)
+            place = None
+            if moved:
+                place = Place(self.stack.innermost, *calling_line(find_culprits.__code__))
+            self.tally.add(kind, ordinal, place)
         return result
 
     def _moved(
-        self, func: Any, args: Any, kwargs: Any, result: Any, places: dict[int, Place]
+        self, func: Any, args: Any, kwargs: Any, result: Any, places: dict[int, BatchPlace]
     ) -> bool | None:
         """Whether a part alone gives other bits; None where the call cannot be cut in parts."""
+        if "empty" in func.overloadpacket.__name__:
+            return None  # new memory holds anything
         results = list(tensors_in(result))
         of_result = [self.tracker.place(t) for t in results]
         for start in range(0, self.tracker.size - self.part + 1, self.part):
@@ -97,20 +112,31 @@ class _Blamer(TorchDispatchMode):
                 return take(t, places[id(t)], start, self.part) if id(t) in places else t
 
             try:
-                alone = list(tensors_in(func(*_map(args, cut), **_map(kwargs, cut))))
+                parts = self._sized(func, _map(args, cut))
+                alone = list(tensors_in(func(*parts, **_map(kwargs, cut))))
             except (RuntimeError, IndexError, ValueError, TypeError):
                 return None  # sizes among the arguments, say
             for index, (whole, one) in enumerate(zip(results, alone, strict=False)):
                 place = of_result[index]
-                if place is not None:
-                    whole = take(whole, place, start, self.part)
-                elif index > 0:
+                if place is None and index > 0:
                     continue  # statistics, random state: no sample's result
+                # A result as large for a part as for the batch has merged the samples, even where
+                # another of its dimensions looks like the batch's.
+                if place is not None and whole.shape != one.shape:
+                    whole = take(whole, place, start, self.part)
                 if whole.shape != one.shape:
                     return None
                 if not same_bits(whole, one):
                     return True
         return False
+
+    def _sized(self, func: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """`args` with the batch size, which group normalization gets as `N`, that of a part."""
+        names = [argument.name for argument in func._schema.arguments[: len(args)]]
+        return tuple(
+            self.part if name == "N" and value == self.tracker.size else value
+            for name, value in zip(names, args, strict=True)
+        )
 
 
 def _map(value: Any, function: Any) -> Any:
@@ -173,7 +199,11 @@ class _ModuleBlamer:
                 kind = type(module).__name__
                 ordinal = self._calls.get(kind, 0)
                 self._calls[kind] = ordinal + 1
-                self.tally.add(kind, ordinal, name, bool(moved))
+                place = None
+                if moved:
+                    line = forward_line(module) or calling_line(find_culprits.__code__)
+                    place = Place(name, *line)
+                self.tally.add(kind, ordinal, place)
             if self._inside:
                 self._inside[-1] += moved
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
+from bninv.checking.depth import DepthRow
 
 
 @dataclass
@@ -31,11 +32,15 @@ class Row:
 
 @dataclass
 class Side:
-    """One model, stock or patched: its rows, and the SHA-256 of each sample's reference bits."""
+    """One model, stock or patched: its rows, and the SHA-256 of each sample's reference bits.
+
+    `depth` has a row for every module called, if `check` was asked for it.
+    """
 
     invariant: bool
     rows: list[Row]
     digests: list[str]
+    depth: list[DepthRow] | None = None
 
 
 @dataclass
@@ -67,6 +72,7 @@ class CheckResult:
     stock: StockSide
     patched: PatchedSide
     notes: list[str] = field(default_factory=list)
+    depth_batch_size: int | None = None
 
     @property
     def invariant(self) -> bool:
@@ -101,10 +107,14 @@ class CheckResult:
         body = asdict(self)
         for side in (body["stock"], body["patched"]):
             for row in side["rows"]:
-                if not math.isfinite(row["max_abs"]):
-                    row["max_abs"] = None
-        if not math.isfinite(body["patched"]["deviation"]):
-            body["patched"]["deviation"] = None
+                row["max_abs"] = _finite(row["max_abs"])
+            for row in side["depth"] or []:
+                row["max_rel"] = _finite(row["max_rel"])
+            if side["depth"] is None:
+                del side["depth"]
+        body["patched"]["deviation"] = _finite(body["patched"]["deviation"])
+        if self.depth_batch_size is None:
+            del body["depth_batch_size"]
         body["batch_sizes"] = list(self.batch_sizes)
         head = {name: body.pop(name) for name in ("model", "device", "dtype")}
         head["contract_version"] = bninv.CONTRACT_VERSION
@@ -113,6 +123,12 @@ class CheckResult:
     def to_json(self, indent: int | None = 2) -> str:
         """The result as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def to_html(self) -> str:
+        """The result as one page that needs nothing from outside; plots `depth` where it is."""
+        from bninv.report_html import to_html
+
+        return to_html(self)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         from bninv.report import render
@@ -123,3 +139,7 @@ class CheckResult:
         from bninv.report import to_text
 
         return to_text(self)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -14,6 +14,7 @@ from bninv.checking.arrangements import arrangements, build_batch
 from bninv.checking.audit import find_uncovered
 from bninv.checking.bits import difference, digest, leaves
 from bninv.checking.blame import Culprit, find_culprits
+from bninv.checking.depth import DepthRow, measure_depth
 from bninv.checking.result import PatchedSide, Row, Side, StockSide
 
 Progress = Callable[[str, int, int], None]
@@ -32,9 +33,11 @@ class Runner:
         sizes: tuple[int, ...],
         grad_mode: Callable[[], AbstractContextManager[Any]],
         progress: Progress | None,
+        depth_batch_size: int | None = None,
     ) -> None:
         self.inputs = inputs
         self.sizes = sizes
+        self.depth_batch_size = depth_batch_size
         self.grad_mode = grad_mode
         self.plans = {
             size: arrangements(size, len(inputs), fills=inputs.is_floating_point())
@@ -46,6 +49,8 @@ class Runner:
         self._done = 0
         self._total = 2 * sum(map(sum, [[len(s) for s in p] for p in self.plans.values()]))
         self._total += 2 * sum(self.blamed) + 2
+        if depth_batch_size is not None:
+            self._total += 2 * (1 + depth_batch_size)
 
     def stock(self, model: nn.Module) -> StockSide:
         side = self._rows("stock", model)
@@ -55,7 +60,7 @@ class Runner:
             with self.failing("stock", self.blamed[-1]):
                 culprits = find_culprits(model, batches, min(self.sizes))
             self._advance("stock", 2 * sum(self.blamed))
-        return StockSide(side.invariant, side.rows, side.digests, culprits)
+        return StockSide(**vars(side), culprits=culprits)
 
     def patched(self, model: nn.Module) -> PatchedSide:
         side = self._rows("patched", model)
@@ -66,7 +71,7 @@ class Runner:
         finite = all(bool(t.isfinite().all()) for t in outputs)
         different_inputs = len({digest([sample]) for sample in self.inputs})
         distinct = different_inputs > 1 and len(set(side.digests)) >= different_inputs
-        return PatchedSide(side.invariant, side.rows, side.digests, uncovered, finite, distinct)
+        return PatchedSide(**vars(side), uncovered=uncovered, finite=finite, distinct=distinct)
 
     def deviation(self) -> float:
         """The largest |patched - stock|, relative to the largest |stock| of the same output."""
@@ -108,7 +113,17 @@ class Runner:
                 self._advance(side, size)
             rows.append(tally.row())
         digests = [digest(sample) for sample in reference]
-        return Side(all(row.differing == 0 for row in rows), rows, digests)
+        invariant = all(row.differing == 0 for row in rows)
+        return Side(invariant, rows, digests, self._depth(side, model))
+
+    def _depth(self, side: str, model: nn.Module) -> list[DepthRow] | None:
+        size = self.depth_batch_size
+        if size is None:
+            return None
+        with self.failing(side, size):
+            rows = measure_depth(model, self.inputs, size, self.grad_mode)
+        self._advance(side, 1 + size)
+        return rows
 
     def _run(self, model: nn.Module, slots: list[int]) -> list[Tensor]:
         with self.grad_mode():

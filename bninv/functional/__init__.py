@@ -5,10 +5,11 @@ depends neither on the batch size, the position in the batch and the other sampl
 format, thread count, instruction set or device.
 
 Tensors are float32, float16, bfloat16 or float64, on the CPU; those of one call have one dtype, but
-`batch_norm` takes float32 parameters beside a narrower input, and a GPU's tensors too. The
-elementwise functions with an exponential do not take float64. Narrower dtypes are computed in
-float32 and rounded once. Other dtypes and devices raise an error. Under `torch.autocast` a function
-casts as its stock namesake does. The first eager call compiles the operators if nobody has yet.
+the normalizations take float32 parameters beside a narrower input, and `batch_norm` a GPU's tensors
+too. softmax and the elementwise functions with an exponential do not take float64. Narrower dtypes
+are computed in float32 and rounded once. Other dtypes and devices raise an error. Under
+`torch.autocast` a function casts as its stock namesake does. The first eager call compiles the
+operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.
@@ -40,6 +41,8 @@ from bninv.functional.pooling import (
 )
 from bninv.functional.products import conv1d, conv2d, linear
 from bninv.functional.reductions import mean, sum
+from bninv.functional.sample_statistics import group_norm, instance_norm, layer_norm, rms_norm
+from bninv.functional.softmax import log_softmax, softmax
 
 __all__ = [
     "Activation",
@@ -53,17 +56,23 @@ __all__ = [
     "conv1d",
     "conv2d",
     "gelu",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "linear",
+    "log_softmax",
     "max_pool1d",
     "max_pool2d",
     "mean",
     "relu",
     "relu6",
+    "rms_norm",
     "sigmoid",
     "silu",
+    "softmax",
     "sum",
     "tanh",
 ]

@@ -22,7 +22,8 @@ def call(op: Any, input: Tensor, *args: Any) -> Any:
     try:
         if torch._C._is_any_autocast_enabled():
             input, args = autocast(op, input, args)
-        if torch.compiler.is_compiling() or torch.is_grad_enabled():
+        grad = torch.is_grad_enabled() and torch._C._get_tracing_state() is None
+        if torch.compiler.is_compiling() or grad:
             return op(input, *args)
         with torch._C._AutoDispatchBelowAutograd():
             return op._op(input, *args)

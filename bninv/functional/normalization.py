@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor
 
-from bninv._arguments import number
+from bninv._arguments import need_tensor, number
 from bninv.functional._call import call, ops
+from bninv.functional.sample_statistics import channel_norm
 
 # What may follow an operator in its kernel.
 Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
+
+
+def _check_one_sample(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    residual: Tensor | None,
+    activation: str,
+) -> None:
+    need_tensor("input", input)
+    if input.dim() < 2 or input.size(0) != 1:
+        raise ValueError(
+            f"`training` is True for an `input` of shape {list(input.shape)}; it may be True for "
+            "one sample, [1, channels, ...]: the batch's own statistics move with the batch"
+        )
+    if running_mean is not None or running_var is not None:
+        raise ValueError(
+            "`running_mean` and `running_var` are given with `training`, which updates them; they "
+            "may be None, or `training` False"
+        )
+    if residual is not None or activation != "none":
+        raise ValueError(
+            "`residual` and `activation` are given with `training`; they may be left out"
+        )
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            f"`input` has shape {list(input.shape)}: one element a channel has no variance; it may "
+            "be [1, channels, ...] with more"
+        )
 
 
 def batch_norm(
@@ -39,7 +70,10 @@ def batch_norm(
         running_mean, running_var: [channels], of the input's dtype, or float32 beside a float16 or
             bfloat16 input.
         weight, bias: likewise; missing ones are 1 and 0.
-        training: must be False: the batch's own statistics depend on the batch.
+        training: normalize by the input's own statistics, rule R5: only for an input of one sample,
+            such as the weight of a convolution that standardizes its weight, without running
+            statistics, residual and activation. The statistics of several samples move with the
+            batch.
         momentum: unused, as in torch's eval form.
         eps: added to the variance; rounded first to float32, or kept for a float64 input.
         residual: added to the result; of the input's shape and dtype, any strides.
@@ -51,13 +85,12 @@ def batch_norm(
         channels fastest or slowest, else contiguous.
 
     Raises:
-        ValueError: `training` is set or statistics are missing.
+        ValueError: `training` is set for more than that, or statistics are missing.
         RuntimeError: a dtype, shape or device does not fit.
     """
     if training:
-        raise ValueError(
-            "`training` is True; it may be False: the batch's own statistics move with the batch"
-        )
+        _check_one_sample(input, running_mean, running_var, residual, activation)
+        return channel_norm(input, weight, bias, eps)
     if running_mean is None or running_var is None:
         raise ValueError(
             "`running_mean` and `running_var` are missing; without them batch_norm uses the "

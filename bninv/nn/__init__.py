@@ -7,7 +7,16 @@ is covered and a subclass with arithmetic of its own is not mistaken for its bas
 
 from __future__ import annotations
 
-from bninv.nn import activation, batch_norm, conv, linear, pooling
+from bninv.nn import (
+    activation,
+    batch_norm,
+    conv,
+    linear,
+    normalization,
+    pooling,
+    softmax,
+    std_conv,
+)
 from bninv.nn.base import Patched, patched_class, stock_class
 from bninv.nn.exact import is_exact
 
@@ -16,7 +25,10 @@ KINDS: dict[str, type[Patched]] = {
     **batch_norm.KINDS,
     **conv.KINDS,
     **linear.KINDS,
+    **normalization.KINDS,
     **pooling.KINDS,
+    **softmax.KINDS,
+    **std_conv.KINDS,
 }
 
 __all__ = ["KINDS", "Patched", "is_exact", "patched_class", "stock_class"]

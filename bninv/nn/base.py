@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 
 from bninv._memory_format import is_panel, panel_order
+from bninv._protection import step_in, step_out
 
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}
@@ -35,10 +37,22 @@ class Patched:
     def invariant_forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
+    @classmethod
+    def members(cls, stock: type) -> dict[str, Any]:
+        """What the class of a patched `stock` module defines beside this mixin's attributes."""
+        return {}
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if self.training:  # type: ignore[attr-defined]
-            return super().forward(*args, **kwargs)  # type: ignore[misc]
-        return self.invariant_forward(*args, **kwargs)
+        # What follows is bninv's own: no functional call in it is to be caught.
+        protection = step_out()
+        try:
+            if self.training:  # type: ignore[attr-defined]
+                return super().forward(*args, **kwargs)  # type: ignore[misc]
+            if args and isinstance(args[0], Proxy):
+                return _leaf(args[0].tracer, self, args, kwargs)
+            return self.invariant_forward(*args, **kwargs)
+        finally:
+            step_in(protection)
 
     def lay_out(self) -> None:
         """Store the panel parameters as panels, remembering their strides."""
@@ -78,6 +92,11 @@ def _new_patched(stock: type, mixin: type[Patched]) -> Any:
     return cls.__new__(cls)
 
 
+def _leaf(tracer: Any, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A patched module stays one call in a graph that torch.fx traces."""
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), args, kwargs)
+
+
 _classes: dict[tuple[type, type], type] = {}
 
 
@@ -89,6 +108,7 @@ def patched_class(mixin: type[Patched], stock: type) -> type:
         # torch.fx takes modules of torch.nn as leaves, by this name: a patched module then stays
         # one call in a traced graph, and keeps its promise there.
         "__module__": stock.__module__,
+        **mixin.members(stock),
     }
     made = type(f"Bninv{stock.__name__}", (mixin, stock), members)
     return _classes.setdefault((mixin, stock), made)
@@ -98,6 +118,15 @@ def stock_class(module: Any) -> type:
     """The class a patched module had before."""
     stock: type = type(module)._stock_class
     return stock
+
+
+def drop_and_act(module: Any, x: Tensor) -> Tensor:
+    """What timm's normalizations with an activation end with: submodules, patched on their own."""
+    if hasattr(module, "drop"):
+        x = module.drop(x)
+    if hasattr(module, "act"):
+        x = module.act(x)
+    return x
 
 
 def _owns_its_memory(parameter: Tensor) -> bool:

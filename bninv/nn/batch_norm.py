@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
-from bninv.nn.base import FLOATING, Patched
+from bninv.nn.base import FLOATING, Patched, drop_and_act
 
 
 def _normalize(module: Any, input: Tensor) -> Tensor:
@@ -20,15 +20,6 @@ def _normalize(module: Any, input: Tensor) -> Tensor:
         module.bias,
         eps=module.eps,
     )
-
-
-def _drop_and_act(module: Any, x: Tensor) -> Tensor:
-    """Timm's BatchNorm kinds with an activation: submodules, patched on their own."""
-    if hasattr(module, "drop"):
-        x = module.drop(x)
-    if hasattr(module, "act"):
-        x = module.act(x)
-    return x
 
 
 class BatchNorm(Patched):
@@ -56,7 +47,7 @@ class BatchNormAct(BatchNorm):
     """timm's BatchNormAct2d, SyncBatchNormAct and SplitBatchNorm2d: then drop, then act."""
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return _drop_and_act(self, super().invariant_forward(input))
+        return drop_and_act(self, super().invariant_forward(input))
 
 
 class FrozenBatchNorm(Patched):
@@ -65,7 +56,7 @@ class FrozenBatchNorm(Patched):
     kernels = BatchNorm.kernels
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        return _drop_and_act(self, _normalize(self, x))
+        return drop_and_act(self, _normalize(self, x))
 
 
 KINDS: dict[str, type[Patched]] = {

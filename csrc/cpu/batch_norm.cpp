@@ -4,8 +4,7 @@
 
 #include "../functions.h"
 #include "kernels.h"
-#include "scratch.h"
-#include "vec_dtypes.h"
+#include "rows.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -77,21 +76,6 @@ BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t first, int64_t coun
   if (args.residual == nullptr) return Row<T, kRelu, false>{x, nullptr, y, count}.run(channel);
   const T* residual = static_cast<const T*>(args.residual) + first;
   Row<T, kRelu, true>{x, residual, y, count}.run(channel);
-}
-
-// `count` values of a parameter from channel `first` on.
-template <typename T>
-void copy_parameter(const Parameter& parameter, Arithmetic<T> missing, int64_t first, int64_t count,
-                    Arithmetic<T>* values) {
-  if (parameter.data == nullptr) {
-    for (int64_t i = 0; i < count; ++i) values[i] = missing;
-  } else if (sizeof(T) < sizeof(float) && parameter.dtype != DType::kFloat) {
-    const T* narrow = static_cast<const T*>(parameter.data) + first;
-    for (int64_t i = 0; i < count; ++i) values[i] = widen(narrow[i]);
-  } else {
-    const Arithmetic<T>* own = static_cast<const Arithmetic<T>*>(parameter.data) + first;
-    memcpy(values, own, static_cast<size_t>(count) * sizeof(*own));
-  }
 }
 
 // The parameters of a range of channels, their scales computed a vector at a time.
@@ -223,6 +207,7 @@ void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
 }  // namespace
 
 void batch_norm(const BatchNormArgs& args, int64_t begin, int64_t end) {
+  if (begin == end) return;
   switch (args.dtype) {
     case DType::kFloat:
       return batch_norm_of<float>(args, begin, end);

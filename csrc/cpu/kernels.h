@@ -11,6 +11,9 @@ namespace bninv {
 #define BNINV_DECLARE_KERNELS(level)                                         \
   namespace level {                                                          \
   void batch_norm(const BatchNormArgs& args, int64_t begin, int64_t end);    \
+  void layer_norm(const LayerNormArgs& args, int64_t begin, int64_t end);    \
+  void group_norm(const GroupNormArgs& args, int64_t begin, int64_t end);    \
+  void softmax(const SoftmaxArgs& args, int64_t begin, int64_t end);         \
   void linear(const LinearArgs& args, int64_t begin, int64_t end);           \
   void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end);           \
   void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end); \
@@ -27,6 +30,9 @@ BNINV_DECLARE_KERNELS(avx2)
 #endif
 #if defined(BNINV_HAVE_AVX512)
 BNINV_DECLARE_KERNELS(avx512)
+#endif
+#if defined(BNINV_HAVE_NEON)
+BNINV_DECLARE_KERNELS(neon)
 #endif
 
 }  // namespace bninv

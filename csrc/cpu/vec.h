@@ -1,8 +1,9 @@
 // One SIMD vector of binary32 at the instruction-set level this translation unit is compiled for.
 //
 // bninv/_build.py compiles every file of csrc/cpu/ once per level, with BNINV_LEVEL naming the level
-// and BNINV_VEC_WIDTH its width in floats. A new level (NEON: width 4) needs its fma, sqrt and permute below
-// and a row in _build.py; the rest is written with GCC's vector extension, which GCC and clang share.
+// and BNINV_VEC_WIDTH its width in floats. A new level needs its fma, sqrt and permute below and a row in
+// _build.py; the rest is written with GCC's vector extension, which GCC and clang share. NEON's vectors
+// are two registers each, which GCC would keep in memory: they are classes of their own (vec_neon.h).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,11 @@
 #endif
 
 #include "../numerics.h"
+
+#if BNINV_VEC_WIDTH == 8 && defined(__aarch64__) && !defined(BNINV_EMULATED_VECTORS)
+#define BNINV_NEON
+#include "vec_neon.h"
+#else
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -152,3 +158,5 @@ BNINV_INLINE Vec select(bool condition, Vec a, Vec b) { return condition ? a : b
 
 }  // namespace BNINV_LEVEL
 }  // namespace bninv
+
+#endif  // BNINV_NEON

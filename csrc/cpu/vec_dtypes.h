@@ -6,6 +6,9 @@
 #include "../dtypes.h"
 #include "vec.h"
 #include "vec_double.h"
+#if defined(BNINV_NEON)
+#include "vec_dtypes_neon.h"
+#endif
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -25,7 +28,9 @@ struct Lanes<double> {
 BNINV_INLINE Vec load(const float* p) { return Vec::load(p); }
 BNINV_INLINE void store(float* p, Vec a) { a.store(p); }
 
-#if BNINV_VEC_WIDTH > 1
+#if defined(BNINV_NEON)
+// vec_dtypes_neon.h has the rest.
+#elif BNINV_VEC_WIDTH > 1
 
 typedef uint16_t ShortLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 2)));
 typedef uint32_t UnsignedLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 4)));

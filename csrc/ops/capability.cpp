@@ -29,6 +29,9 @@ const std::vector<Level>& levels() {
         __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
       list.push_back({"avx512", Capability::kAvx512});
 #endif
+#if defined(BNINV_HAVE_NEON)
+    list.push_back({"neon", Capability::kNeon});  // part of every aarch64
+#endif
     return list;
   }();
   return found;

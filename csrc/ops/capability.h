@@ -5,7 +5,7 @@
 
 namespace bninv {
 
-enum class Capability { kScalar, kAvx2, kAvx512 };
+enum class Capability { kScalar, kAvx2, kAvx512, kNeon };
 
 // The best level this build and this machine have, or what BNINV_CPU_CAPABILITY names.
 Capability capability();
@@ -23,6 +23,10 @@ Capability capability();
 #elif defined(BNINV_HAVE_AVX2)
 #define BNINV_KERNEL(name)                                                   \
   (::bninv::capability() == ::bninv::Capability::kAvx2 ? ::bninv::avx2::name \
+                                                       : ::bninv::scalar::name)
+#elif defined(BNINV_HAVE_NEON)
+#define BNINV_KERNEL(name)                                                   \
+  (::bninv::capability() == ::bninv::Capability::kNeon ? ::bninv::neon::name \
                                                        : ::bninv::scalar::name)
 #else
 #define BNINV_KERNEL(name) (::bninv::scalar::name)

@@ -145,6 +145,18 @@ Parameter parameter_of(const char* op, const char* argument, std::optional<Tenso
 }
 
 Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input) {
+  return parameter_of(op, argument, tensor, input, {input.size(1)}, "channel");
+}
+
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input, const std::vector<int64_t>& sizes,
+                       const char* meaning) {
+  if (!tensor.has_value()) return {nullptr, DType::kFloat};
+  return parameter_of(op, argument, *tensor, input, sizes, meaning);
+}
+
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input,
+                       const std::vector<int64_t>& sizes, const char* meaning) {
   const ScalarType own = input.scalar_type();
   const bool narrow = own == ScalarType::Half || own == ScalarType::BFloat16;
   const ScalarType found = tensor.scalar_type();
@@ -153,10 +165,11 @@ Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, con
               " it may be ", dtype_name(own), narrow ? " or torch.float32" : "");
   const DType dtype = check_dtype(op, argument, tensor, {found});
   check_device(op, argument, tensor, input);
-  BNINV_CHECK(tensor.dim() == 1 && tensor.size(0) == input.size(1), op, ": `", argument,
-              "` has shape ", sizes_text(tensor), "; it may be [", input.size(1),
-              "], one value for each channel");
-  if (tensor.size(0) > 1 && tensor.stride(0) != 1) tensor = torch::stable::contiguous(tensor);
+  const auto shape = tensor.sizes();
+  BNINV_CHECK(std::equal(shape.begin(), shape.end(), sizes.begin(), sizes.end()), op, ": `",
+              argument, "` has shape ", sizes_text(tensor), "; it may be ", list_text(sizes),
+              ", one value for each ", meaning);
+  if (!tensor.is_contiguous()) tensor = torch::stable::contiguous(tensor);
   return {tensor.data_ptr(), dtype};
 }
 

@@ -75,6 +75,12 @@ Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, con
 Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
                        const Tensor& input);
 
+// The same for any shape; `meaning` is what a value belongs to.
+Parameter parameter_of(const char* op, const char* argument, Tensor& tensor, const Tensor& input,
+                       const std::vector<int64_t>& sizes, const char* meaning);
+Parameter parameter_of(const char* op, const char* argument, std::optional<Tensor>& tensor,
+                       const Tensor& input, const std::vector<int64_t>& sizes, const char* meaning);
+
 // A tensor of exactly `size` elements in one dimension, of `input`'s dtype.
 void check_vector(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
                   int64_t size, const char* size_meaning);

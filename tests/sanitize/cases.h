@@ -1,4 +1,4 @@
-// What the sanitizer driver's files share: the levels, and where random shapes come from.
+// What the driver's files share: the levels, where random shapes come from, and where results go.
 #pragma once
 
 #include <cstdint>
@@ -12,17 +12,31 @@
 
 #include "cpu/kernels.h"
 #include "cpu/schedule.h"
-#include "cuda/kernels.h"
+#include "hostile_state.h"
+#include "ops/floating_point_scope.h"
 
+// The launcher of an emulated CUDA kernel, where the build has the emulation.
+#if defined(BNINV_EMULATION)
+#include "cuda/kernels.h"
+#define CUDA_KERNEL(name) cuda::name
+#else
+#define CUDA_KERNEL(name) nullptr
+#endif
+
+#if defined(BNINV_HAVE_EMULATED16)
 namespace bninv {
 BNINV_DECLARE_KERNELS(emulated16)
 }
+#endif
 
 namespace bninv {
 
 struct Level {
   const char* name;
   void (*batch_norm)(const BatchNormArgs&, int64_t, int64_t);
+  void (*layer_norm)(const LayerNormArgs&, int64_t, int64_t);
+  void (*group_norm)(const GroupNormArgs&, int64_t, int64_t);
+  void (*softmax)(const SoftmaxArgs&, int64_t, int64_t);
   void (*linear)(const LinearArgs&, int64_t, int64_t);
   void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
@@ -31,16 +45,31 @@ struct Level {
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
+  float* (*vec_operations)(const float*, const float*, const float*, int64_t, float*);
 };
+
+#define DECLARE_VEC_OPERATIONS(level)                                                           \
+  namespace level {                                                                             \
+  float* vec_operations(const float* a, const float* b, const float* c, int64_t count, float*); \
+  }
+DECLARE_VEC_OPERATIONS(scalar)
+DECLARE_VEC_OPERATIONS(avx2)
+DECLARE_VEC_OPERATIONS(avx512)
+DECLARE_VEC_OPERATIONS(neon)
+DECLARE_VEC_OPERATIONS(emulated16)
 
 #define LEVEL(level)                                                                          \
   Level {                                                                                     \
-    #level, level::batch_norm, level::linear, level::conv2d, level::conv2d_depthwise,         \
-        level::conv2d_grouped, level::avg_pool2d, level::max_pool2d, level::sum, level::unary \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
+        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
+        level::avg_pool2d, level::max_pool2d, level::sum, level::unary, level::vec_operations \
   }
 
 inline std::vector<Level> levels() {
-  std::vector<Level> found{LEVEL(scalar), LEVEL(emulated16)};
+  std::vector<Level> found{LEVEL(scalar)};
+#if defined(BNINV_HAVE_EMULATED16)
+  found.push_back(LEVEL(emulated16));
+#endif
 #if defined(BNINV_HAVE_AVX2)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(LEVEL(avx2));
 #endif
@@ -49,10 +78,21 @@ inline std::vector<Level> levels() {
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
     found.push_back(LEVEL(avx512));
 #endif
+#if defined(BNINV_HAVE_NEON)
+  found.push_back(LEVEL(neon));
+#endif
   return found;
 }
 
-inline std::mt19937 engine(1);
+// Integers alone make the inputs, so every machine has the same. Each case starts from a seed of its
+// own: a case more moves no other's digest.
+inline std::mt19937 engine;
+
+inline void seed_case(const char* name, int number) {
+  uint32_t seed = 2166136261;
+  for (; *name != 0; ++name) seed = (seed ^ static_cast<unsigned char>(*name)) * 16777619;
+  engine.seed(seed + static_cast<uint32_t>(number));
+}
 
 inline int64_t between(int64_t low, int64_t high) {
   return low + static_cast<int64_t>(engine() % static_cast<uint32_t>(high - low + 1));
@@ -61,12 +101,46 @@ inline int64_t one_of(std::initializer_list<int64_t> values) {
   return values.begin()[between(0, static_cast<int64_t>(values.size()) - 1)];
 }
 
-}  // namespace bninv
+inline size_t size_of(DType dtype) {
+  return dtype == DType::kDouble ? 8 : dtype == DType::kFloat ? 4 : 2;
+}
+
+// Makes every NaN the one of all ones: sign and payload are free.
+void canonicalize(void* elements, size_t size, DType dtype);
+
+// For run.py's digests, if the driver was asked for them: what `level` gave, NaN canonical.
+void record(const char* level, const char* name, DType dtype, const void* elements, size_t size);
 
 // Counted over all files.
 extern int cases, failures;
 
+// Tasks [0, tasks) in up to three ranges, under settings of the caller's that must stay as they are.
+template <typename Args, typename Member>
+void run_level(const Level& level, Member kernel, const Args& args, int64_t tasks) {
+  static std::mt19937 cuts(1);  // no digest may depend on the number of levels
+  const auto cut = [&](int64_t from) {
+    return from + static_cast<int64_t>(cuts() % static_cast<uint32_t>(tasks - from + 1));
+  };
+  const int64_t first = cut(0), second = cut(first);
+  const HostileState state;
+  {
+    const FloatingPointScope scope;
+    (level.*kernel)(args, 0, first);
+    (level.*kernel)(args, first, second);
+    (level.*kernel)(args, second, tasks);
+  }
+  if (state.intact()) return;
+  std::fprintf(stderr, "case %d, level %s: the caller's floating-point settings changed\n", cases,
+               level.name);
+  ++failures;
+}
+
+}  // namespace bninv
+
 // Each runs some cases of its operators, of random shapes and storage types.
-void elementwise_cases();
-void product_cases();
-void window_cases();
+void product_cases(int number);
+void window_cases(int number);
+void typed_cases(int number);
+
+// The vectors that kernels are written with.
+void vec_case();

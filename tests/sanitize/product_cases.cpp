@@ -70,11 +70,11 @@ void conv_case(Conv kind) {
 
 }  // namespace
 
-void product_cases() {
-  for (int i = 0; i < 2; ++i) {
-    linear_case();
-    conv_case(Conv::kProduct);
-    conv_case(Conv::kDepthwise);
-    conv_case(Conv::kGrouped);
+void product_cases(int number) {
+  for (int i = 2 * number; i < 2 * number + 2; ++i) {
+    seed_case("linear", i), linear_case();
+    seed_case("conv2d", i), conv_case(Conv::kProduct);
+    seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise);
+    seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped);
   }
 }

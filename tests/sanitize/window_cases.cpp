@@ -75,8 +75,8 @@ void sum_case() {
 
 }  // namespace
 
-void window_cases() {
-  pool_case(true);
-  pool_case(false);
-  sum_case();
+void window_cases(int number) {
+  seed_case("avg_pool2d", number), pool_case(true);
+  seed_case("max_pool2d", number), pool_case(false);
+  seed_case("sum", number), sum_case();
 }

@@ -1,0 +1,195 @@
+"""Under which arguments an operator of the table in `exact.py` is exact.
+
+A condition gets the positional and the keyword arguments of one call, of an ATen operator or of the
+Python function of that name. It may refuse what is exact; it must not accept what is not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors among an operator's arguments or results, lists included."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+
+
+def _every_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    return [*tensors_in(args), *tensors_in(kwargs)]
+
+
+def _plain_alpha(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # rsub.Scalar and the Scalar overloads of add and sub take alpha as a third positional. An old
+    # signature of theirs has alpha in the second place and a tensor in the third.
+    alpha = kwargs.get("alpha", args[2] if len(args) > 2 else 1)
+    return isinstance(alpha, (int, float)) and alpha == 1
+
+
+def _survives_half(number: float) -> bool:
+    """Whether float16 and bfloat16 both hold this number: 8 bits, and a moderate exponent."""
+    mantissa, exponent = math.frexp(number)
+    return (mantissa * 256) % 1 == 0 and -13 <= exponent <= 15
+
+
+def _numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+    named = [value for name, value in kwargs.items() if name in ("input", "self", "other")]
+    return [a for a in (*args[:2], *named) if isinstance(a, (int, float, complex))]
+
+
+def full_precision(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # With half-precision tensors a Python number may be rounded to half first, or not: that is
+    # up to the backend, and so is a tensor without dimensions, which counts as a number, and how
+    # an integer is converted. Between two tensors a float32 result rounded to half is exact.
+    tensors = _every_tensor(args, kwargs)
+    floats = {t.dtype for t in tensors if t.is_floating_point()}
+    numbers = _numbers(args, kwargs)
+    if any(isinstance(n, complex) for n in numbers):
+        return False
+    if floats <= {torch.float32, torch.float64}:
+        return True
+    if not all(t.is_floating_point() or t.dtype == torch.bool for t in tensors):
+        return False
+    if len(floats) > 1 and any(t.dim() == 0 for t in tensors):
+        return False
+    return all(_survives_half(n) for n in numbers)
+
+
+def once_each(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # index_put(accumulate=True) adds up, in an order of its own. Without it, of the values for
+    # one position any may win; a mask names no position twice, and one value is no choice.
+    accumulate = kwargs.get("accumulate", args[3] if len(args) > 3 else False)
+    indices = kwargs.get("indices", args[1] if len(args) > 1 else ())
+    values = kwargs.get("values", args[2] if len(args) > 2 else None)
+    places = list(tensors_in(indices))
+    one_value = isinstance(values, Tensor) and values.numel() == 1
+    masks = all(t.dtype in (torch.bool, torch.uint8) for t in places)
+    return not accumulate and (one_value or masks or all(t.numel() == 1 for t in places))
+
+
+def no_reduction(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # scatter(reduce=...) adds up. Of several values for one position the CPU takes the last.
+    source = kwargs.get("src", args[3] if len(args) > 3 else None)
+    return "reduce" not in kwargs and (not isinstance(source, Tensor) or _on_cpu(args, kwargs))
+
+
+def promotes_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Tensors without dimensions count as numbers, rounded once.
+    found = {t.dtype for t in _every_tensor(args, kwargs) if t.dim() > 0}
+    if len(found) < 2:
+        return True
+    target = torch.bool
+    for dtype in found:
+        target = torch.promote_types(target, dtype)
+    return all(_converts_exactly(dtype, target) for dtype in found)
+
+
+def real(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return "decimals" not in kwargs and not any(t.is_complex() for t in _every_tensor(args, kwargs))
+
+
+def _on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return all(t.device.type == "cpu" for t in _every_tensor(args, kwargs))
+
+
+def one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return _plain_alpha(args, kwargs) and full_precision(args, kwargs) and real(args, kwargs)
+
+
+def _not_narrowed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Into a tensor of a narrower dtype the result would be rounded twice.
+    other = kwargs.get("other", args[1] if len(args) > 1 else None)
+    return not isinstance(other, Tensor) or args[0].dtype == torch.result_type(args[0], other)
+
+
+def one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return one_rounding(args, kwargs) and _not_narrowed(args, kwargs)
+
+
+def one_tensor_on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # clamp between tensors is a maximum and a minimum of two tensors.
+    return len(_every_tensor(args, kwargs)) == 1 and _on_cpu(args, kwargs)
+
+
+def cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    if kwargs.get("rounding_mode") is not None or not _on_cpu(args, kwargs):
+        return False
+    real = all(t.is_floating_point() for t in _every_tensor(args, kwargs))
+    return real and full_precision(args, kwargs)
+
+
+def cpu_one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return cpu_one_rounding(args, kwargs) and _not_narrowed(args, kwargs)
+
+
+def one_multiplication(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # leaky_relu's slope is a number even where it is not given; prelu's is a tensor.
+    tensors = _every_tensor(args, kwargs)
+    full = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
+    return full or (len(tensors) == 2 and full_precision(args, kwargs))
+
+
+def counts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # start + i * step is exact between integers that the dtype holds.
+    bounds = [*args, *(kwargs[name] for name in ("start", "end", "step") if name in kwargs)]
+    if not all(isinstance(bound, (int, torch.SymInt)) for bound in bounds):
+        return False
+    dtype = kwargs.get("dtype")
+    if dtype is None or not dtype.is_floating_point:
+        return True
+    largest = 2**24 if dtype in (torch.float32, torch.float64) else 2**8
+    return all(abs(bound) <= largest for bound in bounds)
+
+
+def along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # max() and min() over all elements, or of two tensors, may return either zero; along a
+    # dimension the first wins.
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    return _on_cpu(args, kwargs) and isinstance(dim, int)
+
+
+def not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return (args[2] if len(args) > 2 else kwargs.get("train")) is False
+
+
+def _converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
+    """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
+    if source == target or source == torch.bool:
+        return True
+    if not source.is_floating_point and not source.is_complex:
+        return not target.is_floating_point or target in (torch.float32, torch.float64)
+    return torch.promote_types(source, target) == target
+
+
+def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = _every_tensor(args, kwargs)  # the destination, then the source
+    return len(tensors) < 2 or _converts_exactly(tensors[1].dtype, tensors[0].dtype)
+
+
+# Python's own types, which `to` takes for dtypes.
+_TYPES = {
+    bool: torch.bool,
+    int: torch.int64,
+    float: torch.float64,
+    complex: torch.complex128,
+}
+
+
+def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # to(dtype), to(device, dtype), to(other), to(dtype=...), to(int), type_as(other)
+    values = [_TYPES.get(a, a) if isinstance(a, type) else a for a in (*args, *kwargs.values())]
+    named = [value for value in values if isinstance(value, torch.dtype)]
+    tensors = _every_tensor(args, kwargs)
+    target = named[0] if named else tensors[-1].dtype
+    return _converts_exactly(tensors[0].dtype, target)

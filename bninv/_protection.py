@@ -1,0 +1,37 @@
+"""Whether functional calls are being caught in this thread, and stepping out of that for a while.
+
+A patched module calls bninv's operators itself: inside it there is nothing to catch, and catching
+costs about a microsecond a call.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+class Protection(TorchFunctionMode):
+    """Base of the mode in `bninv.dispatch` that catches functional calls."""
+
+
+def active() -> Protection | None:
+    """The protection that is innermost in this thread, if it is the innermost mode."""
+    depth = torch._C._len_torch_function_stack()
+    if depth == 0:
+        return None
+    mode = torch._C._get_function_stack_at(depth - 1)
+    return mode if isinstance(mode, Protection) else None
+
+
+def step_out() -> Protection | None:
+    """Leave the innermost protection, if one is active; give the result to `step_in` afterwards."""
+    if active() is None:
+        return None
+    mode: Protection = torch._C._pop_torch_function_stack()
+    return mode
+
+
+def step_in(protection: Protection | None) -> None:
+    """Undo `step_out`."""
+    if protection is not None:
+        torch._C._push_on_torch_function_stack(protection)

@@ -1,0 +1,175 @@
+"""Do a model's bits repeat from process to process, before and after patching?
+
+Digests of the weights and inputs tell what repeats from what was the same to begin with: a model
+whose weights nothing seeded is another model in every process.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bninv.checking.arrangements import build_batch
+from bninv.checking.bits import digest, leaves
+from bninv.checking.runner import CheckError, Progress, one_line
+from bninv.nn import Patched
+from bninv.patching import patch, unpatch
+
+
+@dataclass(frozen=True)
+class Digests:
+    """SHA-256 of what one process had (weights, inputs) and of what it gave (stock, patched)."""
+
+    weights: str
+    inputs: str
+    stock: str
+    patched: str
+
+
+@dataclass
+class RepeatResult:
+    """What several fresh processes gave. Prints as a table; `to_dict()` is for machines."""
+
+    model: str
+    device: str
+    dtype: str
+    batch_sizes: tuple[int, ...]
+    processes: list[Digests]
+
+    def distinct(self, what: str) -> int:
+        """How many different digests there are of "weights", "inputs", "stock" or "patched"."""
+        return len({getattr(process, what) for process in self.processes})
+
+    @property
+    def passed(self) -> bool:
+        """Whether the patched model, the same in every process, gave the same bits in each."""
+        return all(self.distinct(what) == 1 for what in ("weights", "inputs", "patched"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain dicts, lists, strings and numbers."""
+        import bninv
+
+        return {
+            "model": self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "contract_version": bninv.CONTRACT_VERSION,
+            "passed": self.passed,
+            "batch_sizes": list(self.batch_sizes),
+            "repeats": {f.name: self.distinct(f.name) == 1 for f in fields(Digests)},
+            "processes": [asdict(process) for process in self.processes],
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The result as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
+        from bninv.report_repeat import render
+
+        yield render(self)
+
+    def __str__(self) -> str:
+        from bninv.report import to_text
+
+        return to_text(self)
+
+
+def digests(
+    model: nn.Module,
+    inputs: Tensor,
+    batch_sizes: tuple[int, ...],
+    grad_mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad,
+) -> Digests:
+    """Run a copy of `model`, stock and patched, on all of `inputs` at each batch size.
+
+    Raises:
+        CheckError: the model cannot be run.
+    """
+    work = copy.deepcopy(model).eval()
+    # As in check: what is patched already is taken as it is.
+    patched_already = any(isinstance(module, Patched) for module in work.modules())
+    weights = _weights(work)
+    if patched_already:
+        patched = _outputs("patched", work, inputs, batch_sizes, grad_mode)
+        stock = _outputs("stock", unpatch(work), inputs, batch_sizes, grad_mode)
+    else:
+        stock = _outputs("stock", work, inputs, batch_sizes, grad_mode)
+        patched = _outputs("patched", patch(work), inputs, batch_sizes, grad_mode)
+    return Digests(weights, digest([inputs]), stock, patched)
+
+
+def in_fresh_processes(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    count: int,
+    progress: Progress | None = None,
+) -> list[Any]:
+    """Call `function`, which must be importable, in `count` new interpreters, one after another.
+
+    One after another, because each is to have all of the machine's threads, as a run would.
+
+    Raises:
+        CheckError: a process ended before it answered. What `function` raises is raised here.
+    """
+    results = []
+    for number in range(count):
+        if progress is not None:
+            progress(str(number + 1), number, count)
+        # Interrupted from the keyboard, the process ends without a traceback of its own.
+        with ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_DFL),
+        ) as pool:
+            try:
+                results.append(pool.submit(function, *arguments).result())
+            except BrokenProcessPool as error:
+                raise CheckError(
+                    f"process {number + 1} of {count} ended before it answered (killed, for lack "
+                    "of memory perhaps, or crashed)"
+                ) from error
+    return results
+
+
+def _weights(model: nn.Module) -> str:
+    total = hashlib.sha256()
+    # A patched model lays weights out anew; the digest is of values in order, not of memory.
+    for tensors in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in tensors:
+            total.update(f"{name} {digest([tensor.detach()])} ".encode())
+    return total.hexdigest()
+
+
+def _outputs(
+    side: str,
+    model: nn.Module,
+    inputs: Tensor,
+    batch_sizes: tuple[int, ...],
+    grad_mode: Callable[[], AbstractContextManager[Any]],
+) -> str:
+    total = hashlib.sha256()
+    for size in batch_sizes:
+        for start in range(0, len(inputs), size):
+            slots = [index % len(inputs) for index in range(start, start + size)]
+            try:
+                with grad_mode():
+                    found = [t.detach() for _, t in leaves(model(build_batch(inputs, slots)))]
+            except Exception as error:
+                text = one_line(error)
+                raise CheckError(f"the {side} model failed at batch size {size}: {text}") from error
+            total.update(digest(found).encode())
+    return total.hexdigest()

@@ -1,0 +1,171 @@
+"""What `bninv check` does once its arguments are read: makes model and inputs, and runs them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from bninv.loading.usage import UsageError, near_matches
+
+# Never less: the first eight samples calibrate BatchNorm and tell whether outputs differ. Never
+# more: larger batches repeat samples.
+_FEWEST_SAMPLES, _MOST_SAMPLES = 8, 32
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def run_check(
+    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, depth: bool
+) -> tuple[Any, str]:
+    """A CheckResult, and where the weights are from. `subject` is what `_prepare` takes."""
+    model, inputs, labels, weights = _prepare(*subject)
+    from bninv.check import check
+    from bninv.report import progress_bar
+
+    with progress_bar(enabled=not quiet) as progress:
+        result = check(
+            model,
+            inputs,
+            sizes,
+            name=subject[0],
+            samples=labels,
+            grad_mode=grad_mode,
+            depth=depth,
+            progress=progress,
+        )
+    return result, weights
+
+
+def run_repeat(
+    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, processes: int
+) -> tuple[Any, str]:
+    """A RepeatResult, and where the weights are from."""
+    from bninv.checking.repeat import RepeatResult, in_fresh_processes
+    from bninv.report import progress_bar
+
+    with progress_bar(enabled=not quiet, label="running process {}") as progress:
+        arguments = (subject, sizes, grad_mode)
+        found = in_fresh_processes(_run_once, arguments, processes, progress)
+    weights = found[0][1]
+    return RepeatResult(subject[0], subject[2], subject[3], sizes, [f[0] for f in found]), weights
+
+
+def _run_once(subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any) -> tuple[Any, str]:
+    """What a fresh process of --repeat does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, inputs, _, weights = _prepare(*subject)
+        from bninv.check import GRAD_MODES
+        from bninv.checking.repeat import digests
+
+        return digests(model, inputs, sizes, GRAD_MODES[grad_mode]), weights
+
+
+def _prepare(
+    name: str,
+    sizes: tuple[int, ...],
+    device_name: str,
+    dtype_name: str,
+    folder: Path | None,
+    image_size: int | None,
+    checkpoint: Path | None,
+    pretrained: bool,
+    seed: int,
+    memory_format: str,
+    threads: int | None,
+) -> tuple[Any, Any, list[str], str]:
+    # Cheap checks first, slow imports after them.
+    if dtype_name not in DTYPES:
+        hint = near_matches(dtype_name, DTYPES) or f"; it may be {', '.join(DTYPES)}"
+        raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
+    import torch
+
+    from bninv import _extension
+    from bninv.checking.runner import CheckError
+    from bninv.loading.calibration import calibrate_batch_norm
+    from bninv.loading.images import find_images, load_samples
+    from bninv.loading.models import load_model
+
+    device = _device(device_name)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    paths = find_images(folder)
+    loaded = load_model(name, pretrained=pretrained, checkpoint=checkpoint, seed=seed)
+    prepare = loaded.preprocess.resized(image_size)
+    count = min(max(_FEWEST_SAMPLES, *sizes), _MOST_SAMPLES)
+    inputs, labels = load_samples(paths, count, prepare)
+
+    weights = loaded.weights
+    if loaded.untrained:
+        try:
+            if calibrate_batch_norm(loaded.model, inputs[:_FEWEST_SAMPLES]):
+                weights += ", BatchNorm calibrated on the images"
+        except Exception as error:
+            raise CheckError(
+                f"{name} failed on images of shape {tuple(inputs.shape)}: {error}"
+            ) from error
+    dtype = getattr(torch, dtype_name)
+    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    try:
+        model = loaded.model.to(device=device, dtype=dtype)
+        model = model.to(memory_format=layout)  # type: ignore[call-overload]
+        inputs = inputs.to(device=device, dtype=dtype, memory_format=layout)
+    except RuntimeError as error:
+        raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
+    _extension.load()
+    _need_kernels(model, inputs, name)
+    return model, inputs, labels, weights
+
+
+def _need_kernels(model: Any, inputs: Any, name: str) -> None:
+    """Refuse a dtype or device for which bninv has nothing at all, before the long run."""
+    import copy
+
+    import torch
+
+    from bninv.check import is_patched
+    from bninv.patching import patch
+
+    if inputs.dtype == torch.float32 and inputs.device.type == "cpu":
+        return
+    if not is_patched(patch(copy.deepcopy(model))):
+        dtype = str(inputs.dtype).removeprefix("torch.")
+        raise UsageError(
+            f"{name}: bninv has no {dtype} kernel on {inputs.device} for any layer of it yet; "
+            "it has float32 on cpu"
+        )
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """The numbers of --batch-sizes."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise UsageError(f"--batch-sizes {text}: must be whole numbers of at least 1, like 1,2,3,8")
+    return sizes
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: not a device name; it may be cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: PyTorch finds no CUDA device on this machine")
+    if device.type == "meta":
+        raise UsageError(f"--device {name}: holds no numbers to compare; it may be cpu or cuda")
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:
+        raise UsageError(f"--device {name}: no such device here ({one_line(error)})") from error
+    return device
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text for the user, of a bearable length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 400 else text[:399] + "…"

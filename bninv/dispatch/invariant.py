@@ -1,0 +1,139 @@
+"""The two front ends of the table, and the context manager that puts them in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ContextDecorator
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bninv import _extension, _protection, exact
+from bninv.dispatch import covered, table
+from bninv.dispatch.policy import Policy, Uncovered
+
+
+class Catch(_protection.Protection):
+    """Sees every function of PyTorch's that Python code calls, and does what its row says."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.net: Net | None = None  # one that is there for as long as this is
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        row = table.row_of(func)
+        if row is None:
+            return self._through_net(func, args, kwargs or {})
+        if row.passes:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        kwargs = kwargs or {}
+        if row.adapter is not None:
+            try:
+                return covered.call(row.name, row.adapter, args, kwargs)
+            except covered.UnfitError:
+                pass
+        if row.is_exact(args, kwargs):
+            return func(*args, **kwargs)
+        return self._through_net(func, args, kwargs)
+
+    def _through_net(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function that the table does not decide, operator by operator."""
+        if torch.compiler.is_compiling():
+            raise self.policy.lost(table.name_of(func), "torch.compile")
+        if torch._C._get_tracing_state() is not None:
+            raise self.policy.lost(table.name_of(func), "torch.jit.trace")
+        if self.net is not None:
+            return func(*args, **kwargs)
+        with Net(self.policy):
+            return func(*args, **kwargs)
+
+
+class Net(TorchDispatchMode):
+    """Sees every operator that PyTorch executes, and does what its row says."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        row = table.aten_row(func)
+        if row is not None and row.passes:
+            return func(*args, **kwargs)
+        if row is not None and row.adapter is not None:
+            try:
+                return covered.call(row.name, row.adapter, args, kwargs)
+            except covered.UnfitError:
+                pass
+        if row is None and _is_composite(func):
+            # Under inference_mode composite operators arrive whole; their parts may be exact.
+            with self:
+                return func.decompose(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if exact.reason(func, args, kwargs, result) is None:
+            self.policy.note(f"{func.namespace}::{func.overloadpacket.__name__}")
+        return result
+
+
+def _is_composite(func: Any) -> bool:
+    return bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    )
+
+
+class Invariant(ContextDecorator):
+    """What `invariant` returns: a context manager and decorator, for any number of threads."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    @property
+    def uncovered(self) -> list[Uncovered]:
+        """The operators without a row that ran so far, in order of first occurrence."""
+        return self._policy.uncovered
+
+    def __enter__(self) -> Invariant:
+        catch = Catch(self._policy)
+        if self._policy.strict and not torch.compiler.is_compiling():
+            catch.net = Net(self._policy)
+            catch.net.__enter__()
+        torch._C._push_on_torch_function_stack(catch)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # The state is in the thread's own stack of modes, and nowhere else.
+        catch: Catch = torch._C._pop_torch_function_stack()
+        if catch.net is not None:
+            catch.net.__exit__(*error)
+
+
+def invariant(*, strict: bool = False) -> Invariant:
+    """Make the functional calls of any code batch-invariant, in this thread and scope.
+
+    >>> with bninv.invariant():
+    ...     y = F.softmax(F.conv2d(x, weight).mean((2, 3)), dim=-1)
+
+    Calls that bninv has an operator for become that operator, stock modules' calls included; exact
+    ones (a sum of two tensors, a view) stay PyTorch's own. What is neither is warned of once and
+    listed in `.uncovered` of what this returns. Nothing outside the scope changes. Each Python call
+    of a PyTorch function costs about a microsecond more; one that has no row, and with `strict`
+    every operator, 5 to 17. Code outside Python (TorchScript) is only seen with `strict`.
+
+    Args:
+        strict: raise instead of warning, and look at every operator.
+
+    Raises:
+        NotInvariantError: `strict`, and an operator has no row; or such an operator meets
+            torch.compile or torch.jit.trace, under which it would escape.
+
+    Warns:
+        NotInvariantWarning: once for each operator without a row.
+    """
+    _extension.load()
+    return Invariant(Policy(strict))

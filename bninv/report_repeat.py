@@ -1,0 +1,66 @@
+"""A RepeatResult as a table for people (rich)."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bninv.checking.repeat import RepeatResult
+
+_COLUMNS = ("weights", "inputs", "stock", "patched")
+_SHOWN = 12  # hexadecimal digits of a SHA-256: enough to tell a few processes apart
+
+
+def render(result: RepeatResult) -> RenderableType:
+    """The whole report: one row of digests for each process, and a verdict."""
+    headline = Text(" ")
+    headline.append(result.model, "bold")
+    headline.append(f"  {result.dtype} on {result.device}.", "dim")
+    headline.append(" Do its bits repeat from process to process?", "dim")
+    sizes = ", ".join(map(str, result.batch_sizes))
+    legend = Text(f"SHA-256 of all bits; outputs at batch sizes {sizes}.", "dim")
+    verdict = [Padding(line, (0, 0, 0, 1)) for line in _verdict(result)]
+    return Group(Text(), headline, _rows(result), Padding(legend, (0, 0, 0, 1)), Text(), *verdict)
+
+
+def _rows(result: RepeatResult) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 1))
+    table.add_column("process", justify="right")
+    for what in _COLUMNS:
+        outputs = what in ("stock", "patched")
+        table.add_column(f"{what}\noutputs" if outputs else what, no_wrap=True)
+    first = result.processes[0]
+    for number, process in enumerate(result.processes, 1):
+        cells = []
+        for what in _COLUMNS:
+            value = getattr(process, what)
+            style = "green" if value == getattr(first, what) else "red"
+            cells.append(Text(value[:_SHOWN], style))
+        table.add_row(f"{number}", *cells)
+    return table
+
+
+def _verdict(result: RepeatResult) -> list[Text]:
+    if result.distinct("weights") > 1:
+        text = (
+            "The weights differ: processes made different models, because nothing seeded them. "
+            "Seed where the model is made (bninv.seed_everything(0)), or load weights. Whether the "
+            "outputs repeat cannot be told."
+        )
+        return [Text(text, "bold red")]
+    if result.distinct("inputs") > 1:
+        text = "The inputs differ, so whether the outputs repeat cannot be told."
+        return [Text(text, "bold red")]
+    count = len(result.processes)
+    lines = []
+    for side, good, bad in (("stock", "", ""), ("patched", "bold green", "bold red")):
+        title, different = side.capitalize(), result.distinct(side)
+        if different == 1:
+            lines.append(Text(f"{title}: the same bits in all {count} processes.", good))
+        else:
+            text = f"{title}: does NOT repeat, {different} different results in {count} processes."
+            lines.append(Text(text, bad))
+    return lines
