@@ -194,9 +194,24 @@ def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     return torch.promote_types(source, target) == target
 
 
+# To nearest even in one step, subnormals kept: so the CPU narrows. From float64 to half precision
+# it goes through float32.
+_NARROWED_ONCE = {
+    torch.float64: (torch.float32,),
+    torch.float32: (torch.float16, torch.bfloat16),
+}
+
+
+def _rounds_once(source: torch.dtype, target: torch.dtype, on_cpu: bool) -> bool:
+    narrows = on_cpu and target in _NARROWED_ONCE.get(source, ())
+    return narrows or converts_exactly(source, target)
+
+
 def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)  # the destination, then the source
-    return len(tensors) < 2 or converts_exactly(tensors[1].dtype, tensors[0].dtype)
+    if len(tensors) < 2:
+        return True
+    return _rounds_once(tensors[1].dtype, tensors[0].dtype, _on_cpu(args, kwargs))
 
 
 # Python's own types, which `to` takes for dtypes.
@@ -214,4 +229,4 @@ def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     named = [value for value in values if isinstance(value, torch.dtype)]
     tensors = _every_tensor(args, kwargs)
     target = named[0] if named else tensors[-1].dtype
-    return converts_exactly(tensors[0].dtype, target)
+    return _rounds_once(tensors[0].dtype, target, _on_cpu(args, kwargs))

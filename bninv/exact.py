@@ -110,7 +110,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group("counts in integers", names("arange"), conditions.counts),
     Group(
-        "changes the dtype to one that holds every value, or rounds an integer once",
+        "changes the dtype to one that holds every value, or rounds each once",
         names("_to_copy to type_as"),
         conditions.exact_conversion,
     ),

@@ -8,6 +8,15 @@
 #include "numerics.h"
 #include "types.h"
 
+// The levels above the baseline have F16C, whose conversions keep subnormals whatever the control
+// register says.
+#if defined(__x86_64__) && !defined(BNINV_EMULATED_VECTORS) && defined(BNINV_VEC_WIDTH)
+#if BNINV_VEC_WIDTH > 1
+#define BNINV_F16C
+#include <immintrin.h>
+#endif
+#endif
+
 namespace bninv {
 
 namespace BNINV_LEVEL {
@@ -35,6 +44,8 @@ BNINV_INLINE float widen(BFloat16 x) {
 BNINV_INLINE float widen(Half x) {
 #if defined(__CUDA_ARCH__)
   return __half2float(__ushort_as_half(x.bits));
+#elif defined(BNINV_F16C)
+  return _cvtsh_ss(x.bits);
 #else
   const int32_t magnitude = x.bits & 0x7fff;
   const int32_t sign = static_cast<int32_t>(static_cast<uint32_t>(x.bits & 0x8000) << 16);
@@ -73,6 +84,8 @@ struct Narrow<Half> {
   static BNINV_INLINE Half from(float x) {
 #if defined(__CUDA_ARCH__)
     return {__half_as_ushort(__float2half_rn(x))};
+#elif defined(BNINV_F16C)
+    return {_cvtss_sh(x, 0)};
 #else
     const uint32_t bits = static_cast<uint32_t>(to_bits(x));
     const uint32_t sign = (bits >> 16) & 0x8000;

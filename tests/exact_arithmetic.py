@@ -242,12 +242,12 @@ CREATION = {
     "scalar_tensor": (lambda op, x: op(0.1, dtype=x.dtype), 0.1),
 }
 
-# From each dtype to those that hold its values, integers to those that round them once.
-WIDENING = {
+# From each dtype to those that hold its values, or to which they are rounded once.
+CONVERTED = {
     torch.float16: (torch.float16, torch.float32, torch.float64),
     torch.bfloat16: (torch.bfloat16, torch.float32, torch.float64),
-    torch.float32: (torch.float32, torch.float64),
-    torch.float64: (torch.float64,),
+    torch.float32: (torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    torch.float64: (torch.float64, torch.float32),
     torch.int64: (torch.int64, torch.float32, torch.float64),
     torch.int32: (torch.int64, torch.float32, torch.float64),
     torch.uint8: (torch.int64, torch.int16, torch.float32, torch.float64),

@@ -52,7 +52,7 @@ class Case:
 
     @property
     def input(self) -> Tensor:
-        return normal(self.label, *self.shape).to(self.dtype)
+        return normal(self.label, *self.shape, dtype=self.dtype)
 
     def expected(self, x: Tensor) -> Tensor:
         if self.reference is None:
@@ -68,9 +68,13 @@ def generator(label: object) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(str(label).encode()))
 
 
-def normal(label: object, *shape: int) -> Tensor:
-    """Seeded by its label, so that a case's data do not depend on which tests run."""
-    return torch.from_numpy(generator(label).standard_normal(shape, np.float32))
+def normal(label: object, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Seeded by its label, so that a case's data do not depend on which tests run.
+
+    float64 numbers have all of their bits: sums and products of shorter ones would be exact.
+    """
+    drawn = np.float64 if dtype == torch.float64 else np.float32
+    return torch.from_numpy(generator(label).standard_normal(shape, drawn)).to(dtype)
 
 
 def positive(label: object, *shape: int) -> Tensor:

@@ -44,8 +44,8 @@ def numpy_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, **options) -> T
 def conv2d_case(
     label: str, shape, weight_shape, bias: bool = True, dtype=torch.float32, **options
 ) -> Case:
-    weight = normal(f"{label} weight", *weight_shape).to(dtype)
-    bias_ = normal(f"{label} bias", weight_shape[0]).to(dtype) if bias else None
+    weight = normal(f"{label} weight", *weight_shape, dtype=dtype)
+    bias_ = normal(f"{label} bias", weight_shape[0], dtype=dtype) if bias else None
     arrays = [None if v is None else reference_dtypes.widened(v, dtype) for v in (weight, bias_)]
     return Case(
         label,
@@ -339,10 +339,10 @@ def problems(draw: st.DrawFn) -> tuple:
 def test_any_problem(problem: tuple) -> None:
     shape, weight_shape, options, choices = problem
     x_layout, weight_layout, threads, has_bias, special, dtype = choices
-    x, weight = normal(problem, *shape).to(dtype), normal("w", *weight_shape).to(dtype)
+    x, weight = normal(problem, *shape, dtype=dtype), normal("w", *weight_shape, dtype=dtype)
     if special:
         x = with_specials(x, problem, share=0.002)
-    bias = normal("b", weight_shape[0]).to(dtype) if has_bias else None
+    bias = normal("b", weight_shape[0], dtype=dtype) if has_bias else None
     expected = numpy_conv2d(x, weight, bias, **options)
     x_views = list(layouts(x))
     weight_views = [("panel", panel(weight)), *layouts(weight)]

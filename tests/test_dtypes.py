@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ def test_batch_norm_of_all_patterns(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     values = parameters(shape[1], dtype)
-    for x in (normal("x", *shape).to(dtype), any_bits("x", shape, dtype)):
+    for x in (normal("x", *shape, dtype=dtype), any_bits("x", shape, dtype)):
         expected = reference.batch_norm(x, *values)
         for name, view in layouts(x):
             assert_equals_at_each_level(lambda v=view: F.batch_norm(v, *values), expected, name)
@@ -90,7 +91,7 @@ def test_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("missing", ["weight", "bias", "both"])
 def test_batch_norm_not_affine(dtype: torch.dtype, missing: str) -> None:
     mean, var, weight, bias = parameters(5, dtype)
-    x = normal("x", 2, 5, 6, 7).to(dtype)
+    x = normal("x", 2, 5, 6, 7, dtype=dtype)
     given = (None if missing != "bias" else weight, None if missing != "weight" else bias)
     expected = reference.batch_norm(x, mean, var, *given)
     assert_equals_at_each_level(lambda: F.batch_norm(x, mean, var, *given), expected)
@@ -112,8 +113,8 @@ def test_epilogue(dtype: torch.dtype, activation: Any, add: bool) -> None:
         pytest.skip("float64 does not define it")
     for shape in SHAPES[1:5]:
         values = parameters(shape[1], dtype)
-        x = normal("x", *shape).to(dtype)
-        residual = normal("residual", *shape).to(dtype) if add else None
+        x = normal("x", *shape, dtype=dtype)
+        residual = normal("residual", *shape, dtype=dtype) if add else None
         options: Any = {"residual": residual, "activation": activation, "negative_slope": 0.3}
         expected = reference.batch_norm(x, *values, **options)
         separate = F.batch_norm(x, *values)
@@ -152,73 +153,82 @@ GREATEST = {
 }
 
 
-def products(x: Tensor, weight: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
-    """sum(x * weight) + bias by each product kernel; x and weight have one dimension."""
-    channels, count = len(x), 19
-    pixel, one = x.view(1, -1, 1, 1), weight.view(1, -1, 1, 1)
+def by_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int) -> Tensor:
+    biases = None if bias is None else bias.expand(19)
+    return F.linear(x.expand(rows, -1), weight.expand(19, -1), biases)
+
+
+def by_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, kind: str) -> Tensor:
+    """19 outputs, in one group or in groups of one."""
+    count, terms = 19, len(x)
     biases = None if bias is None else bias.expand(count)
-    dense = one.expand(count, -1, 1, 1)
-    taps = weight.view(1, 1, channels, 1).expand(count, 1, channels, 1)
-    grouped = torch.cat([pixel] * count, 1)
-    return {
-        "linear": F.linear(x, weight.expand(count, -1), biases),
-        "linear, rows": F.linear(x.expand(40, -1), weight.expand(count, -1), biases),
-        "conv2d": F.conv2d(pixel, dense, biases),
-        "channels_last": F.conv2d(
-            pixel.to(memory_format=torch.channels_last), dense.contiguous(), biases
-        ),
-        "grouped": F.conv2d(grouped, dense, biases, groups=count),
-        "depthwise": F.conv2d(
-            x.view(1, 1, channels, 1).expand(1, count, channels, 1), taps, biases, groups=count
-        ),
-    }
+    if kind == "depthwise":
+        image, taps = x.view(1, 1, terms, 1), weight.view(1, 1, terms, 1)
+        return F.conv2d(
+            image.expand(1, count, terms, 1), taps.expand(count, 1, terms, 1), biases, groups=count
+        )
+    pixel, filters = x.view(1, -1, 1, 1), weight.view(1, -1, 1, 1).expand(count, -1, 1, 1)
+    if kind == "grouped":
+        return F.conv2d(torch.cat([pixel] * count, 1), filters, biases, groups=count)
+    return F.conv2d(pixel.contiguous(memory_format=getattr(torch, kind)), filters, biases)
+
+
+# sum(x * weight) + bias by each kernel; x and weight have one dimension, bias has one element.
+PRODUCTS = {
+    "linear": partial(by_linear, rows=1),
+    "linear, 40 rows": partial(by_linear, rows=40),
+    "conv2d": partial(by_conv2d, kind="contiguous_format"),
+    "channels_last": partial(by_conv2d, kind="channels_last"),
+    "grouped": partial(by_conv2d, kind="grouped"),
+    "depthwise": partial(by_conv2d, kind="depthwise"),
+}
+by_each_product = pytest.mark.parametrize("product", PRODUCTS.values(), ids=PRODUCTS.keys())
+
+
+def assert_all(product: Any, x: Tensor, weight: Tensor, bias: Tensor | None, value: float) -> None:
+    shape = product(x, weight, bias).shape
+    expected = torch.full(shape, value, dtype=x.dtype)
+    assert_equals_at_each_level(lambda: product(x, weight, bias), expected)
 
 
 @narrow
-def test_overflow_when_stored(dtype: torch.dtype) -> None:
+@by_each_product
+def test_overflow_when_stored(dtype: torch.dtype, product: Any) -> None:
     """Up to half of the last place above the greatest number is that number; a tie is infinity."""
     most, half_step = GREATEST[dtype]
     for sign in (1.0, -1.0):
         x = torch.tensor([sign * most, sign], dtype=dtype)
-        for share, expected in (
-            (0.0, most),
-            (0.99, most),
-            (1.0, float("inf")),
-            (1.9, float("inf")),
-        ):
+        for share, expected in ((0, most), (0.99, most), (1, float("inf")), (1.9, float("inf"))):
             weight = torch.tensor([1.0, half_step * share]).to(dtype)
             for bias in (None, torch.zeros(1, dtype=dtype)):
-                for level in bninv.testing.cpu_capabilities():
-                    with bninv.testing.cpu_capability(level):
-                        for name, result in products(x, weight, bias).items():
-                            wanted = torch.full_like(result, sign * expected)
-                            assert_bits(result, wanted, f"{name}, {share}, {level}")
+                assert_all(product, x, weight, bias, sign * expected)
 
 
 @narrow
-def test_the_bias_is_added_before_the_rounding(dtype: torch.dtype) -> None:
+@by_each_product
+def test_the_bias_is_added_before_the_rounding(dtype: torch.dtype, product: Any) -> None:
     """The total alone would round to 1, and 1 plus the bias to 1 once more."""
     step = torch.finfo(dtype).eps
     x = torch.tensor([1.0, step], dtype=dtype)
     weight = torch.tensor([1.0, 0.375], dtype=dtype)
     bias = torch.tensor([step * 0.375], dtype=dtype)
-    for name, result in products(x, weight, bias).items():
-        assert_bits(result, torch.full_like(result, 1 + step), name)
+    assert_all(product, x, weight, bias, 1 + step)
 
 
-def test_float64_has_its_own_precision_and_segments() -> None:
+@by_each_product
+def test_float64_has_its_own_precision_and_the_same_segments(product: Any) -> None:
     """What binary32 would drop is kept, and chains end after 128 terms as elsewhere."""
-    x, weight = torch.ones(3, dtype=torch.float64), torch.tensor([1.0, 2.0**-40, 2.0**-60]).double()
-    for name, result in products(x, weight, None).items():
-        assert_bits(result, torch.full_like(result, 1 + 2.0**-40), name)
-    x = torch.ones(129, dtype=torch.float64)
-    weight = torch.full((129,), 2.0**-54, dtype=torch.float64)
+    x, weight = torch.ones(3).double(), torch.tensor([1.0, 2.0**-40, 2.0**-60]).double()
+    assert_all(product, x, weight, None, 1 + 2.0**-40)
+    x, weight = torch.ones(129).double(), torch.full((129,), 2.0**-54).double()
     weight[128] = 1  # after 128 small terms in a chain of their own
-    for name, result in products(x, weight, None).items():
-        assert_bits(result, torch.full_like(result, 1 + 2.0**-47), name)
+    assert_all(product, x, weight, None, 1 + 2.0**-47)
     weight[0], weight[128] = 1, 2.0**-54
-    for name, result in products(x, weight, None).items():
-        assert_bits(result, torch.full_like(result, 1.0), name)
+    assert_all(product, x, weight, None, 1.0)
+    # The exact product of both has 106 bits; without fma it would round to 1.
+    x = torch.tensor([1, 1 + 2.0**-30], dtype=torch.float64)
+    weight = torch.tensor([-1, 1 - 2.0**-30], dtype=torch.float64)
+    assert_all(product, x, weight, None, -(2.0**-60))
 
 
 @narrow
@@ -264,7 +274,7 @@ def test_patch_takes_what_has_kernels(dtype: torch.dtype) -> None:
         bninv.patch(model, strict=True)
     patched = [isinstance(module, bninv.nn.Patched) for module in model]
     assert patched == [True, True, True, dtype != torch.float64]
-    x = normal("x", 2, 8, 5, 5).to(dtype)
+    x = normal("x", 2, 8, 5, 5, dtype=dtype)
     norm = model[1]
     expected = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     with torch.no_grad():
@@ -276,7 +286,7 @@ def test_float32_batch_norm_in_a_narrower_model(dtype: torch.dtype) -> None:
     norm = torch.nn.BatchNorm2d(6).eval()
     norm.running_mean.normal_()
     bninv.patch(norm)
-    x = normal("x", 2, 6, 5, 5).to(dtype)
+    x = normal("x", 2, 6, 5, 5, dtype=dtype)
     with torch.no_grad():
         result = norm(x)
     values = (norm.running_mean, norm.running_var, norm.weight, norm.bias)

@@ -306,7 +306,7 @@ def test_eye_and_counting() -> None:
 
 @pytest.mark.parametrize("name", CONVERSIONS)
 @pytest.mark.parametrize(
-    ("source", "target"), [(s, t) for s, to in exact_arithmetic.WIDENING.items() for t in to]
+    ("source", "target"), [(s, t) for s, to in exact_arithmetic.CONVERTED.items() for t in to]
 )
 def test_conversions_round_once_at_most(
     name: str, source: torch.dtype, target: torch.dtype

@@ -130,9 +130,9 @@ def case(label: str) -> tuple[str, list, dict]:
 def in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
     if dtype != torch.float64:
         return values.to(dtype)
-    # 22 bits behind the point and 24 more: every sum is exact, and positive numbers stay positive.
+    # Numbers below 2 on a grid of 2^-22, and further bits down to 2^-52: every sum is exact.
     lower = torch.from_numpy(inputs(9, *values.shape)).double().abs()
-    return values.double() + lower * 2.0**-24
+    return values.double() + lower * 2.0**-30
 
 
 def digest(result: Tensor) -> str:

@@ -30,8 +30,8 @@ def numpy_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 def linear_case(
     label: str, shape, out_features: int, bias: bool = True, dtype: torch.dtype = torch.float32
 ) -> Case:
-    weight = normal(f"{label} weight", out_features, shape[-1]).to(dtype)
-    bias_ = normal(f"{label} bias", out_features).to(dtype) if bias else None
+    weight = normal(f"{label} weight", out_features, shape[-1], dtype=dtype)
+    bias_ = normal(f"{label} bias", out_features, dtype=dtype) if bias else None
     arrays = [None if v is None else reference_dtypes.widened(v, dtype) for v in (weight, bias_)]
     return Case(
         label,
@@ -157,8 +157,8 @@ def test_any_problem(
     leading: list[int], k: int, out_features: int, choices: tuple, dtype: torch.dtype
 ) -> None:
     x_layout, weight_layout, threads, has_bias = choices
-    x, weight = normal(leading, *leading, k).to(dtype), normal("w", out_features, k).to(dtype)
-    bias = normal("b", out_features).to(dtype) if has_bias else None
+    x, weight = normal(leading, *leading, k, dtype=dtype), normal("w", out_features, k, dtype=dtype)
+    bias = normal("b", out_features, dtype=dtype) if has_bias else None
     x_views, weight_views = list(layouts(x)), list(layouts(weight))
     x_name, x_view = x_views[x_layout % len(x_views)]
     weight_name, weight_view = weight_views[weight_layout % len(weight_views)]

@@ -287,7 +287,7 @@ def problems(draw: st.DrawFn) -> tuple:
 @given(problems())
 def test_any_problem(problem: tuple) -> None:
     shape, options, (layout, threads, count_include_pad, divisor, dtype) = problem
-    x = with_specials(normal(problem, *shape).to(dtype), problem, share=0.02)
+    x = with_specials(normal(problem, *shape, dtype=dtype), problem, share=0.02)
     views = list(layouts(x))
     layout_name, view = views[layout % len(views)]
     torch.set_num_threads(threads)

@@ -145,7 +145,7 @@ def test_any_shape(
     name: str, shape: list[int], dims: set, keepdim: bool, layout: int, dtype: torch.dtype
 ) -> None:
     dim = sorted({min(d, len(shape) - 1) for d in dims})
-    x = with_specials(normal(shape, *shape).to(dtype), shape, share=0.001)
+    x = with_specials(normal(shape, *shape, dtype=dtype), shape, share=0.001)
     views = list(layouts(x))
     layout_name, view = views[layout % len(views)]
     expected = getattr(reference_dtypes, name)(x, dim, keepdim)

@@ -2,10 +2,14 @@
 
 Every element of a result is one fixed expression of IEEE operations (docs/numerics.md), so it
 depends neither on the batch size, the position in the batch and the other samples, nor on memory
-format, thread count, instruction set or device. Inputs and parameters are float32 tensors on the
-CPU. The elementwise functions and softmax also take float16 and bfloat16, those without an
-exponential float64; the normalizations take all four, `batch_norm` on a GPU as well. Other dtypes
-and devices raise an error. The first eager call compiles the operators if nobody has yet.
+format, thread count, instruction set or device.
+
+Tensors are float32, float16, bfloat16 or float64, on the CPU; those of one call have one dtype, but
+the normalizations take float32 parameters beside a narrower input, and `batch_norm` a GPU's tensors
+too. softmax and the elementwise functions with an exponential do not take float64. Narrower dtypes
+are computed in float32 and rounded once. Other dtypes and devices raise an error. Under
+`torch.autocast` a function casts as its stock namesake does. The first eager call compiles the
+operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.

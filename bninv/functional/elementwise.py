@@ -34,7 +34,7 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
-    """`x > 0 ? x : x * negative_slope`, the slope rounded to float32 first."""
+    """`x > 0 ? x : x * negative_slope`, the slope rounded to the arithmetic type first."""
     return _unary("leaky_relu", input, inplace, number(negative_slope, "negative_slope"))
 
 

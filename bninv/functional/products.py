@@ -27,10 +27,12 @@ def conv2d(
     input +0.
 
     Args:
-        input: [batch, channels, height, width] or [channels, height, width].
-        weight: [out_channels, channels / groups, kernel_h, kernel_w]. The (r, s, c, o) strides that
-            `bninv.patch` gives are used in place; others are packed for the call.
-        bias: [out_channels] or None.
+        input: [batch, channels, height, width] or [channels, height, width]; float32, float64,
+            float16 or bfloat16.
+        weight: [out_channels, channels / groups, kernel_h, kernel_w], of the input's dtype. The
+            (r, s, c, o) strides that `bninv.patch` gives are used in place; others are packed for
+            the call.
+        bias: [out_channels] or None, of the input's dtype.
         padding: integers, 'valid', or 'same' (stride 1 only).
         precision: 'ieee', the only value for now.
 
@@ -125,7 +127,7 @@ def linear(
     """`input @ weight.T + bias`, rule R1: fma chains of 128 features added from left to right.
 
     Args:
-        input: [..., in_features].
+        input: [..., in_features]; float32, float64, float16 or bfloat16. The others have its dtype.
         weight: [out_features, in_features]; strides (1, out_features), which `bninv.patch` gives,
             are used in place; others are packed for the call.
         bias: [out_features] or None.

@@ -179,6 +179,7 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
 
 template <typename T, bool kRelu>
 void batch_norm_of(const BatchNormArgs& args, int64_t begin, int64_t end) {
+  if (begin == end) return;
   if (args.inner == 1) {
     const int64_t together = rows_in_a_run<T>(args.channels, end - begin);
     ChannelTable<T> table(together * args.channels);

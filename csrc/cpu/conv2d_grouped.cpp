@@ -55,13 +55,17 @@ struct TapRun {
 
   // Spelled out: GCC compiles constructors that it writes itself for the baseline instruction set.
   BNINV_INLINE TapRun(const T* const* tap, int64_t channel, int64_t count) {
-    for (int i = 0; i < kPixels; ++i) {
-      if constexpr (kInPlace) {
-        pixels[i] = tap[i] + channel;
-      } else {
-        widen_run(tap[i] + channel, count, copies[i]);
-        pixels[i] = copies[i];
-      }
+    if constexpr (kInPlace) {
+      for (int i = 0; i < kPixels; ++i) pixels[i] = tap[i] + channel;
+    } else {
+      constexpr int kCount = Lanes<T>::kCount;
+      for (int i = 0; i < kPixels; ++i) pixels[i] = copies[i];
+      int64_t c = 0;
+      for (; c + kCount <= count; c += kCount)
+#pragma GCC unroll 8
+        for (int i = 0; i < kPixels; ++i) store(copies[i] + c, load(tap[i] + channel + c));
+      for (; c < count; ++c)
+        for (int i = 0; i < kPixels; ++i) copies[i][c] = widen(tap[i][channel + c]);
     }
   }
 };
@@ -77,6 +81,11 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const T* const*
   constexpr int kCount = Lanes<T>::kCount;
   const int64_t terms = args.kernel_h * args.kernel_w * groups.in;
   const int64_t first_input = channel / groups.out * groups.in;
+  // Where each lane's group begins. Lanes beyond the last channel have weights of +0 and are not
+  // stored.
+  int64_t own_inputs[kCount];
+  for (int l = 0; l < kCount; ++l)
+    own_inputs[l] = min64(channel + l, args.out_channels - 1) / groups.out * groups.in;
   for (auto& row : totals)
     for (V& total : row) total = V(0);
   for (int64_t segment = 0; segment < terms; segment += kSegment) {
@@ -117,11 +126,7 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const T* const*
             input = V(inputs.pixels[i][at]);
           } else {
             A lanes[kCount];
-            for (int l = 0; l < kCount; ++l) {
-              // Lanes beyond the last channel have weights of +0 and are not stored.
-              const int64_t o = min64(channel + l, args.out_channels - 1);
-              lanes[l] = widen(tap[i][o / groups.out * groups.in + c]);
-            }
+            for (int l = 0; l < kCount; ++l) lanes[l] = widen(tap[i][own_inputs[l] + c]);
             input = load(lanes);
           }
 #pragma GCC unroll 4

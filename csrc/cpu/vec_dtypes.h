@@ -154,10 +154,14 @@ BNINV_INLINE void store_partial(T* p, typename Lanes<T>::Value a, int64_t count)
 // `count` elements widened to the arithmetic type.
 template <typename T>
 inline void widen_run(const T* source, int64_t count, Arithmetic<T>* destination) {
+  constexpr int64_t kCount = Lanes<T>::kCount;
   int64_t i = 0;
-  for (; i + Lanes<T>::kCount <= count; i += Lanes<T>::kCount)
-    store(destination + i, load(source + i));
-  for (; i < count; ++i) destination[i] = widen(source[i]);
+  for (; i + kCount <= count; i += kCount) store(destination + i, load(source + i));
+  if (i == count) return;
+  if (i > 0)  // the last ones by a vector that repeats some of the one before it
+    store(destination + count - kCount, load(source + count - kCount));
+  else
+    for (; i < count; ++i) destination[i] = widen(source[i]);
 }
 
 }  // namespace BNINV_LEVEL

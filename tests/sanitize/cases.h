@@ -137,7 +137,9 @@ void run_level(const Level& level, Member kernel, const Args& args, int64_t task
 
 }  // namespace bninv
 
-// The operators that take several storage types, on the CPU and as emulated CUDA kernels.
+// Each runs some cases of its operators, of random shapes and storage types.
+void product_cases(int number);
+void window_cases(int number);
 void typed_cases(int number);
 
 // The vectors that kernels are written with.

@@ -33,4 +33,5 @@ def units(
         source = str(HERE / "vec_operations.cpp")
         path.write_text(description._kernel_wrapper(source, level, prelude))
         paths.append(path)
-    return [HERE / "main.cpp", HERE / "typed_cases.cpp", HERE / "vec_cases.cpp", *paths]
+    own = ("main", "product_cases", "window_cases", "typed_cases", "vec_cases")
+    return [*(HERE / f"{name}.cpp" for name in own), *paths]

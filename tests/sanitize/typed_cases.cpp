@@ -1,70 +1,9 @@
-// The operators that take several storage types: each CPU level, and the CUDA kernel under emulation,
-// must give the bits of the scalar level, in heap blocks of exactly the bytes they may touch.
-#include "cases.h"
+// Normalizations, softmax and the elementwise operators, in any storage type.
+#include "buffers.h"
 
 using namespace bninv;
 
 namespace {
-
-// Elements of any storage type, `offset` elements past the block's own alignment.
-struct Bytes {
-  std::unique_ptr<unsigned char[]> block;
-  size_t size;
-  unsigned char* data;
-
-  Bytes(int64_t count, DType dtype, int64_t offset = 0)
-      : block(new unsigned char[static_cast<size_t>(count + offset) * size_of(dtype)]),
-        size(static_cast<size_t>(count) * size_of(dtype)),
-        data(block.get() + static_cast<size_t>(offset) * size_of(dtype)) {
-    for (size_t i = 0; i < size; ++i) data[i] = 0xff;
-  }
-
-  // Every pattern: NaN, infinities and subnormal numbers are common.
-  static Bytes random(int64_t count, DType dtype, int64_t offset = 0) {
-    Bytes bytes(count, dtype, offset);
-    for (size_t i = 0; i < bytes.size; ++i) bytes.data[i] = static_cast<unsigned char>(engine());
-    return bytes;
-  }
-};
-
-void compare(const char* name, const char* level, DType dtype, const Bytes& expected,
-             const Bytes& actual) {
-  for (size_t i = 0; i < expected.size; i += size_of(dtype)) {
-    if (std::memcmp(expected.data + i, actual.data + i, size_of(dtype)) == 0) continue;
-    std::fprintf(stderr, "%s, case %d, dtype %d: element %zu differs at level %s\n", name, cases,
-                 static_cast<int>(dtype), i / size_of(dtype), level);
-    ++failures;
-    return;
-  }
-}
-
-// Tasks [0, tasks) at each level; `cuda` is the kernel's launcher, if it has one.
-template <typename Args, typename Member>
-void run(const char* name, Args args, Member kernel, void (*cuda)(const Args&, void*),
-         int64_t tasks, int64_t outputs, int64_t offset) {
-  ++cases;
-  Bytes expected(0, args.dtype);
-  for (const Level& level : levels()) {
-    Bytes output(outputs, args.dtype, offset);
-    args.output = output.data;
-    run_level(level, kernel, args, tasks);
-    canonicalize(output.data, output.size, args.dtype);
-    record(level.name, name, args.dtype, output.data, output.size);
-    if (expected.size == 0)
-      expected = std::move(output);
-    else
-      compare(name, level.name, args.dtype, expected, output);
-  }
-  if (cuda == nullptr) return;
-  Bytes output(outputs, args.dtype, offset);
-  args.output = output.data;
-  cuda(args, nullptr);
-  canonicalize(output.data, output.size, args.dtype);
-  record("cuda", name, args.dtype, output.data, output.size);
-  compare(name, "cuda", args.dtype, expected, output);
-}
-
-DType any_dtype() { return static_cast<DType>(between(0, 3)); }
 
 void batch_norm_case() {
   BatchNormArgs args{};

@@ -1,0 +1,80 @@
+// Convolution and linear, in any storage type.
+#include "buffers.h"
+#include "geometry.h"
+
+using namespace bninv;
+
+namespace {
+
+void linear_case() {
+  LinearArgs args{};
+  args.dtype = any_dtype();
+  const int64_t rows = one_of({1, 1, 2, 3, 13, 15, 29, 100});
+  const int64_t columns = one_of({1, 5, 8, 15, 16, 17, 31, 33, 65, 130, 260});
+  const int64_t terms = one_of({0, 1, 7, 127, 128, 129, 257});
+  args.gemm = gemm_schedule(rows, columns, terms, 1, between(1, 4));
+  args.input_stride = terms + between(0, 3);
+  // The last row ends with its last term: the gap between rows is not the kernel's to read.
+  const Bytes x = Bytes::numbers((rows - 1) * args.input_stride + terms, args.dtype);
+  const Bytes weight = Bytes::numbers(terms * columns, args.dtype);
+  const Bytes bias = Bytes::numbers(columns, args.dtype);
+  args.input = x.data, args.weight = weight.data;
+  args.bias = between(0, 1) ? bias.data : nullptr;
+  const int64_t offset = between(0, 1);
+  run<LinearArgs>("linear", args, &Level::linear, nullptr,
+                  args.gemm.row_blocks * args.gemm.column_blocks, rows * columns, offset);
+}
+
+enum class Conv { kProduct, kDepthwise, kGrouped };
+
+void conv_case(Conv kind) {
+  Conv2dArgs args = conv_geometry();
+  args.dtype = any_dtype();
+  const bool depthwise = kind == Conv::kDepthwise, grouped = kind == Conv::kGrouped;
+  args.groups = depthwise ? one_of({1, 3, 16, 17, 70, 131})
+                : grouped ? one_of({2, 3, 5, 16, 33})
+                          : one_of({1, 1, 2, 3});
+  // Grouped: lanes of one group, of several whole groups, and neither.
+  const int64_t equal = one_of({1, 2, 4, 8, 16, 32, 3, 7});
+  const int64_t in_group = depthwise ? 1 : grouped ? equal : one_of({1, 3, 8, 17, 33, 130});
+  const int64_t out_group = depthwise ? 1
+                            : grouped ? (between(0, 2) ? equal : one_of({1, 5, 8, 16, 40}))
+                                      : one_of({1, 5, 16, 17, 40, 70});
+  args.channels = args.groups * in_group, args.out_channels = args.groups * out_group;
+  args.stride_w = args.channels, args.stride_h = args.width * args.stride_w;
+  args.stride_n = args.height * args.stride_h;
+  const int64_t pixels = args.out_height * args.out_width;
+  const bool nhwc = between(0, 1);
+  args.out_stride_c = nhwc ? 1 : pixels;
+  args.out_stride_w = nhwc ? args.out_channels : 1;
+  args.out_stride_h = args.out_width * args.out_stride_w;
+  args.out_stride_n = args.out_channels * pixels;
+  const int64_t terms = args.kernel_h * args.kernel_w * in_group;
+  args.gemm = gemm_schedule(args.batch * pixels, out_group, terms, args.groups, between(1, 4));
+  const Bytes x = Bytes::numbers(args.batch * args.stride_n, args.dtype);
+  const Bytes weight = Bytes::numbers(terms * args.out_channels, args.dtype);
+  const Bytes bias = Bytes::numbers(args.out_channels, args.dtype);
+  args.input = x.data, args.weight = weight.data;
+  args.bias = between(0, 1) ? bias.data : nullptr;
+  const int64_t outputs = args.batch * args.out_stride_n, offset = between(0, 1);
+  if (depthwise)
+    run<Conv2dArgs>("conv2d_depthwise", args, &Level::conv2d_depthwise, nullptr,
+                    depthwise_tasks(args), outputs, offset);
+  else if (grouped)
+    run<Conv2dArgs>("conv2d_grouped", args, &Level::conv2d_grouped, nullptr,
+                    grouped_blocks(args).rows * grouped_blocks(args).channels, outputs, offset);
+  else
+    run<Conv2dArgs>("conv2d", args, &Level::conv2d, nullptr,
+                    args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs, offset);
+}
+
+}  // namespace
+
+void product_cases(int number) {
+  for (int i = 2 * number; i < 2 * number + 2; ++i) {
+    seed_case("linear", i), linear_case();
+    seed_case("conv2d", i), conv_case(Conv::kProduct);
+    seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise);
+    seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped);
+  }
+}

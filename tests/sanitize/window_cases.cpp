@@ -1,0 +1,82 @@
+// Pooling, sums and means, in any storage type.
+#include "buffers.h"
+#include "geometry.h"
+
+using namespace bninv;
+
+namespace {
+
+void pool_case(bool average) {
+  const Conv2dArgs geometry = conv_geometry();
+  Pool2dArgs args{};
+  args.dtype = any_dtype();
+  args.batch = geometry.batch, args.channels = one_of({1, 3, 8, 15, 16, 17, 40});
+  args.height = geometry.height, args.width = geometry.width;
+  args.stride_w = args.channels, args.stride_h = args.width * args.stride_w;
+  args.stride_n = args.height * args.stride_h;
+  args.kernel_h = geometry.kernel_h, args.kernel_w = geometry.kernel_w;
+  args.step_h = geometry.step_h, args.step_w = geometry.step_w;
+  args.dilation_h = args.dilation_w = average ? 1 : between(1, 2);
+  // Padding is at most half a window.
+  args.pad_h = between(0, args.kernel_h / 2), args.pad_w = between(0, args.kernel_w / 2);
+  args.adaptive = between(0, 2) == 0;
+  args.count_include_pad = between(0, 1), args.divisor = one_of({0, 0, 3});
+  const auto out = [](int64_t size, int64_t kernel, int64_t step, int64_t pad, int64_t dilation) {
+    const int64_t room = size + 2 * pad - dilation * (kernel - 1) - 1;
+    return room < 0 ? 0 : room / step + 1;
+  };
+  args.out_height = args.adaptive
+                        ? between(1, 12)
+                        : out(args.height, args.kernel_h, args.step_h, args.pad_h, args.dilation_h);
+  args.out_width = args.adaptive
+                       ? between(1, 12)
+                       : out(args.width, args.kernel_w, args.step_w, args.pad_w, args.dilation_w);
+  // Every pattern for maxima; averages of them would be NaN.
+  const int64_t count = args.batch * args.stride_n;
+  const Bytes x = average && between(0, 3) ? Bytes::numbers(count, args.dtype)
+                                           : Bytes::random(count, args.dtype);
+  args.input = x.data;
+  const int64_t outputs = args.batch * args.out_height * args.out_width * args.channels;
+  run<Pool2dArgs>(average ? "avg_pool2d" : "max_pool2d", args,
+                  average ? &Level::avg_pool2d : &Level::max_pool2d, nullptr,
+                  args.batch * args.out_height, outputs, between(0, 1));
+}
+
+void sum_case() {
+  // Up to four dimensions in memory order, each kept or reduced.
+  ReduceArgs args{};
+  args.dtype = any_dtype();
+  const int64_t dims = between(1, 4);
+  int64_t stride = 1, outputs = 1;
+  args.terms = 1;
+  for (int64_t d = 0; d < dims; ++d) {
+    const int64_t size = one_of({1, 2, 5, 16, 33, 70});
+    if (stride * size > 300000) break;
+    // The fastest dimension in memory comes first or last in the sum's order of terms.
+    if (between(0, 1)) {
+      args.kept_sizes[args.kept_dims] = size, args.kept_strides[args.kept_dims++] = stride;
+      outputs *= size;
+    } else {
+      args.reduced_sizes[args.reduced_dims] = size;
+      args.reduced_strides[args.reduced_dims++] = stride;
+      args.terms *= size;
+    }
+    stride *= size;
+  }
+  const Bytes x = Bytes::numbers(stride, args.dtype);
+  if (args.kept_dims == 0) args.kept_sizes[args.kept_dims++] = 1;
+  if (args.reduced_dims == 0) args.reduced_sizes[args.reduced_dims++] = 1;
+  args.input = x.data, args.divisor = between(1, 50);
+  const int64_t row = args.kept_sizes[args.kept_dims - 1];
+  const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
+  run<ReduceArgs>("sum", args, &Level::sum, nullptr, outputs / row * blocks, outputs,
+                  between(0, 1));
+}
+
+}  // namespace
+
+void window_cases(int number) {
+  seed_case("avg_pool2d", number), pool_case(true);
+  seed_case("max_pool2d", number), pool_case(false);
+  seed_case("sum", number), sum_case();
+}
