@@ -87,7 +87,7 @@ def once_each(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 def no_reduction(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # scatter(reduce=...) adds up. Of several values for one position the CPU takes the last.
     source = kwargs.get("src", args[3] if len(args) > 3 else None)
-    return "reduce" not in kwargs and (not isinstance(source, Tensor) or _on_cpu(args, kwargs))
+    return "reduce" not in kwargs and (not isinstance(source, Tensor) or on_cpu(args, kwargs))
 
 
 def promotes_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -105,7 +105,7 @@ def real(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return "decimals" not in kwargs and not any(t.is_complex() for t in _every_tensor(args, kwargs))
 
 
-def _on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return all(t.device.type == "cpu" for t in _every_tensor(args, kwargs))
 
 
@@ -118,7 +118,7 @@ def _half_by_number(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # number to binary32, and the result once. (Its sums round the number to half first.)
     tensors, numbers = _every_tensor(args, kwargs), _numbers(args, kwargs)
     narrow = len(tensors) == 1 and tensors[0].dtype in (torch.float16, torch.bfloat16)
-    return narrow and _on_cpu(args, kwargs) and not any(isinstance(n, complex) for n in numbers)
+    return narrow and on_cpu(args, kwargs) and not any(isinstance(n, complex) for n in numbers)
 
 
 def one_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -141,11 +141,11 @@ def one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> boo
 
 def one_tensor_on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # clamp between tensors is a maximum and a minimum of two tensors.
-    return len(_every_tensor(args, kwargs)) == 1 and _on_cpu(args, kwargs)
+    return len(_every_tensor(args, kwargs)) == 1 and on_cpu(args, kwargs)
 
 
 def cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    if kwargs.get("rounding_mode") is not None or not _on_cpu(args, kwargs):
+    if kwargs.get("rounding_mode") is not None or not on_cpu(args, kwargs):
         return False
     real = all(t.is_floating_point() for t in _every_tensor(args, kwargs))
     return real and (full_precision(args, kwargs) or _half_by_number(args, kwargs))
@@ -178,7 +178,7 @@ def along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # max() and min() over all elements, or of two tensors, may return either zero; along a
     # dimension the first wins.
     dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-    return _on_cpu(args, kwargs) and isinstance(dim, int)
+    return on_cpu(args, kwargs) and isinstance(dim, int)
 
 
 def not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -202,8 +202,9 @@ _NARROWED_ONCE = {
 }
 
 
-def _rounds_once(source: torch.dtype, target: torch.dtype, on_cpu: bool) -> bool:
-    narrows = on_cpu and target in _NARROWED_ONCE.get(source, ())
+def rounds_once(source: torch.dtype, target: torch.dtype, is_cpu: bool) -> bool:
+    """Every value is kept, or rounded to nearest once."""
+    narrows = is_cpu and target in _NARROWED_ONCE.get(source, ())
     return narrows or converts_exactly(source, target)
 
 
@@ -211,7 +212,7 @@ def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)  # the destination, then the source
     if len(tensors) < 2:
         return True
-    return _rounds_once(tensors[1].dtype, tensors[0].dtype, _on_cpu(args, kwargs))
+    return rounds_once(tensors[1].dtype, tensors[0].dtype, on_cpu(args, kwargs))
 
 
 # Python's own types, which `to` takes for dtypes.
@@ -229,4 +230,4 @@ def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     named = [value for value in values if isinstance(value, torch.dtype)]
     tensors = _every_tensor(args, kwargs)
     target = named[0] if named else tensors[-1].dtype
-    return _rounds_once(tensors[0].dtype, target, _on_cpu(args, kwargs))
+    return rounds_once(tensors[0].dtype, target, on_cpu(args, kwargs))

@@ -50,6 +50,8 @@ def test_result_dtype_is_stocks(
 ) -> None:
     if dtype == torch.float64 and name in TRANSCENDENTAL:
         pytest.skip("float64 does not define it")
+    if dtype == torch.float64 and name == "rms_norm" and not whole:
+        pytest.skip("stock falls back to separate operations, with a warning; bninv refuses")
     function, arguments = CALLS[name]
     arguments = cast(arguments, dtype, None if whole else {"input"})
     if isinstance(arguments.get("normalized_shape"), int):

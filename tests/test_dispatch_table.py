@@ -90,6 +90,11 @@ EXACT: dict[str, Callable[[], Any]] = {
     "x[0] = 1": lambda: X.clone().__setitem__(0, 1.0),
     "x[..., 1:] = y": lambda: X.clone().__setitem__((..., slice(1, None)), X[..., 1:]),
     "x[mask] = y": lambda: X.clone().__setitem__(X > 0, X[X > 0]),
+    "x.half": lambda: X.half(),
+    "x.to narrower": lambda: X.to(torch.bfloat16),
+    "x.type_as": lambda: X.type_as(H),
+    "x.copy_ narrower": lambda: H.clone().copy_(X),
+    "x[0] = y narrower": lambda: H.clone().__setitem__(0, X[0]),
 }
 
 INEXACT: dict[str, Callable[[], Any]] = {
@@ -119,14 +124,9 @@ INEXACT: dict[str, Callable[[], Any]] = {
     "F.embedding that normalises": lambda: F.embedding(INDEX, WEIGHT.clone(), None, 1.0),
     "x.round to decimals": lambda: X.round(decimals=2),
     "torch.arange by fractions": lambda: torch.arange(0, 1, 0.1),
-    "x.half": lambda: X.half(),
     "x.long": lambda: X.long(),
-    "x.to narrower": lambda: X.to(torch.bfloat16),
     "x.to a type of Python's": lambda: X.to(int),
-    "x.type_as": lambda: X.type_as(H),
-    "x.copy_ narrower": lambda: H.clone().copy_(X),
     "torch.as_tensor narrower": lambda: torch.as_tensor(X, dtype=torch.float16),
-    "x[0] = y narrower": lambda: H.clone().__setitem__(0, X[0]),
     "x[[1, 1]] = y": lambda: X.clone().__setitem__([1, 1], X),
     "x[indices] = y": lambda: X.clone().__setitem__(INDEX[:2], X),
     "x.index_put that adds": lambda: X.index_put((INDEX[:1],), X[0], True),

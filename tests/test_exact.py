@@ -314,9 +314,8 @@ def test_conversions_round_once_at_most(
     n = LARGE
     x = values("x", (n,), source)
     if target == torch.float16 or target == torch.bfloat16:
-        expected = (
-            x if source == target else reference_dtypes.rounded(x.numpy() * np.float32(1), target)
-        )
+        widened = x.to(torch.float32).numpy()
+        expected = x if source == target else reference_dtypes.rounded(widened, target)
     else:
         numpy_type = torch.empty(0, dtype=target).numpy().dtype
         with np.errstate(all="ignore"):

@@ -156,13 +156,13 @@ def _sets_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         if not (is_mask or part is None or part is ... or isinstance(part, (int, slice))):
             return False
     if isinstance(value, torch.Tensor):
-        return _conditions.converts_exactly(value.dtype, target.dtype)
+        return _conditions.rounds_once(value.dtype, target.dtype, _conditions.on_cpu(args, kwargs))
     return isinstance(value, (int, float))
 
 
 def _to_dtype(dtype: torch.dtype) -> exact.Condition:
     def converts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        return _conditions.converts_exactly(args[0].dtype, dtype)
+        return _conditions.rounds_once(args[0].dtype, dtype, _conditions.on_cpu(args, kwargs))
 
     return converts
 
