@@ -1,8 +1,10 @@
 // sum and mean over any dimensions under R3: the terms of one output are the reduced elements in
 // row-major order of their logical indices, whatever the strides.
+#include "../normalization.h"
 #include "kernels.h"
 #include "scratch.h"
 #include "sum_lanes.h"
+#include "sum_rows.h"
 #include "vec_dtypes.h"
 
 namespace bninv {
@@ -27,44 +29,109 @@ BNINV_INLINE void for_each_term(const ReduceArgs& args, const T* base, const Vis
   }
 }
 
-// Dense terms: the lanes of R3 are the lanes of vectors. Filling up the last 32 terms with +0 cannot
-// be told, since no lane is ever -0.
-template <typename T>
-Arithmetic<T> sum_dense(const T* x, int64_t terms) {
-  using A = Arithmetic<T>;
-  using V = typename Lanes<T>::Value;
-  constexpr int kCount = Lanes<T>::kCount, kVectors = kSumLanes / kCount;
-  A total = 0;
-  for (int64_t first = 0; first < terms; first += kSumSegment) {
-    const int64_t last = min64(first + kSumSegment, terms);
-    V sums[kVectors];
-    for (int j = 0; j < kVectors; ++j) sums[j] = V(0);
-    int64_t i = first;
-    for (; i + kSumLanes <= last; i += kSumLanes)
-      for (int j = 0; j < kVectors; ++j) sums[j] = sums[j] + load(x + i + j * kCount);
-    A lanes[kSumLanes];
-    for (int j = 0; j < kVectors; ++j) store(lanes + j * kCount, sums[j]);
-    for (int64_t j = 0; i + j < last; ++j) lanes[j] = lanes[j] + widen(x[i + j]);
-    for (int64_t h = kSumLanes / 2; h > 0; h /= 2)
-      for (int64_t j = 0; j < h; ++j) lanes[j] = lanes[j] + lanes[j + h];
-    total = total + lanes[0];
-  }
-  return total;
-}
-
 template <typename T>
 Arithmetic<T> sum_of_one(const ReduceArgs& args, const T* base) {
-  if (args.reduced_dims == 1 && args.reduced_strides[0] == 1) return sum_dense(base, args.terms);
+  if (args.reduced_dims == 1 && args.reduced_strides[0] == 1)
+    return sum_row(base, args.terms, AddTerm{});
   LaneSum<Arithmetic<T>> sum;
   for_each_term(args, base, [&](const T* p) { sum.push(widen(*p)); });
   return sum.total();
 }
 
+// Sums of kSteps vectors of columns, whose terms are `stride` elements apart: a few lanes at a time, so
+// that they stay in registers.
+template <int kSteps, typename T>
+BNINV_INLINE void sum_columns(const T* x, int64_t stride, int64_t terms,
+                              typename Lanes<T>::Value divisor, T* output) {
+  using V = typename Lanes<T>::Value;
+  constexpr int kCount = Lanes<T>::kCount, kAtOnce = 4;
+  V lanes[kSumLanes][kSteps], totals[kSteps];
+  for (int s = 0; s < kSteps; ++s) totals[s] = V(0.0f);
+  for (int64_t first = 0; first < terms; first += kSumSegment) {
+    const int64_t count = min64(kSumSegment, terms - first);
+    const T* segment = x + first * stride;
+    for (int64_t lane = 0; lane < kSumLanes; lane += kAtOnce) {
+      V sums[kAtOnce][kSteps];
+      for (int j = 0; j < kAtOnce; ++j)
+        for (int s = 0; s < kSteps; ++s) sums[j][s] = V(0.0f);
+      int64_t k = lane;
+      for (; k + kAtOnce <= count; k += kSumLanes)
+        for (int j = 0; j < kAtOnce; ++j)
+          for (int s = 0; s < kSteps; ++s)
+            sums[j][s] = sums[j][s] + load(segment + (k + j) * stride + s * kCount);
+      for (int j = 0; k + j < count; ++j)
+        for (int s = 0; s < kSteps; ++s)
+          sums[j][s] = sums[j][s] + load(segment + (k + j) * stride + s * kCount);
+      for (int j = 0; j < kAtOnce; ++j)
+        for (int s = 0; s < kSteps; ++s) lanes[lane + j][s] = sums[j][s];
+    }
+    for (int64_t h = kSumLanes / 2; h > 0; h /= 2)
+      for (int64_t j = 0; j < h; ++j)
+        for (int s = 0; s < kSteps; ++s) lanes[j][s] = lanes[j][s] + lanes[j + h][s];
+    for (int s = 0; s < kSteps; ++s) totals[s] = totals[s] + lanes[0][s];
+  }
+  for (int s = 0; s < kSteps; ++s) store(output + s * kCount, V(totals[s] / divisor));
+}
+
+// sums[i] = sums[i] + x[i]
+template <typename T>
+BNINV_INLINE void add_run(Arithmetic<T>* sums, const T* x, int64_t count) {
+  constexpr int kCount = Lanes<T>::kCount;
+  int64_t i = 0;
+  for (; i + kCount <= count; i += kCount) store(sums + i, load(sums + i) + load(x + i));
+  for (; i < count; ++i) sums[i] = sums[i] + widen(x[i]);
+}
+
+// Few columns, dense: 32 rows of terms are one run of memory, and so are their lanes.
+constexpr int64_t kFewColumns = 48;
+template <typename T>
+void sum_few_columns(const T* x, int64_t columns, int64_t terms, Arithmetic<T> divisor, T* output) {
+  using A = Arithmetic<T>;
+  A lanes[kSumLanes * kFewColumns], totals[kFewColumns] = {};
+  const int64_t all = kSumLanes * columns;
+  for (int64_t first = 0; first < terms; first += kSumSegment) {
+    const int64_t last = min64(first + kSumSegment, terms) * columns;
+    for (int64_t i = 0; i < all; ++i) lanes[i] = 0;
+    for (int64_t i = first * columns; i < last; i += all)
+      add_run(lanes, x + i, min64(all, last - i));
+    for (int64_t h = all / 2; h >= columns; h /= 2) add_run(lanes, lanes + h, h);
+    add_run(totals, lanes, columns);
+  }
+  for (int64_t c = 0; c < columns; ++c) output[c] = narrow<T>(totals[c] / divisor);
+}
+
+// Columns [i, stop) of a row of outputs, side by side in memory.
+template <typename T>
+int64_t sum_side_by_side(const ReduceArgs& args, const T* base, int64_t i, int64_t stop,
+                         Arithmetic<T> divisor, T* output) {
+  using V = typename Lanes<T>::Value;
+  constexpr int kCount = Lanes<T>::kCount, kSteps = kWidth == 16 ? 4 : 2;
+  if (args.reduced_dims > 1) {
+    for (; i + kCount <= stop; i += kCount) {
+      LaneSum<V> sums;
+      for_each_term(args, base + i, [&](const T* p) { sums.push(load(p)); });
+      store(output + i, V(sums.total() / V(divisor)));
+    }
+    return i;
+  }
+  const int64_t stride = args.reduced_strides[0], terms = args.terms;
+  if (i == 0 && stop <= kFewColumns && stride == stop) {
+    sum_few_columns(base, stop, terms, divisor, output);
+    return stop;
+  }
+  for (; i + kSteps * kCount <= stop; i += kSteps * kCount)
+    sum_columns<kSteps>(base + i, stride, terms, V(divisor), output + i);
+  for (; i + kCount <= stop; i += kCount)
+    sum_columns<1>(base + i, stride, terms, V(divisor), output + i);
+  if (i == stop || stop < kCount) return i;
+  // The last columns by a vector that repeats some before them, with equal bits.
+  sum_columns<1>(base + stop - kCount, stride, terms, V(divisor), output + stop - kCount);
+  return stop;
+}
+
 template <typename T>
 void sum_of(const ReduceArgs& args, int64_t begin, int64_t end) {
   using A = Arithmetic<T>;
-  using V = typename Lanes<T>::Value;
-  constexpr int kCount = Lanes<T>::kCount;
   const A divisor = static_cast<A>(args.divisor);
   const int last = args.kept_dims - 1;
   const int64_t row = args.kept_sizes[last], stride = args.kept_strides[last];
@@ -79,12 +146,7 @@ void sum_of(const ReduceArgs& args, int64_t begin, int64_t end) {
     int64_t i = task % blocks * ReduceArgs::kTaskOutputs;
     const int64_t stop = min64(i + ReduceArgs::kTaskOutputs, row);
     T* output = static_cast<T*>(args.output) + task / blocks * row;
-    if (stride == 1)
-      for (; i + kCount <= stop; i += kCount) {
-        LaneSum<V> sums;
-        for_each_term(args, base + i, [&](const T* p) { sums.push(load(p)); });
-        store(output + i, V(sums.total() / V(divisor)));
-      }
+    if (stride == 1) i = sum_side_by_side(args, base, i, stop, divisor, output);
     for (; i < stop; ++i) output[i] = narrow<T>(sum_of_one(args, base + i * stride) / divisor);
   }
 }
