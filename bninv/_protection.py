@@ -14,24 +14,34 @@ class Protection(TorchFunctionMode):
     """Base of the mode in `bninv.dispatch` that catches functional calls."""
 
 
+# Called at every patched module: names of this module's own are found sooner.
+_depth = torch._C._len_torch_function_stack
+_at = torch._C._get_function_stack_at
+_pop = torch._C._pop_torch_function_stack
+_push = torch._C._push_on_torch_function_stack
+
+
 def active() -> Protection | None:
     """The protection that is innermost in this thread, if it is the innermost mode."""
-    depth = torch._C._len_torch_function_stack()
+    depth = _depth()
     if depth == 0:
         return None
-    mode = torch._C._get_function_stack_at(depth - 1)
+    mode = _at(depth - 1)
     return mode if isinstance(mode, Protection) else None
 
 
 def step_out() -> Protection | None:
     """Leave the innermost protection, if one is active; give the result to `step_in` afterwards."""
-    if active() is None:
+    if _depth() == 0:
         return None
-    mode: Protection = torch._C._pop_torch_function_stack()
-    return mode
+    mode = _pop()
+    if isinstance(mode, Protection):
+        return mode
+    _push(mode)
+    return None
 
 
 def step_in(protection: Protection | None) -> None:
     """Undo `step_out`."""
     if protection is not None:
-        torch._C._push_on_torch_function_stack(protection)
+        _push(protection)

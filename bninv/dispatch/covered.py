@@ -16,7 +16,6 @@ from torch import Tensor
 
 from bninv import _extension
 from bninv import functional as F
-from bninv.exact import tensors_in
 from bninv.nn.base import FLOATING
 
 Adapter = Callable[..., Any]
@@ -283,16 +282,19 @@ _ON_CUDA = frozenset({"batch_norm", "native_batch_norm", "pow", "square"})
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
     found = False
-    for tensor in (*tensors_in(args), *tensors_in(kwargs)):
+    # No function of the tables takes tensors in lists.
+    for tensor in (*args, *kwargs.values()) if kwargs else args:
+        if not isinstance(tensor, Tensor):
+            continue
         found = True
         device, dtype = tensor.device.type, tensor.dtype
-        if dtype not in FLOATING or tensor.layout != torch.strided:
+        if tensor.layout != torch.strided or device not in ("cpu", "cuda", "meta"):
             return False
-        if dtype == torch.float64 and name.strip("_") in _NO_FLOAT64:
+        if dtype is torch.float32 and device == "cpu":
+            continue
+        if dtype not in FLOATING or (dtype == torch.float64 and name.strip("_") in _NO_FLOAT64):
             return False
         if device == "cuda" and not (name in _ON_CUDA and _extension.has_cuda()):
-            return False
-        if device not in ("cpu", "cuda", "meta"):
             return False
     return found
 
