@@ -76,6 +76,19 @@ void set_cpu_capability(std::string name) { current() = level_named(name, "the c
 
 Capability capability() { return current().load(std::memory_order_relaxed); }
 
+int64_t vector_width() {
+  switch (capability()) {
+    case Capability::kScalar:
+      return 1;
+    case Capability::kAvx2:
+    case Capability::kNeon:
+      return 8;
+    case Capability::kAvx512:
+      return 16;
+  }
+  return 1;
+}
+
 STABLE_TORCH_LIBRARY_IMPL(bninv, CompositeExplicitAutograd, m) {
   m.impl("_cpu_capability", TORCH_BOX(&cpu_capability));
   m.impl("_cpu_capabilities", TORCH_BOX(&cpu_capabilities));

@@ -1,6 +1,7 @@
 // The instruction-set level the CPU kernels run at. Bits do not depend on it; speed does.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 namespace bninv {
@@ -9,6 +10,9 @@ enum class Capability { kScalar, kAvx2, kAvx512, kNeon };
 
 // The best level this build and this machine have, or what BNINV_CPU_CAPABILITY names.
 Capability capability();
+
+// Floats in a vector of that level.
+int64_t vector_width();
 
 }  // namespace bninv
 

@@ -16,6 +16,14 @@ int64_t output_size(const Tensor& input, const Tensor& weight, int64_t d, int64_
   return (padded - reach) / stride + 1;
 }
 
+// Groups too narrow for the tiles of a product, which the other kernel's vectors fit: whole vectors of
+// one group, or whole groups in a vector.
+bool is_narrow(int64_t group) {
+  constexpr int64_t kNarrow = 64;
+  const int64_t width = vector_width();
+  return group < kNarrow && (group % width == 0 || width % group == 0);
+}
+
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               std::vector<int64_t> stride, std::vector<int64_t> padding,
               std::vector<int64_t> dilation, int64_t groups) {
@@ -76,9 +84,7 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
     run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
     return output;
   }
-  // Groups too narrow for the tiles of a product.
-  constexpr int64_t kNarrow = 64;
-  if (groups > 1 && args.out_channels / groups < kNarrow) {
+  if (groups > 1 && is_narrow(args.out_channels / groups)) {
     const GroupedBlocks blocks = grouped_blocks(args);
     const int64_t work =
         GroupedBlocks::kRows * GroupedBlocks::kChannels * args.kernel_h * args.kernel_w / 4;
