@@ -92,9 +92,9 @@ def no_reduction(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 def promotes_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     first = args[0] if args else None
-    if isinstance(first, (list, tuple)) and not any(isinstance(a, Tensor) for a in args[1:]):
-        if len({t.dtype for t in first}) == 1:  # most calls of cat, decided at once
-            return True
+    others = any(isinstance(a, Tensor) for a in args[1:])
+    if isinstance(first, (list, tuple)) and not others and len({t.dtype for t in first}) == 1:
+        return True  # most calls of cat, decided at once
     # Tensors without dimensions count as numbers, rounded once.
     found = {t.dtype for t in _every_tensor(args, kwargs) if t.dim() > 0}
     if len(found) < 2:
