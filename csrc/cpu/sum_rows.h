@@ -15,6 +15,16 @@ BNINV_INLINE double fold_lanes(VecDouble a) {
     for (int l = 0; l < h; ++l) a.v[l] = a.v[l] + a.v[l + h];
   return a.v[0];
 }
+#if defined(BNINV_NEON)
+// A Vec is a pair of registers there, whose lanes no compiler extension names.
+BNINV_INLINE float fold_lanes(Vec a) {
+  float lanes[kWidth];
+  a.store(lanes);
+  for (int h = kWidth / 2; h > 0; h /= 2)
+    for (int l = 0; l < h; ++l) lanes[l] = lanes[l] + lanes[l + h];
+  return lanes[0];
+}
+#else
 template <int kHalf = kWidth / 2>
 BNINV_INLINE float fold_lanes(Vec a) {
   if constexpr (kHalf > 0) {
@@ -25,6 +35,7 @@ BNINV_INLINE float fold_lanes(Vec a) {
     return a.v[0];
   }
 }
+#endif
 #else
 BNINV_INLINE float fold_lanes(Vec a) { return a.v; }
 BNINV_INLINE double fold_lanes(double a) { return a; }
@@ -34,7 +45,7 @@ BNINV_INLINE double fold_lanes(double a) { return a; }
 // lanes keep what they hold. A row long enough is read backwards from its end, which spares a copy.
 template <typename T, typename V, typename Add>
 BNINV_INLINE V add_some(V lane, const T* x, int64_t first, int64_t count, const Add& add) {
-#if BNINV_VEC_WIDTH > 1
+#if BNINV_VEC_WIDTH > 1 && !defined(BNINV_NEON)
   if constexpr (std::is_same_v<V, Vec>) {
     IntLanes index{};
     for (int l = 0; l < kWidth; ++l) index[l] = l;
