@@ -79,6 +79,7 @@ def by_hand(net: Net, x: Tensor) -> dict[str, Tensor]:
 
 @pytest.fixture
 def net() -> Net:
+    torch._dynamo.reset()  # every test is one more model of the same class
     torch.manual_seed(0)
     return bninv.patch(Net().eval())
 

@@ -77,6 +77,9 @@ def _protected(method: Method) -> Method:
             return method(self, *args, **kwargs)
         return _enter(method, self, args, kwargs)
 
+    # torch.compile counts compilations by code object: all models would share one limit.
+    own: Any = call
+    own.__code__ = own.__code__.replace(co_name=method.__name__)
     return call
 
 
