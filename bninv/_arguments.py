@@ -12,6 +12,10 @@ from torch import Tensor
 IntPair = int | Sequence[int]
 
 
+class BatchStatisticsError(ValueError):
+    """The arguments ask for statistics of a batch, which move with it."""
+
+
 def need_tensor(argument: str, value: Any) -> None:
     """Raise TypeError unless `value` is a tensor."""
     if not isinstance(value, Tensor):

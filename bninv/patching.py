@@ -23,7 +23,7 @@ from bninv.dispatch import (
     NotInvariantWarning,
     Policy,
     Protected,
-    Uncovered,
+    UncoveredCall,
     unprotected_nodes,
 )
 from bninv.dispatch.modules import own_methods, policy_of
@@ -99,7 +99,7 @@ def unpatch(model: ModelT) -> ModelT:
     return model
 
 
-def uncovered(model: nn.Module) -> list[Uncovered]:
+def uncovered(model: nn.Module) -> list[UncoveredCall]:
     """The operators without a row that a patched model's own code has called so far.
 
     Empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bninv.dispatch.invariant import Invariant, invariant
 from bninv.dispatch.modules import Excluded, Protected
-from bninv.dispatch.policy import NotInvariantError, NotInvariantWarning, Policy, Uncovered
+from bninv.dispatch.policy import NotInvariantError, NotInvariantWarning, Policy, UncoveredCall
 from bninv.dispatch.tracing import unprotected_nodes
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "NotInvariantWarning",
     "Policy",
     "Protected",
-    "Uncovered",
+    "UncoveredCall",
     "invariant",
     "unprotected_nodes",
 ]

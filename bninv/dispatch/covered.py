@@ -16,6 +16,8 @@ from torch import Tensor
 
 from bninv import _extension
 from bninv import functional as F
+from bninv._arguments import BatchStatisticsError
+from bninv.exact import names
 from bninv.nn.base import FLOATING
 
 Adapter = Callable[..., Any]
@@ -92,22 +94,6 @@ def _max_pool(function: Adapter) -> Adapter:
     return pool
 
 
-def _python_batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    # By the batch's own statistics only where there is no batch: standardised weights.
-    _need(not training or (input.size(0) == 1 and running_mean is None))
-    _need(training or (running_mean is not None and running_var is not None))
-    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-
-
 def _batch_norm(
     input: Tensor,
     weight: Tensor | None,
@@ -119,9 +105,7 @@ def _batch_norm(
     eps: float,
     cudnn_enabled: bool = True,
 ) -> Tensor:
-    return _python_batch_norm(
-        input, running_mean, running_var, weight, bias, training, momentum, eps
-    )
+    return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _native_batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -164,23 +148,6 @@ def _instance_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> Tensor:
-    return _python_instance_norm(
-        input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
-    )
-
-
-def _python_instance_norm(
-    input: Tensor,
-    running_mean: Tensor | None = None,
-    running_var: Tensor | None = None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    # With both, the running statistics would be updated from the batch.
-    _need(not use_input_stats or running_mean is None)
     return F.instance_norm(
         input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps
     )
@@ -266,17 +233,15 @@ PYTHON: dict[str, Adapter] = {
     },
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "softmax": _python_softmax,
-    "batch_norm": _python_batch_norm,
+    "batch_norm": F.batch_norm,
     "layer_norm": F.layer_norm,
     "group_norm": F.group_norm,
-    "instance_norm": _python_instance_norm,
+    "instance_norm": F.instance_norm,
     "rms_norm": F.rms_norm,
 }
 
 # Not defined in binary64, for want of an exponential there.
-_NO_FLOAT64 = frozenset(
-    name.strip("_") for name in ("sigmoid", "silu", "tanh", "gelu", "softmax", "_softmax")
-)
+_NO_FLOAT64 = names("sigmoid sigmoid_ silu silu_ tanh tanh_ gelu gelu_ softmax _softmax")
 _ON_CUDA = frozenset({"batch_norm", "native_batch_norm", "pow", "square"})
 
 
@@ -292,7 +257,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             return False
         if dtype is torch.float32 and device == "cpu":
             continue
-        if dtype not in FLOATING or (dtype == torch.float64 and name.strip("_") in _NO_FLOAT64):
+        if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
             return False
         if device == "cuda" and not (name in _ON_CUDA and _extension.has_cuda()):
             return False
@@ -307,4 +272,7 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
     """
     if "out" in kwargs or not _has_kernel(name, args, kwargs):
         raise UnfitError
-    return adapter(*args, **kwargs)
+    try:
+        return adapter(*args, **kwargs)
+    except BatchStatisticsError:
+        raise UnfitError from None

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv import _extension, _protection, exact
 from bninv.dispatch import covered, table
-from bninv.dispatch.policy import Policy, Uncovered
+from bninv.dispatch.policy import Policy, UncoveredCall
 
 
 class Catch(_protection.Protection):
@@ -94,7 +94,7 @@ class Invariant(ContextDecorator):
         self._policy = policy
 
     @property
-    def uncovered(self) -> list[Uncovered]:
+    def uncovered(self) -> list[UncoveredCall]:
         """The operators without a row that ran so far, in order of first occurrence."""
         return self._policy.uncovered
 

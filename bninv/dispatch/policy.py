@@ -18,7 +18,7 @@ class NotInvariantError(ValueError):
 
 
 @dataclass
-class Uncovered:
+class UncoveredCall:
     """An operator without a row in the table: how often it ran, and where first (file:line)."""
 
     operator: str
@@ -31,14 +31,14 @@ class Policy:
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
-        self.found: dict[str, Uncovered] = {}
+        self.found: dict[str, UncoveredCall] = {}
 
     @property
-    def uncovered(self) -> list[Uncovered]:
+    def uncovered(self) -> list[UncoveredCall]:
         """What ran uncovered so far, in order of first occurrence."""
         return list(self.found.values())
 
-    def note(self, operator: str, detail: str = "") -> None:
+    def note(self, operator: str) -> None:
         """Record a call.
 
         Raises:
@@ -52,10 +52,10 @@ class Policy:
         frame = calling_frame()
         file = frame.f_code.co_filename if frame is not None else "<unknown>"
         line = frame.f_lineno if frame is not None else 1
-        what = f"{operator} is not covered{detail}: its result may move with the batch"
+        what = f"{operator} is not covered: its result may move with the batch"
         if self.strict:
             raise NotInvariantError(f"{what} ({file}:{line})")
-        self.found[operator] = Uncovered(operator, 1, f"{file}:{line}")
+        self.found[operator] = UncoveredCall(operator, 1, f"{file}:{line}")
         warnings.warn_explicit(what, NotInvariantWarning, file, line)
 
     def lost(self, operator: str, route: str) -> NotInvariantError:

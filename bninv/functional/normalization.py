@@ -1,4 +1,4 @@
-"""Batch normalization by given statistics: rule R2."""
+"""Normalization of channels: by given statistics, rule R2, or by a sample's own, rule R5."""
 
 from __future__ import annotations
 
@@ -7,12 +7,25 @@ from typing import Literal
 
 from torch import Tensor
 
-from bninv._arguments import need_tensor, number
+from bninv._arguments import BatchStatisticsError, need_tensor, number
 from bninv.functional._call import call, ops
-from bninv.functional.sample_statistics import channel_norm
 
 # What may follow an operator in its kernel.
 Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
+
+
+def channel_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """Each sample's channels by their own mean and variance; channels_last stays channels_last."""
+    return call(ops.instance_norm.default, input, weight, bias, number(eps, "eps"))
+
+
+def need_variance(input: Tensor) -> None:
+    """Raise ValueError unless a channel of a sample has more than one element."""
+    if math.prod(input.shape[2:]) == 1:
+        raise ValueError(
+            f"`input` has shape {list(input.shape)}: one element a channel has no variance; it may "
+            "be [batch, channels, ...] with more"
+        )
 
 
 def _check_one_sample(
@@ -24,12 +37,12 @@ def _check_one_sample(
 ) -> None:
     need_tensor("input", input)
     if input.dim() < 2 or input.size(0) != 1:
-        raise ValueError(
+        raise BatchStatisticsError(
             f"`training` is True for an `input` of shape {list(input.shape)}; it may be True for "
             "one sample, [1, channels, ...]: the batch's own statistics move with the batch"
         )
     if running_mean is not None or running_var is not None:
-        raise ValueError(
+        raise BatchStatisticsError(
             "`running_mean` and `running_var` are given with `training`, which updates them; they "
             "may be None, or `training` False"
         )
@@ -37,11 +50,7 @@ def _check_one_sample(
         raise ValueError(
             "`residual` and `activation` are given with `training`; they may be left out"
         )
-    if math.prod(input.shape[2:]) == 1:
-        raise ValueError(
-            f"`input` has shape {list(input.shape)}: one element a channel has no variance; it may "
-            "be [1, channels, ...] with more"
-        )
+    need_variance(input)
 
 
 def batch_norm(
@@ -92,7 +101,7 @@ def batch_norm(
         _check_one_sample(input, running_mean, running_var, residual, activation)
         return channel_norm(input, weight, bias, eps)
     if running_mean is None or running_var is None:
-        raise ValueError(
+        raise BatchStatisticsError(
             "`running_mean` and `running_var` are missing; without them batch_norm uses the "
             "batch's own statistics, which move with the batch"
         )

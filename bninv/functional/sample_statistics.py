@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers, need_tensor, number
+from bninv._arguments import BatchStatisticsError, integers, need_tensor, number
 from bninv.functional._call import call, ops
+from bninv.functional.normalization import batch_norm, channel_norm, need_variance
 
 
 def _shape(normalized_shape: int | Sequence[int]) -> list[int]:
@@ -89,11 +89,6 @@ def group_norm(
     return call(ops.group_norm.default, input, groups, weight, bias, number(eps, "eps"))
 
 
-def channel_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
-    """Each sample's channels by their own mean and variance; channels_last stays channels_last."""
-    return call(ops.instance_norm.default, input, weight, bias, number(eps, "eps"))
-
-
 def instance_norm(
     input: Tensor,
     running_mean: Tensor | None = None,
@@ -123,21 +118,15 @@ def instance_norm(
         ValueError: running statistics would have to be updated, or a channel has one element.
         RuntimeError: a dtype, shape or device does not fit.
     """
-    from bninv.functional.normalization import batch_norm
-
     need_tensor("input", input)
     if not use_input_stats:
         return batch_norm(
             input, running_mean, running_var, weight, bias, momentum=momentum, eps=eps
         ).contiguous()
     if running_mean is not None or running_var is not None:
-        raise ValueError(
+        raise BatchStatisticsError(
             "`running_mean` and `running_var` are given with `use_input_stats`, which updates "
             "them; they may be None, or `use_input_stats` False"
         )
-    if math.prod(input.shape[2:]) == 1:
-        raise ValueError(
-            f"`input` has shape {list(input.shape)}: one element a channel has no variance; it may "
-            "be [batch, channels, ...] with more"
-        )
+    need_variance(input)
     return channel_norm(input, weight, bias, eps).contiguous()

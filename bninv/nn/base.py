@@ -48,8 +48,9 @@ class Patched:
         try:
             if self.training:  # type: ignore[attr-defined]
                 return super().forward(*args, **kwargs)  # type: ignore[misc]
-            if args and isinstance(args[0], Proxy):
-                return _leaf(args[0].tracer, self, args, kwargs)
+            first = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(first, Proxy):
+                return _leaf(first.tracer, self, args, kwargs)
             return self.invariant_forward(*args, **kwargs)
         finally:
             step_in(protection)
