@@ -46,3 +46,9 @@ def _global_state_is_restored() -> Iterator[None]:
 def one_thread(_global_state_is_restored: None) -> None:
     """Small models are quicker so, and stock bits do not depend on how many CPUs there are."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Where emulated.run runs CUDA kernels: compiled for the host everywhere, on a GPU if any."""
+    return str(request.param)

@@ -1,22 +1,25 @@
-"""The operators' CUDA kernels on a machine without a GPU, as `torch.ops.bninv_emulated`.
+"""The operators' CUDA kernels: on a machine without a GPU as `torch.ops.bninv_emulated`.
 
 The host functions of csrc/ops and the kernels of csrc/cuda, compiled against tests/emulation: they
 take tensors on the CPU. Outputs and shared memory start poisoned; blocks and threads run in an
-order shuffled by a seed.
+order shuffled by a seed. `run` calls an operator there, or on a GPU, for tensors on the CPU.
 """
 
 from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import torch
 from emulation import build, host
+from torch import Tensor
 
-from bninv import _schemas
+from bninv import _extension, _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
-OPERATORS = ("batch_norm",)
+# csrc/ops/*.cpp with operators that have CUDA kernels.
+FAMILIES = ("batch_norm",)
 
 
 @functools.cache
@@ -25,7 +28,7 @@ def operators() -> host.Library:
     torch_folder = Path(torch.__file__).parent
     csrc = ROOT / "csrc"
     sources = [
-        *(csrc / "ops" / f"{name}.cpp" for name in (*OPERATORS, "activation", "common", "gpu")),
+        *(csrc / "ops" / f"{name}.cpp" for name in (*FAMILIES, "activation", "common", "gpu")),
         *sorted(csrc.glob("cuda/*.cu")),
     ]
     path = build.build(
@@ -38,9 +41,37 @@ def operators() -> host.Library:
         ],
     )
     library = torch.library.Library("bninv_emulated", "DEF")
-    for name in OPERATORS:
-        library.define(name + _schemas.SCHEMAS[name])
+    for name, schema in {**_schemas.SCHEMAS, **_schemas.IN_PLACE}.items():
+        library.define(name + schema)
     torch.ops.load_library(path)
     controls = host.Library(path)
     controls.torch_library = library  # type: ignore[attr-defined]
     return controls
+
+
+def on(device: str, value: Any) -> Any:
+    """A tensor on another device under the same strides and alignment."""
+    if not isinstance(value, Tensor):
+        return value
+    whole = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())  # type: ignore[call-overload]
+    moved = whole.to(device).as_strided(value.size(), value.stride(), value.storage_offset())
+    return moved.neg() if value.is_neg() else moved
+
+
+def run(device: str, name: str, *args: Any) -> Any:
+    """Operator `name` of _schemas.py on `device`, "cpu", "emulated" or "cuda", for CPU tensors.
+
+    The result has the strides that the device gave it. An operator in place changes a copy of its
+    first argument, which is returned.
+    """
+    _extension.load()
+    if device == "emulated":
+        operators()
+    namespace = torch.ops.bninv_emulated if device == "emulated" else torch.ops.bninv
+    place = "cuda" if device == "cuda" else "cpu"
+    moved = [on(place, value) for value in args]
+    if name in _schemas.IN_PLACE:
+        moved[0] = on(place, args[0].clone())
+    with torch.no_grad():
+        result = getattr(namespace, name)(*moved)
+    return on("cpu", moved[0] if name in _schemas.IN_PLACE else result)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from emulated import operators
+from emulated import on, operators
 from hypothesis import given
 from hypothesis import strategies as st
 from properties import any_bits, assert_bits, expansions, layouts, normal, positive
@@ -37,15 +37,6 @@ SHAPES = [
 ]
 
 Run = Callable[..., Tensor]
-
-
-def on(device: str, value: Any) -> Any:
-    """A tensor on another device under the same strides and alignment."""
-    if not isinstance(value, Tensor):
-        return value
-    whole = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())  # type: ignore[call-overload]
-    moved = whole.to(device).as_strided(value.size(), value.stride(), value.storage_offset())
-    return moved.neg() if value.is_neg() else moved
 
 
 @pytest.fixture(params=["emulated", pytest.param("cuda", marks=pytest.mark.cuda)])
