@@ -37,7 +37,14 @@ SCHEMAS = {
     "log_softmax": "(Tensor input, int dim) -> Tensor",
     "conv2d": "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
     "int[] dilation, int groups) -> Tensor",
+    # A product and what follows it, each step rounded as the separate operators round.
+    "conv2d_fused": "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
+    "int[] dilation, int groups, Tensor? running_mean, Tensor? running_var, Tensor? norm_weight, "
+    "Tensor? norm_bias, float eps, Tensor? residual=None, str activation='none', "
+    "float negative_slope=0.01) -> Tensor",
     "linear": "(Tensor input, Tensor weight, Tensor? bias) -> Tensor",
+    "linear_fused": "(Tensor input, Tensor weight, Tensor? bias, Tensor? residual=None, "
+    "str activation='none', float negative_slope=0.01) -> Tensor",
     "avg_pool2d": "(Tensor input, int[] kernel_size, int[] stride, int[] padding, "
     "bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor",
     "max_pool2d": "(Tensor input, int[] kernel_size, int[] stride, int[] padding, "
@@ -57,10 +64,12 @@ IN_PLACE = {
     .replace("-> Tensor", "-> ()")
     for name in (*_UNARY, "gelu", "leaky_relu")
 }
-_FACTS = {
+FACTS = {
     "_cpu_capability": "() -> str",
     "_cpu_capabilities": "() -> str",
     "_set_cpu_capability": "(str name) -> ()",
+    "_set_cuda_plan": "(int tile, int segments_per_block) -> ()",
+    "_cuda_tiles": "() -> int",
 }
 
 # The library object keeps the definitions alive.
@@ -105,6 +114,7 @@ def _fake_conv2d(
     padding: Sequence[int],
     dilation: Sequence[int],
     groups: int,
+    *_: Any,
 ) -> Tensor:
     size = [
         (input.size(i + 2) + 2 * padding[i] - dilation[i] * (weight.size(i + 2) - 1) - 1)
@@ -120,7 +130,7 @@ def _fake_conv2d(
     return _empty_2d(input, [input.size(0), weight.size(0), *size], channels_last)
 
 
-def _fake_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _fake_linear(input: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
     return input.new_empty([*input.shape[:-1], weight.size(0)])
 
 
@@ -182,8 +192,8 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
     "batch_norm": _fake_batch_norm,
     **dict.fromkeys(("layer_norm", "softmax", "log_softmax"), _fake_contiguous),
     **dict.fromkeys(("rms_norm", "group_norm", "instance_norm"), _fake_keeps_channels_last),
-    "conv2d": _fake_conv2d,
-    "linear": _fake_linear,
+    **dict.fromkeys(("conv2d", "conv2d_fused"), _fake_conv2d),
+    **dict.fromkeys(("linear", "linear_fused"), _fake_linear),
     "avg_pool2d": _fake_avg_pool2d,
     "max_pool2d": _fake_pool,
     "adaptive_avg_pool2d": _fake_adaptive_pool2d,
@@ -271,7 +281,7 @@ def _with_one_device(name: str, fake: Callable[..., Tensor]) -> Callable[..., Te
 
 
 def _define() -> None:
-    for name, schema in _FACTS.items():
+    for name, schema in FACTS.items():
         _library.define(name + schema)
     for name, schema in {**SCHEMAS, **IN_PLACE}.items():
         _library.define(name + schema)

@@ -29,6 +29,35 @@ struct BatchNormArgs {
   int64_t outer, channels, inner;
 };
 
+// What may follow a product in its kernel: activation(batch_norm(y) + residual), each step rounded to
+// the storage type as the separate operators round (docs/numerics.md, R2).
+struct Epilogue {
+  bool normalizes;
+  Parameter running_mean, running_var, weight, bias;
+  double eps;
+  const void* residual;  // nullptr: none; the output's strides
+  Activation activation;
+  double negative_slope;  // leaky_relu's
+
+  bool is_empty() const {
+    return !normalizes && residual == nullptr && activation == Activation::kNone;
+  }
+};
+
+// How a CUDA kernel cuts a product into blocks. Free under the contract: no bit depends on it.
+struct TilePlan {
+  int tile;                    // which shape, of cuda/gemm_plan.h's
+  int64_t segments_per_block;  // R1's segments that one block adds up
+  int64_t blocks;
+  // Where several blocks share an output: their segments' sums, one row a segment. 0: not needed.
+  int64_t workspace_bytes;
+  bool whole_copies;  // four neighbouring channels of input and weight are always there and aligned
+  bool whole_panel;   // those of the weight are
+  bool whole_depthwise;  // the same for each output channel's own input channel
+  bool whole_output;     // so are four neighbouring elements of the output, and of the residual
+  bool dense_rows;       // the output's pixels are evenly spaced in memory
+};
+
 // Rows x columns x terms of a product under R1, cut into blocks; a task is one block of one group.
 struct GemmSchedule {
   int64_t rows, columns, terms;
@@ -45,6 +74,10 @@ struct LinearArgs {
   const void* bias;    // nullptr: none
   void* output;        // rows x columns, dense
   GemmSchedule gemm;
+  Epilogue epilogue;
+  // CUDA's.
+  TilePlan plan;
+  void* workspace;
 };
 
 struct Conv2dArgs {
@@ -62,6 +95,10 @@ struct Conv2dArgs {
   int64_t step_h, step_w, pad_h, pad_w, dilation_h, dilation_w;
   int64_t groups;
   GemmSchedule gemm;  // rows: output pixels; columns: output channels of one group
+  Epilogue epilogue;
+  // CUDA's.
+  TilePlan plan;
+  void* workspace;
 };
 
 // A task of the depthwise kernel is one output row of one sample.
@@ -155,6 +192,7 @@ inline int64_t softmax_tasks(const SoftmaxArgs& a) {
 struct UnaryArgs {
   DType dtype;
   const void* input;
+  const void* addend;  // nullptr: none; added first, and the sum rounded. Of the CPU alone
   void* output;  // may be the input
   Activation function;
   double negative_slope;  // leaky_relu's

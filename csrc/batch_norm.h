@@ -18,10 +18,10 @@ struct BatchNormChannel {
   A mean, scale, bias;
 };
 
-// Read at every call: nothing is cached. A missing weight is 1, a missing bias +0.
-template <typename T>
-BNINV_INLINE BatchNormChannel<Arithmetic<T>> batch_norm_channel(const BatchNormArgs& args,
-                                                                int64_t c) {
+// Read at every call: nothing is cached. A missing weight is 1, a missing bias +0. `args` is
+// batch_norm's, or the epilogue of another operator.
+template <typename T, typename Args>
+BNINV_INLINE BatchNormChannel<Arithmetic<T>> batch_norm_channel(const Args& args, int64_t c) {
   using A = Arithmetic<T>;
   const auto read = [c](const Parameter& parameter, A missing) {
     return parameter.data != nullptr ? element<T>(parameter.data, parameter.dtype, c) : missing;

@@ -8,6 +8,8 @@ order shuffled by a seed. `run` calls an operator there, or on a GPU, for tensor
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bninv import _extension, _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
-FAMILIES = ("batch_norm",)
+FAMILIES = ("batch_norm", "conv2d", "linear")
 
 
 @functools.cache
@@ -28,7 +30,10 @@ def operators() -> host.Library:
     torch_folder = Path(torch.__file__).parent
     csrc = ROOT / "csrc"
     sources = [
-        *(csrc / "ops" / f"{name}.cpp" for name in (*FAMILIES, "activation", "common", "gpu")),
+        *(
+            csrc / "ops" / f"{name}.cpp"
+            for name in (*FAMILIES, "activation", "common", "epilogue", "gpu")
+        ),
         *sorted(csrc.glob("cuda/*.cu")),
     ]
     path = build.build(
@@ -41,7 +46,7 @@ def operators() -> host.Library:
         ],
     )
     library = torch.library.Library("bninv_emulated", "DEF")
-    for name, schema in {**_schemas.SCHEMAS, **_schemas.IN_PLACE}.items():
+    for name, schema in {**_schemas.SCHEMAS, **_schemas.IN_PLACE, **_schemas.FACTS}.items():
         library.define(name + schema)
     torch.ops.load_library(path)
     controls = host.Library(path)
@@ -64,10 +69,7 @@ def run(device: str, name: str, *args: Any) -> Any:
     The result has the strides that the device gave it. An operator in place changes a copy of its
     first argument, which is returned.
     """
-    _extension.load()
-    if device == "emulated":
-        operators()
-    namespace = torch.ops.bninv_emulated if device == "emulated" else torch.ops.bninv
+    namespace = _namespace(device)
     place = "cuda" if device == "cuda" else "cpu"
     moved = [on(place, value) for value in args]
     if name in _schemas.IN_PLACE:
@@ -75,3 +77,22 @@ def run(device: str, name: str, *args: Any) -> Any:
     with torch.no_grad():
         result = getattr(namespace, name)(*moved)
     return on("cpu", moved[0] if name in _schemas.IN_PLACE else result)
+
+
+def _namespace(device: str) -> Any:
+    if device == "emulated":
+        operators()
+        return torch.ops.bninv_emulated
+    _extension.load()
+    return torch.ops.bninv
+
+
+@contextmanager
+def forced_plan(device: str, tile: int, segments_per_block: int = 0) -> Iterator[None]:
+    """Every product gets this tile shape, and blocks that share outputs by segments of R1."""
+    ops = _namespace(device)
+    ops._set_cuda_plan(tile, segments_per_block)
+    try:
+        yield
+    finally:
+        ops._set_cuda_plan(-1, 0)

@@ -42,23 +42,29 @@ __device__ __forceinline__ void store16(void* p, uint4 value) {
                : "memory");
 }
 
-// 4, 8 or 16 bytes from global to shared memory, both aligned to as many. They are there for this
-// thread after the copy_async_wait that covers them, and for others after a barrier that follows it.
+// 4, 8 or 16 bytes from global to shared memory, both aligned to as many; zeros where `exists` is false,
+// and `global` is then not read. They are there for this thread after the copy_async_wait that covers
+// them, and for others after a barrier that follows it.
 template <int kBytes>
-__device__ __forceinline__ void copy_async(void* shared, const void* global) {
+__device__ __forceinline__ void copy_async(void* shared, const void* global, bool exists = true) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
 #if __CUDA_ARCH__ >= 800
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  if constexpr (kBytes == 16)  // past L1: the tile is read once
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(global)
+  const int bytes = exists ? kBytes : 0;  // the rest is filled with zeros
+  if constexpr (kBytes == 16)             // past L1: the tile is read once
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
+                 "r"(bytes)
                  : "memory");
   else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(address), "l"(global),
-                 "n"(kBytes)
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(global),
+                 "n"(kBytes), "r"(bytes)
                  : "memory");
 #else
-  memcpy(__builtin_assume_aligned(shared, kBytes), __builtin_assume_aligned(global, kBytes),
-         kBytes);
+  if (exists)
+    memcpy(__builtin_assume_aligned(shared, kBytes), __builtin_assume_aligned(global, kBytes),
+           kBytes);
+  else
+    memset(__builtin_assume_aligned(shared, kBytes), 0, kBytes);
 #endif
 }
 

@@ -9,5 +9,20 @@ namespace cuda {
 
 void batch_norm(const BatchNormArgs& args, void* stream);
 
+// For tests: every product that has such a kernel gets this tile, of tiles(), and that many of R1's
+// segments in a block (0: all); a negative tile leaves the choice to the plan again.
+void set_plan(int64_t tile, int64_t segments_per_block);
+int64_t tiles();
+
+// Fills in args.plan for the current device; args.workspace must then hold as many bytes as it says.
+void plan_conv2d(Conv2dArgs& args);
+void conv2d(const Conv2dArgs& args, void* stream);
+// Each output channel of its own input channel; groups of a few channels. Both after plan_conv2d.
+void conv2d_depthwise(const Conv2dArgs& args, void* stream);
+void conv2d_grouped(const Conv2dArgs& args, void* stream);
+
+void plan_linear(LinearArgs& args);
+void linear(const LinearArgs& args, void* stream);
+
 }  // namespace cuda
 }  // namespace bninv

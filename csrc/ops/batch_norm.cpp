@@ -1,4 +1,4 @@
-#include "common.h"
+#include "epilogue.h"
 
 namespace bninv {
 namespace {
@@ -10,17 +10,6 @@ void find_extents(const Tensor& x, BatchNormArgs& args) {
   args.channels = x.size(1);
   args.inner = x.is_contiguous() ? x.numel() / (x.size(0) * args.channels) : 1;
   args.outer = x.numel() / (args.channels * args.inner);
-}
-
-// `residual` in memory like the output's, so that one index serves both.
-Tensor laid_out_like(const Tensor& output, const Tensor& residual) {
-  bool same = true;
-  for (int64_t d = 0; d < output.dim(); ++d)
-    same = same && (output.size(d) == 1 || residual.stride(d) == output.stride(d));
-  if (same) return residual;
-  Tensor copy = torch::stable::empty_like(output);
-  torch::stable::copy_(copy, residual);
-  return copy;
 }
 
 Tensor batch_norm(const Tensor& input, Tensor running_mean, Tensor running_var,
@@ -55,9 +44,7 @@ Tensor batch_norm(const Tensor& input, Tensor running_mean, Tensor running_var,
     launch(BNINV_CUDA_KERNEL(batch_norm), args, input);
     return output;
   }
-  const bool one_channel_rows = args.inner > 1;
-  run(BNINV_KERNEL(batch_norm), args, one_channel_rows ? args.outer * args.channels : args.outer,
-      grain_of(one_channel_rows ? args.inner : args.channels));
+  run_batch_norm(args);
   return output;
 }
 

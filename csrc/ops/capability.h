@@ -12,7 +12,11 @@ enum class Capability { kScalar, kAvx2, kAvx512, kNeon };
 Capability capability();
 
 // Floats in a vector of that level.
+#if defined(BNINV_EMULATION)
+inline int64_t vector_width() { return 1; }
+#else
 int64_t vector_width();
+#endif
 
 }  // namespace bninv
 

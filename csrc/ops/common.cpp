@@ -49,12 +49,11 @@ std::string dtype_names(std::initializer_list<ScalarType> types) {
   return names;
 }
 
-Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
-                     const int64_t* strides) {
+Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides,
+                     int32_t dtype) {
   // Not through the dispatcher: for a small tensor that is a good part of an operator's time.
-  int32_t dtype = 0, device = 0;
+  int32_t device = 0;
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, dtype, device,
                                                   like.get_device_index(), &handle));
@@ -64,6 +63,13 @@ Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
   std::memset(tensor.data_ptr(), 0xff, static_cast<size_t>(tensor.numel()) * tensor.element_size());
 #endif
   return tensor;
+}
+
+Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
+                     const int64_t* strides) {
+  int32_t dtype = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+  return empty_strided(like, dims, sizes, strides, dtype);
 }
 
 Tensor permute(const Tensor& tensor, const std::vector<int64_t>& dims) {
@@ -249,6 +255,11 @@ Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFo
                                " has more than 2^63 elements");
   }
   return empty_strided(like, dims, sizes.data(), strides.data());
+}
+
+Tensor new_workspace(const Tensor& like, int64_t bytes) {
+  const int64_t stride = 1;
+  return empty_strided(like, 1, &bytes, &stride, aoti_torch_dtype_uint8());
 }
 
 bool is_panel(const Tensor& weight) {

@@ -1,5 +1,5 @@
 #include "../cpu/schedule.h"
-#include "common.h"
+#include "epilogue.h"
 
 namespace bninv {
 namespace {
@@ -24,9 +24,48 @@ bool is_narrow(int64_t group) {
   return group < kNarrow && (group % width == 0 || width % group == 0);
 }
 
-Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-              std::vector<int64_t> stride, std::vector<int64_t> padding,
-              std::vector<int64_t> dilation, int64_t groups) {
+bool is_depthwise(const Conv2dArgs& args) {
+  return args.groups > 1 && args.groups == args.channels && args.groups == args.out_channels;
+}
+
+void run_on_cpu(Conv2dArgs& args) {
+  if (is_depthwise(args)) {
+    const int64_t work = args.out_width * args.channels * args.kernel_h * args.kernel_w;
+    return run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
+  }
+  if (args.groups > 1 && is_narrow(args.out_channels / args.groups)) {
+    const GroupedBlocks blocks = grouped_blocks(args);
+    const int64_t work =
+        GroupedBlocks::kRows * GroupedBlocks::kChannels * args.kernel_h * args.kernel_w / 4;
+    return run(BNINV_KERNEL(conv2d_grouped), args, blocks.rows * blocks.channels, grain_of(work));
+  }
+  args.gemm =
+      gemm_schedule(args.batch * args.out_height * args.out_width, args.out_channels / args.groups,
+                    args.kernel_h * args.kernel_w * (args.channels / args.groups), args.groups,
+                    torch::stable::get_num_threads());
+  const int64_t work = args.gemm.block_rows * args.gemm.block_columns * args.gemm.terms / 4;
+  run(BNINV_KERNEL(conv2d), args, args.groups * args.gemm.row_blocks * args.gemm.column_blocks,
+      grain_of(work));
+}
+
+void run_on_cuda(Conv2dArgs& args, const Tensor& input) {
+  // Fewer output channels in a group leave a tile's columns empty.
+  constexpr int64_t kNarrow = 32;
+  const int64_t group = args.out_channels / args.groups;
+  args.gemm.rows = args.batch * args.out_height * args.out_width;
+  args.gemm.columns = group;
+  args.gemm.terms = args.kernel_h * args.kernel_w * (args.channels / args.groups);
+  launch_planned(BNINV_CUDA_KERNEL(plan_conv2d),
+                 is_depthwise(args)                   ? BNINV_CUDA_KERNEL(conv2d_depthwise)
+                 : args.groups > 1 && group < kNarrow ? BNINV_CUDA_KERNEL(conv2d_grouped)
+                                                      : BNINV_CUDA_KERNEL(conv2d),
+                 args, input);
+}
+
+Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                std::vector<int64_t> stride, const std::vector<int64_t>& padding,
+                const std::vector<int64_t>& dilation, int64_t groups,
+                EpilogueArguments& arguments) {
   const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
   check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
@@ -52,6 +91,7 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
                              (is_panel(weight) && !weight.is_contiguous());
   Tensor output = new_empty(input, {input.size(0), weight.size(0), out_height, out_width},
                             channels_last ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous);
+  const Epilogue epilogue = epilogue_of(kOp, arguments, output);
   if (output.numel() == 0) return output;
 
   const Tensor x = has_dense_channels(input)
@@ -79,29 +119,38 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
   args.dilation_h = dilation[0], args.dilation_w = dilation[1];
   args.groups = groups;
 
-  if (groups > 1 && groups == args.channels && groups == args.out_channels) {
-    const int64_t work = out_width * args.channels * args.kernel_h * args.kernel_w;
-    run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
+  if (on_cuda(input)) {
+    args.epilogue = epilogue;
+    run_on_cuda(args, input);
     return output;
   }
-  if (groups > 1 && is_narrow(args.out_channels / groups)) {
-    const GroupedBlocks blocks = grouped_blocks(args);
-    const int64_t work =
-        GroupedBlocks::kRows * GroupedBlocks::kChannels * args.kernel_h * args.kernel_w / 4;
-    run(BNINV_KERNEL(conv2d_grouped), args, blocks.rows * blocks.channels, grain_of(work));
-    return output;
-  }
-  args.gemm = gemm_schedule(args.batch * out_height * out_width, args.out_channels / groups,
-                            args.kernel_h * args.kernel_w * weight.size(1), groups,
-                            torch::stable::get_num_threads());
-  const int64_t work = args.gemm.block_rows * args.gemm.block_columns * args.gemm.terms / 4;
-  run(BNINV_KERNEL(conv2d), args, groups * args.gemm.row_blocks * args.gemm.column_blocks,
-      grain_of(work));
-  return output;
+  run_on_cpu(args);
+  return apply_epilogue(epilogue, output);
+}
+
+Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              std::vector<int64_t> stride, std::vector<int64_t> padding,
+              std::vector<int64_t> dilation, int64_t groups) {
+  EpilogueArguments none;
+  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, none);
+}
+
+Tensor conv2d_fused(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                    std::vector<int64_t> stride, std::vector<int64_t> padding,
+                    std::vector<int64_t> dilation, int64_t groups,
+                    std::optional<Tensor> running_mean, std::optional<Tensor> running_var,
+                    std::optional<Tensor> norm_weight, std::optional<Tensor> norm_bias, double eps,
+                    std::optional<Tensor> residual, std::string activation, double negative_slope) {
+  EpilogueArguments arguments{running_mean, running_var, norm_weight,           norm_bias,
+                              eps,          residual,    std::move(activation), negative_slope};
+  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, arguments);
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { m.impl("conv2d", TORCH_BOX(&conv2d)); }
+BNINV_REGISTER(m) {
+  m.impl("conv2d", TORCH_BOX(&conv2d));
+  m.impl("conv2d_fused", TORCH_BOX(&conv2d_fused));
+}
 
 }  // namespace bninv

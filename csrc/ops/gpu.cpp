@@ -38,4 +38,26 @@ CudaScope::~CudaScope() {}
 
 #endif
 
+#if defined(BNINV_HAVE_CUDA) || defined(BNINV_EMULATION)
+
+namespace {
+
+void set_cuda_plan(int64_t tile, int64_t segments_per_block) {
+  cuda::set_plan(tile, segments_per_block);
+}
+int64_t cuda_tiles() { return cuda::tiles(); }
+
+}  // namespace
+
+#if defined(BNINV_EMULATION)
+STABLE_TORCH_LIBRARY_IMPL(bninv_emulated, CompositeExplicitAutograd, m) {
+#else
+STABLE_TORCH_LIBRARY_IMPL(bninv, CompositeExplicitAutograd, m) {
+#endif
+  m.impl("_set_cuda_plan", TORCH_BOX(&set_cuda_plan));
+  m.impl("_cuda_tiles", TORCH_BOX(&cuda_tiles));
+}
+
+#endif
+
 }  // namespace bninv

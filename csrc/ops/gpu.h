@@ -43,6 +43,22 @@ void launch(std::type_identity_t<CudaKernel<Args>> kernel, const Args& args,
   kernel(args, scope.stream());
 }
 
+// For a kernel whose plan may want a workspace: from PyTorch's allocator, so it counts as memory in use
+// and may be captured into a graph; it is free again once the stream has passed the kernel.
+torch::stable::Tensor new_workspace(const torch::stable::Tensor& like, int64_t bytes);
+
+template <typename Args>
+void launch_planned(std::type_identity_t<void (*)(Args&)> plan,
+                    std::type_identity_t<CudaKernel<Args>> kernel, Args& args,
+                    const torch::stable::Tensor& tensor) {
+  const CudaScope scope(tensor);
+  plan(args);
+  if (args.plan.workspace_bytes == 0) return kernel(args, scope.stream());
+  const torch::stable::Tensor workspace = new_workspace(tensor, args.plan.workspace_bytes);
+  args.workspace = workspace.data_ptr();
+  kernel(args, scope.stream());
+}
+
 }  // namespace bninv
 
 // Registers an operator's one host function for every device that it has a kernel for.

@@ -1,12 +1,13 @@
 #include "../cpu/schedule.h"
-#include "common.h"
+#include "epilogue.h"
 
 namespace bninv {
 namespace {
 
 constexpr const char* kOp = "linear";
 
-Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
+Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                EpilogueArguments& arguments) {
   const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
   check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
@@ -25,6 +26,7 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   }
   sizes.push_back(columns);
   Tensor output = new_empty(input, sizes);
+  const Epilogue epilogue = epilogue_of(kOp, arguments, output);
   if (output.numel() == 0) return output;
 
   Tensor x = torch::stable::reshape(input, std::vector<int64_t>{rows, terms});
@@ -40,14 +42,37 @@ Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Ten
   args.weight = panel.data_ptr();
   args.bias = data_or_null(b);
   args.output = output.data_ptr();
+  if (on_cuda(input)) {
+    args.epilogue = epilogue;
+    args.gemm.rows = rows, args.gemm.columns = columns, args.gemm.terms = terms;
+    launch_planned(BNINV_CUDA_KERNEL(plan_linear), BNINV_CUDA_KERNEL(linear), args, input);
+    return output;
+  }
   args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
   const int64_t work = args.gemm.block_rows * args.gemm.block_columns * terms / 4;
   run(BNINV_KERNEL(linear), args, args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));
-  return output;
+  return apply_epilogue(epilogue, output);
+}
+
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
+  EpilogueArguments none;
+  return multiply(input, weight, bias, none);
+}
+
+Tensor linear_fused(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+                    std::optional<Tensor> residual, std::string activation, double negative_slope) {
+  EpilogueArguments arguments;
+  arguments.residual = residual;
+  arguments.activation = std::move(activation);
+  arguments.negative_slope = negative_slope;
+  return multiply(input, weight, bias, arguments);
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) { m.impl("linear", TORCH_BOX(&linear)); }
+BNINV_REGISTER(m) {
+  m.impl("linear", TORCH_BOX(&linear));
+  m.impl("linear_fused", TORCH_BOX(&linear_fused));
+}
 
 }  // namespace bninv

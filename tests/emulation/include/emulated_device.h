@@ -39,10 +39,11 @@ inline void store16(void* p, uint4 value,
 }
 
 template <int kBytes>
-void copy_async(void* shared, const void* global,
+void copy_async(void* shared, const void* global, bool exists = true,
                 std::source_location where = std::source_location::current()) {
   static_assert(kBytes == 4 || kBytes == 8 || kBytes == 16);
-  emulation::copy_async(shared, global, kBytes, __CUDA_ARCH__ >= 800, where);
+  alignas(16) static const unsigned char zeros[16] = {};
+  emulation::copy_async(shared, exists ? global : zeros, kBytes, __CUDA_ARCH__ >= 800, where);
 }
 
 inline void copy_async_commit() { emulation::copy_async_commit(); }

@@ -1,0 +1,218 @@
+// conv2d under R1, as an implicit product: rows are output pixels, columns a group's output channels,
+// terms the taps row by row with the channels fastest. Nothing is copied out before: each block gathers
+// the pixels of its tile, and a tap on padding is a term of +0.
+#include "gemm.cuh"
+// gemm.cuh first: it names the namespace of what follows.
+#include "kernels.h"
+#include "launch.cuh"
+
+namespace bninv {
+namespace cuda {
+namespace {
+
+// ---- Where the rows of a tile come from ----------------------------------------------------------
+
+// A thread copies the same four terms of several rows.
+template <typename Tile>
+__device__ __forceinline__ int copy_row(int i) {
+  return static_cast<int>(threadIdx.x) / (Tile::kDepth / 4) + i * Tile::kRowStep;
+}
+template <typename Tile>
+__device__ __forceinline__ int copy_term() {
+  return static_cast<int>(threadIdx.x) % (Tile::kDepth / 4) * 4;
+}
+
+// A 1 x 1 kernel without padding, and linear layers: a row is one pixel's channels.
+template <typename T, typename Tile>
+class PointSource {
+ public:
+  __device__ __forceinline__ PointSource(const Conv2dArgs& args, const Block& block)
+      : terms_(block.last - block.first - copy_term<Tile>()) {
+    const int64_t channel = block.group * args.gemm.terms + block.first + copy_term<Tile>();
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i) {
+      const int64_t row = block.row + copy_row<Tile>(i);
+      next_[i] = nullptr;
+      if (row >= args.gemm.rows) continue;
+      const Pixel at = pixel_of(args, row);
+      next_[i] = static_cast<const T*>(args.input) + at.n * args.stride_n +
+                 at.h * args.step_h * args.stride_h + at.w * args.step_w * args.stride_w + channel;
+    }
+  }
+
+  __device__ __forceinline__ void start(typename Tile::Stage& stage) {
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i) {
+      copies_[i].start(
+          &stage.rows[copy_row<Tile>(i)][copy_term<Tile>()], [&](int) { return next_[i]; },
+          [&](int) { return terms_ > 0 && next_[i] != nullptr; }, true);
+      if (next_[i] != nullptr) next_[i] += Tile::kDepth;
+    }
+    terms_ -= Tile::kDepth;
+  }
+
+  __device__ __forceinline__ void land(typename Tile::Stage& stage) const {
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i)
+      copies_[i].land(&stage.rows[copy_row<Tile>(i)][copy_term<Tile>()]);
+  }
+
+ private:
+  const T* next_[Tile::kRowCopies];
+  int terms_;
+  Copy<T, Tile::kAsync> copies_[Tile::kRowCopies];
+};
+
+// A term's place in the kernel's window.
+struct Tap {
+  int r, s, c;
+
+  __device__ __forceinline__ void advance(int terms, int channels, int kernel_w) {
+    for (c += terms; c >= channels; c -= channels)
+      if (++s == kernel_w) s = 0, ++r;
+  }
+};
+
+// Any window. kWhole: four terms are channels of one tap; else each is looked up by itself, which a stem
+// with three channels needs, and so does any count of channels that four does not divide.
+template <typename T, typename Tile, bool kWhole>
+class WindowSource {
+ public:
+  __device__ __forceinline__ WindowSource(const Conv2dArgs& args, const Block& block)
+      : args_(args), channels_(static_cast<int>(args.channels / args.groups)) {
+    const int first = block.first + copy_term<Tile>();
+    const int tap = first / channels_, kernel_w = static_cast<int>(args.kernel_w);
+    tap_ = {tap / kernel_w, tap % kernel_w, first % channels_};
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i) {
+      const int64_t row = block.row + copy_row<Tile>(i);
+      sample_[i] = static_cast<const T*>(args.input);
+      top_[i] = left_[i] = kOutside;
+      if (row >= args.gemm.rows) continue;
+      const Pixel at = pixel_of(args, row);
+      top_[i] = static_cast<int>(at.h * args.step_h - args.pad_h);
+      left_[i] = static_cast<int>(at.w * args.step_w - args.pad_w);
+      sample_[i] += at.n * args.stride_n + top_[i] * args.stride_h + left_[i] * args.stride_w +
+                    block.group * channels_;
+    }
+  }
+
+  __device__ __forceinline__ void start(typename Tile::Stage& stage) {
+    constexpr int kTaps = kWhole ? 1 : 4;
+    Tap taps[kTaps];
+    int64_t offsets[kTaps];
+    Tap tap = tap_;
+#pragma unroll
+    for (int l = 0; l < kTaps; ++l) {
+      taps[l] = tap;
+      offsets[l] = tap.r * args_.dilation_h * args_.stride_h +
+                   tap.s * args_.dilation_w * args_.stride_w + tap.c;
+      if (l + 1 < kTaps) tap.advance(1, channels_, static_cast<int>(args_.kernel_w));
+    }
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i)
+      copies_[i].start(
+          &stage.rows[copy_row<Tile>(i)][copy_term<Tile>()],
+          [&](int l) { return sample_[i] + offsets[kWhole ? 0 : l]; },
+          [&](int l) { return is_inside(top_[i], left_[i], taps[kWhole ? 0 : l]); }, kWhole);
+    tap_.advance(Tile::kDepth, channels_, static_cast<int>(args_.kernel_w));
+  }
+
+  __device__ __forceinline__ void land(typename Tile::Stage& stage) const {
+#pragma unroll
+    for (int i = 0; i < Tile::kRowCopies; ++i)
+      copies_[i].land(&stage.rows[copy_row<Tile>(i)][copy_term<Tile>()]);
+  }
+
+ private:
+  // A row that no kernel reaches from: the host refuses sizes that come near it.
+  static constexpr int kOutside = INT32_MIN / 2;
+
+  __device__ __forceinline__ bool is_inside(int top, int left, const Tap& tap) const {
+    const int h = top + tap.r * static_cast<int>(args_.dilation_h);
+    const int w = left + tap.s * static_cast<int>(args_.dilation_w);
+    return static_cast<unsigned>(h) < static_cast<unsigned>(args_.height) &&
+           static_cast<unsigned>(w) < static_cast<unsigned>(args_.width) &&
+           tap.r < static_cast<int>(args_.kernel_h);  // beyond the last term
+  }
+
+  const Conv2dArgs& args_;
+  int channels_;
+  Tap tap_;
+  const T* sample_[Tile::kRowCopies];
+  int top_[Tile::kRowCopies], left_[Tile::kRowCopies];
+  Copy<T, Tile::kAsync> copies_[Tile::kRowCopies];
+};
+
+// ---- Kernels -------------------------------------------------------------------------------------
+
+enum class Gather { kPoints, kWindows, kElements };
+
+template <typename T, typename Tile, Gather kGather>
+struct SourceOf {
+  using Type = WindowSource<T, Tile, kGather == Gather::kWindows>;
+};
+template <typename T, typename Tile>
+struct SourceOf<T, Tile, Gather::kPoints> {
+  using Type = PointSource<T, Tile>;
+};
+
+// At most 128 registers a thread: 512 threads a multiprocessor, as shared memory allows.
+template <int kTile>
+constexpr int kMinBlocks = 512 / kTileShapes[kTile].threads();
+
+template <typename T, int kTile, Gather kGather>
+__global__ void __launch_bounds__(kTileShapes[kTile].threads(), kMinBlocks<kTile>)
+    conv2d_tile(const Conv2dArgs args) {
+  using Tile = Tiling<T, kTile>;
+  multiply_tile<T, Tile, typename SourceOf<T, Tile, kGather>::Type, kGather != Gather::kElements>(
+      args);
+}
+
+// ---- Launching -----------------------------------------------------------------------------------
+
+template <typename T, int kTile, Gather kGather>
+void launch_tile(const Conv2dArgs& args, void* stream) {
+  using Tile = Tiling<T, kTile>;
+  launch({"conv2d", args.plan.blocks, Tile::kThreads, sizeof(typename Tile::Shared), stream},
+         conv2d_tile<T, kTile, kGather>, args);
+}
+
+template <typename T, Gather kGather, int kTile = 0>
+void launch_plan(const Conv2dArgs& args, void* stream) {
+  if constexpr (kTile < kTiles) {
+    if constexpr (kernel_exists(kTile, kGather != Gather::kElements, sizeof(Arithmetic<T>)))
+      if (args.plan.tile == kTile) return launch_tile<T, kTile, kGather>(args, stream);
+    launch_plan<T, kGather, kTile + 1>(args, stream);
+  }
+}
+
+template <typename T>
+void launch_dtype(const Conv2dArgs& args, void* stream) {
+  const bool points =
+      args.kernel_h == 1 && args.kernel_w == 1 && args.pad_h == 0 && args.pad_w == 0;
+  if constexpr (sizeof(T) <= sizeof(float)) {
+    if (args.plan.whole_copies && points)
+      launch_plan<T, Gather::kPoints>(args, stream);
+    else if (args.plan.whole_copies)
+      launch_plan<T, Gather::kWindows>(args, stream);
+    else
+      launch_plan<T, Gather::kElements>(args, stream);
+  } else {
+    launch_plan<T, Gather::kElements>(args, stream);
+  }
+  if (args.plan.workspace_bytes == 0) return;
+  const int64_t quads = args.groups * args.gemm.rows * ((args.gemm.columns + 3) / 4);
+  launch({"conv2d", (quads + kAddThreads - 1) / kAddThreads, kAddThreads, 0, stream},
+         add_segments<T>, args);
+}
+
+}  // namespace
+
+void conv2d(const Conv2dArgs& args, void* stream) {
+  with_type(args.dtype,
+            [&](auto type) { launch_dtype<typename decltype(type)::Type>(args, stream); });
+}
+
+}  // namespace cuda
+}  // namespace bninv

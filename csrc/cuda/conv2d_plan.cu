@@ -1,0 +1,106 @@
+// Host code: what of a convolution's memory comes in fours, and how its product is cut into blocks.
+#include <atomic>
+#include <initializer_list>
+#include <stdexcept>
+
+#include "device.cuh"
+// device.cuh first: it names the namespace of what follows.
+#include "gemm_plan.h"
+#include "kernels.h"
+#include "launch.cuh"
+
+namespace bninv {
+namespace cuda {
+namespace {
+
+bool in_fours(std::initializer_list<int64_t> sizes) {
+  for (const int64_t size : sizes)
+    if (size % 4 != 0) return false;
+  return true;
+}
+
+bool is_aligned(const void* p, int element_bytes) {
+  const int bytes = 4 * element_bytes < 16 ? 4 * element_bytes : 16;
+  return reinterpret_cast<uintptr_t>(p) % bytes == 0;
+}
+
+int storage_bytes(DType dtype) {
+  switch (dtype) {
+    case DType::kDouble:
+      return 8;
+    case DType::kFloat:
+      return 4;
+    default:
+      return 2;
+  }
+}
+
+void check_sizes(const Conv2dArgs& args) {
+  // The kernels count pixels of a sample, and a product's terms, in 32 bits, with room for an outside.
+  const auto fits = [](int64_t size, int64_t pad, int64_t dilation, int64_t kernel) {
+    return size <= INT32_MAX / 4 && pad <= INT32_MAX / 4 &&
+           dilation * (kernel - 1) <= INT32_MAX / 4;
+  };
+  if (!fits(args.height, args.pad_h, args.dilation_h, args.kernel_h) ||
+      !fits(args.width, args.pad_w, args.dilation_w, args.kernel_w) ||
+      args.gemm.terms > INT32_MAX / 2)
+    throw std::runtime_error(
+        "bninv.conv2d: `input`, `padding`, `dilation` and `weight` may reach over at most 2^29 - 1 "
+        "pixels in height and width, and over 2^30 - 1 products, on a GPU");
+}
+
+// For tests: the tile, and the segments a block does, of every product that has such a kernel.
+std::atomic<int> forced_tile{-1};
+std::atomic<int64_t> forced_segments{0};
+
+TilePlan forced_plan(const Product& product, TilePlan plan) {
+  const int tile = forced_tile;
+  const int64_t own = forced_segments, segments = (product.terms + kSegment - 1) / kSegment;
+  if (tile < 0 || !kernel_exists(tile, product.whole_copies, product.element_bytes)) return plan;
+  return plan_of(product, tile, own > 0 && own < segments ? own : segments > 0 ? segments : 1);
+}
+
+}  // namespace
+
+void set_plan(int64_t tile, int64_t segments_per_block) {
+  forced_tile = tile < kTiles ? static_cast<int>(tile) : -1;
+  forced_segments = segments_per_block;
+}
+
+int64_t tiles() { return kTiles; }
+
+void plan_conv2d(Conv2dArgs& args) {
+  check_sizes(args);
+  int device = 0, value = 0;
+  DeviceLimits limits{};
+  check(cudaGetDevice(&device), "conv2d");
+  const auto attribute = [&](cudaDeviceAttr name) {
+    check(cudaDeviceGetAttribute(&value, name, device), "conv2d");
+    return value;
+  };
+  limits.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  limits.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+
+  const int bytes = storage_bytes(args.dtype);
+  const int64_t group = args.channels / args.groups;
+  const bool whole_weight = in_fours({args.out_channels}) && is_aligned(args.weight, bytes);
+  const bool whole_panel = in_fours({args.gemm.columns}) && whole_weight;
+  const bool whole_pixels =
+      in_fours({args.stride_n, args.stride_h, args.stride_w}) && is_aligned(args.input, bytes);
+  const bool whole_copies = whole_panel && whole_pixels && in_fours({group});
+  const Product product{args.gemm.rows, args.gemm.columns, args.gemm.terms,
+                        args.groups,    bytes > 4 ? 8 : 4, whole_copies && bytes <= 4};
+  args.plan = forced_plan(product, choose_plan(product, limits));
+  args.plan.whole_panel = whole_panel;
+  args.plan.whole_copies = whole_copies;
+  args.plan.whole_depthwise = whole_weight && whole_pixels;
+  args.plan.whole_output =
+      in_fours({args.out_channels, args.out_stride_n, args.out_stride_h, args.out_stride_w}) &&
+      args.out_stride_c == 1 && is_aligned(args.output, bytes) &&
+      is_aligned(args.epilogue.residual, bytes);
+  args.plan.dense_rows = args.out_stride_h == args.out_width * args.out_stride_w &&
+                         args.out_stride_n == args.out_height * args.out_stride_h;
+}
+
+}  // namespace cuda
+}  // namespace bninv
