@@ -118,11 +118,11 @@ def one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _half_by_number(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # Between a half-precision tensor and a number the CPU's products and quotients round the
-    # number to binary32, and the result once. (Its sums round the number to half first.)
+    # Between a half-precision tensor and a number, products and quotients round the number to
+    # binary32, and the result once. (Sums on the CPU round the number to half first.)
     tensors, numbers = _every_tensor(args, kwargs), _numbers(args, kwargs)
     narrow = len(tensors) == 1 and tensors[0].dtype in (torch.float16, torch.bfloat16)
-    return narrow and on_cpu(args, kwargs) and not any(isinstance(n, complex) for n in numbers)
+    return narrow and not any(isinstance(n, complex) for n in numbers)
 
 
 def one_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -148,15 +148,31 @@ def one_tensor_on_cpu(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return len(_every_tensor(args, kwargs)) == 1 and on_cpu(args, kwargs)
 
 
-def cpu_one_rounding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    if kwargs.get("rounding_mode") is not None or not on_cpu(args, kwargs):
+def no_choice_of_zero(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # A bound of zero meets -0: which of the two zeros is kept differs between devices.
+    if one_tensor_on_cpu(args, kwargs):
+        return True
+    bounds = [*args[1:], *(v for k, v in kwargs.items() if k not in ("input", "self", "inplace"))]
+    given = [bound for bound in bounds if bound is not None and not isinstance(bound, bool)]
+    numbers = all(isinstance(bound, (int, float)) and bound != 0 for bound in given)
+    return bool(given) and numbers and len(_every_tensor(args, kwargs)) == 1
+
+
+def one_division(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = _every_tensor(args, kwargs)
+    if kwargs.get("rounding_mode") is not None or "out" in kwargs:
         return False
-    real = all(t.is_floating_point() for t in _every_tensor(args, kwargs))
+    if not on_cpu(args, kwargs):
+        # By a number, or a tensor on the CPU that counts as one, CUDA multiplies with a reciprocal.
+        on_device = all(t.device.type == "cuda" and t.dim() > 0 for t in tensors)
+        if len(tensors) != 2 or not on_device:
+            return False
+    real = all(t.is_floating_point() for t in tensors)
     return real and (full_precision(args, kwargs) or _half_by_number(args, kwargs))
 
 
-def cpu_one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    return cpu_one_rounding(args, kwargs) and _not_narrowed(args, kwargs)
+def one_division_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    return one_division(args, kwargs) and _not_narrowed(args, kwargs)
 
 
 def one_multiplication(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -198,25 +214,30 @@ def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     return torch.promote_types(source, target) == target
 
 
-# To nearest even in one step, subnormals kept: so the CPU narrows. From float64 to half precision
-# it goes through float32.
+# To nearest even in one step, subnormals kept: so the CPU and CUDA narrow. From float64 to half
+# precision they go through float32.
 _NARROWED_ONCE = {
     torch.float64: (torch.float32,),
     torch.float32: (torch.float16, torch.bfloat16),
 }
 
 
-def rounds_once(source: torch.dtype, target: torch.dtype, is_cpu: bool) -> bool:
-    """Every value is kept, or rounded to nearest once."""
-    narrows = is_cpu and target in _NARROWED_ONCE.get(source, ())
+def rounds_once(source: torch.dtype, target: torch.dtype, known: bool) -> bool:
+    """Every value is kept, or rounded to nearest once, on a device that is known to do so."""
+    narrows = known and target in _NARROWED_ONCE.get(source, ())
     return narrows or converts_exactly(source, target)
+
+
+def narrows_once(tensors: Sequence[Tensor]) -> bool:
+    """Whether these tensors' devices are known to narrow in one rounding."""
+    return all(t.device.type in ("cpu", "cuda") for t in tensors)
 
 
 def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)  # the destination, then the source
     if len(tensors) < 2:
         return True
-    return rounds_once(tensors[1].dtype, tensors[0].dtype, on_cpu(args, kwargs))
+    return rounds_once(tensors[1].dtype, tensors[0].dtype, narrows_once(tensors))
 
 
 # Python's own types, which `to` takes for dtypes.
@@ -234,4 +255,4 @@ def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     named = [value for value in values if isinstance(value, torch.dtype)]
     tensors = _every_tensor(args, kwargs)
     target = named[0] if named else tensors[-1].dtype
-    return rounds_once(tensors[0].dtype, target, on_cpu(args, kwargs))
+    return rounds_once(tensors[0].dtype, target, narrows_once(tensors))

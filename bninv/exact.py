@@ -132,15 +132,15 @@ GROUPS: tuple[Group, ...] = (
         conditions.one_product_in_place,
     ),
     Group(
-        # CUDA divides by a number through its reciprocal: two roundings.
-        "one IEEE division an element on the CPU",
+        # By a number CUDA multiplies with its reciprocal: covered.py has an adapter for that.
+        "one IEEE division an element",
         names("div reciprocal"),
-        conditions.cpu_one_rounding,
+        conditions.one_division,
     ),
     Group(
         "the same, into a tensor of the result's dtype",
         names("div_ reciprocal_"),
-        conditions.cpu_one_rounding_in_place,
+        conditions.one_division_in_place,
     ),
     Group(
         "changes the sign bit only, or rounds to an integer",
@@ -161,12 +161,16 @@ GROUPS: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "selects its input or a bound, neither of them zero on CUDA",
+        names("clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh hardtanh_"),
+        conditions.no_choice_of_zero,
+    ),
+    Group(
         # Tried with NaN and zeros of both signs: the same bits in a vector's body and tail, in
         # every layout. They keep -0 where another device (and R6's relu) gives +0: CPU only.
         "selects one of its inputs, the same way at every position on the CPU",
         names(
-            """relu relu_ clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh
-            hardtanh_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
+            """relu relu_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
             max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d
             adaptive_max_pool3d"""
         ),

@@ -174,16 +174,15 @@ def _why_not(
         return reason
     device, dtype = _device_and_dtype(module, whole)
     # What is on "meta" waits for its values, and for its device.
-    dtypes = kind.kernels.get("cpu" if device.type == "meta" else device.type)
-    if dtypes is None:
+    if device.type not in ("cpu", "cuda", "meta"):
         return f"it is on {device}, and has no kernel for {device.type} yet"
     if device.type == "cuda" and not _extension.has_cuda():
         return (
             f"it is on {device}, and bninv's operators were compiled without CUDA here "
             "(BNINV_BUILD=cuda compiles them with it, or says what is missing)"
         )
-    if dtype not in dtypes:
-        return f"it is {dtype}, and has no kernel for that dtype on {device.type} yet"
+    if dtype not in kind.dtypes:
+        return f"it is {dtype}, and has no kernel for that dtype yet"
     return None
 
 

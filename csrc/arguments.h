@@ -192,10 +192,11 @@ inline int64_t softmax_tasks(const SoftmaxArgs& a) {
 struct UnaryArgs {
   DType dtype;
   const void* input;
-  const void* addend;  // nullptr: none; added first, and the sum rounded. Of the CPU alone
   void* output;  // may be the input
   Activation function;
   double negative_slope;  // leaky_relu's
+  // nullptr: none; added first, and the sum rounded. Only the CPU's kernel knows it.
+  const void* addend;
 };
 
 }  // namespace bninv

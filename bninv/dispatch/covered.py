@@ -162,6 +162,19 @@ def _square(input: Tensor) -> Tensor:
     return input * input
 
 
+def _divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    # CUDA multiplies by the reciprocal of a number; by a tensor on the device it divides. In half
+    # precision the CPU rounds the number to binary32, divides, and rounds once: so does this.
+    number = isinstance(other, (int, float)) and not isinstance(other, bool)
+    _need(number and rounding_mode is None and input.device.type == "cuda")
+    wide = input if input.dtype in (torch.float32, torch.float64) else input.float()
+    return (wide / wide.new_full((), other)).to(input.dtype)
+
+
+def _divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    return input.copy_(_divide(input, other, rounding_mode=rounding_mode))
+
+
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     _need(bias.dim() == 1 and beta == 1 and alpha == 1)
     return F.linear(a, b.t(), bias)
@@ -218,6 +231,8 @@ ATEN: dict[str, Adapter] = {
     "instance_norm": _instance_norm,
     "pow": _power,
     "square": _square,
+    "div": _divide,
+    "div_": _divide_,
     "addmm": _addmm,
     "mm": _mm,
     "convolution": _convolution,
@@ -242,7 +257,6 @@ PYTHON: dict[str, Adapter] = {
 
 # Not defined in binary64, for want of an exponential there.
 _NO_FLOAT64 = names("sigmoid sigmoid_ silu silu_ tanh tanh_ gelu gelu_ softmax _softmax")
-_ON_CUDA = frozenset({"batch_norm", "native_batch_norm", "pow", "square"})
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -259,7 +273,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
             return False
-        if device == "cuda" and not (name in _ON_CUDA and _extension.has_cuda()):
+        if device == "cuda" and not _extension.has_cuda():
             return False
     return found
 

@@ -156,13 +156,15 @@ def _sets_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         if not (is_mask or part is None or part is ... or isinstance(part, (int, slice))):
             return False
     if isinstance(value, torch.Tensor):
-        return _conditions.rounds_once(value.dtype, target.dtype, _conditions.on_cpu(args, kwargs))
+        return _conditions.rounds_once(
+            value.dtype, target.dtype, _conditions.narrows_once([target, value])
+        )
     return isinstance(value, (int, float))
 
 
 def _to_dtype(dtype: torch.dtype) -> exact.Condition:
     def converts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        return _conditions.rounds_once(args[0].dtype, dtype, _conditions.on_cpu(args, kwargs))
+        return _conditions.rounds_once(args[0].dtype, dtype, _conditions.narrows_once(args[:1]))
 
     return converts
 
@@ -194,7 +196,7 @@ def _method_rows() -> dict[Any, Row]:
     sets = exact.Group("copies elements", nothing, _sets_exactly)
     rows[torch.Tensor.__setitem__] = Row("__setitem__", group=sets)
     # number / tensor: a reciprocal and a multiplication, each rounded once.
-    divides = exact.Group("two IEEE operations", nothing, _conditions.cpu_one_rounding)
+    divides = exact.Group("two IEEE operations", nothing, _conditions.one_division)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
     rows[torch._C._set_grad_enabled] = Row("set_grad_enabled", passes=True)
     return rows

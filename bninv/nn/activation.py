@@ -1,4 +1,4 @@
-"""Activation modules of torch.nn and timm: rule R6."""
+"""Activation modules of torch.nn and timm: rule R6. In float64 those without an exponential."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from bninv import functional as F
-from bninv.nn.base import FLOATING, NARROW, Patched
-
-# Functions without an exponential also exist in float64.
-_PIECEWISE = {"cpu": FLOATING}
-_TRANSCENDENTAL = {"cpu": NARROW}
+from bninv.nn.base import NARROW, Patched
 
 
 def _inplace(module: Any) -> bool:
@@ -19,16 +15,12 @@ def _inplace(module: Any) -> bool:
 
 
 class ReLU(Patched):
-    kernels = _PIECEWISE
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.relu(input, _inplace(self))
 
 
 class ReLU6(Patched):
     """nn.ReLU6, which inherits nn.Hardtanh's forward."""
-
-    kernels = _PIECEWISE
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:
@@ -41,7 +33,6 @@ class ReLU6(Patched):
 
 
 class LeakyReLU(Patched):
-    kernels = _PIECEWISE
     negative_slope: float
 
     def invariant_forward(self, input: Tensor) -> Tensor:
@@ -49,49 +40,45 @@ class LeakyReLU(Patched):
 
 
 class Sigmoid(Patched):
-    kernels = _TRANSCENDENTAL
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input, _inplace(self))
 
 
 class SiLU(Patched):
-    kernels = _TRANSCENDENTAL
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.silu(input, _inplace(self))
 
 
 class Hardswish(Patched):
-    kernels = _PIECEWISE
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.hardswish(input, _inplace(self))
 
 
 class Hardsigmoid(Patched):
-    kernels = _PIECEWISE
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.hardsigmoid(input, _inplace(self))
 
 
 class GELU(Patched):
-    kernels = _TRANSCENDENTAL
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, getattr(self, "approximate", "none"))
 
 
 class GELUTanh(Patched):
-    kernels = _TRANSCENDENTAL
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.gelu(input, "tanh")
 
 
 class Tanh(Patched):
-    kernels = _TRANSCENDENTAL
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.tanh(input, _inplace(self))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +19,8 @@ FLOATING = NARROW | {torch.float64}
 class Patched:
     """Base of the mixins. In training mode a patched module does what the stock one does."""
 
-    # Device type -> the dtypes for which the module's operators have kernels there.
-    kernels: ClassVar[Mapping[str, frozenset[torch.dtype]]] = {"cpu": FLOATING}
+    # For which the module's operators have kernels, on the CPU and on CUDA alike.
+    dtypes: ClassVar[frozenset[torch.dtype]] = FLOATING
 
     # Parameters that the kernels read in place when they are laid out as a panel.
     panel_parameters: ClassVar[tuple[str, ...]] = ()

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
-from bninv.nn.base import FLOATING, Patched, drop_and_act
+from bninv.nn.base import Patched, drop_and_act
 
 
 def _normalize(module: Any, input: Tensor) -> Tensor:
@@ -24,8 +24,6 @@ def _normalize(module: Any, input: Tensor) -> Tensor:
 
 class BatchNorm(Patched):
     """BatchNorm1d/2d/3d and SyncBatchNorm, which in eval mode synchronises nothing."""
-
-    kernels = {"cpu": FLOATING, "cuda": FLOATING}
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:
@@ -52,8 +50,6 @@ class BatchNormAct(BatchNorm):
 
 class FrozenBatchNorm(Patched):
     """torchvision's FrozenBatchNorm2d and timm's FrozenBatchNormAct2d."""
-
-    kernels = BatchNorm.kernels
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         return drop_and_act(self, _normalize(self, x))

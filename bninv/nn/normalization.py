@@ -10,9 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
-from bninv.nn.base import FLOATING, Patched, drop_and_act
-
-_KERNELS = {"cpu": FLOATING}
+from bninv.nn.base import Patched, drop_and_act
 
 
 def _stock_precision(module: Any, x: Tensor, *parameters: Tensor | None) -> tuple[Any, ...]:
@@ -31,7 +29,6 @@ def _stock_precision(module: Any, x: Tensor, *parameters: Tensor | None) -> tupl
 class LayerNorm(Patched):
     """nn.LayerNorm, timm's LayerNorm and LayerNormAct."""
 
-    kernels = _KERNELS
     normalized_shape: tuple[int, ...]
     weight: Tensor | None
     bias: Tensor | None
@@ -69,7 +66,6 @@ class LayerNorm2dFp32(LayerNormFp32, LayerNorm2d):
 class RMSNorm(Patched):
     """nn.RMSNorm, timm's RmsNorm and RmsNormAct."""
 
-    kernels = _KERNELS
     normalized_shape: tuple[int, ...]
     weight: Tensor | None
     eps: float | None
@@ -107,7 +103,6 @@ class RMSNorm2dFp32(RMSNormFp32, RMSNorm2d):
 class GroupNorm(Patched):
     """nn.GroupNorm, timm's GroupNorm, GroupNorm1, GroupNormAct and GroupNorm1Act."""
 
-    kernels = _KERNELS
     num_groups: int
     weight: Tensor | None
     bias: Tensor | None
@@ -122,8 +117,6 @@ class GroupNorm(Patched):
 
 class InstanceNorm(Patched):
     """InstanceNorm1d/2d/3d; with running statistics it normalizes by these (R2)."""
-
-    kernels = _KERNELS
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:

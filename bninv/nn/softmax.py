@@ -11,7 +11,7 @@ from bninv.nn.base import NARROW, Patched
 
 
 class Softmax(Patched):
-    kernels = {"cpu": NARROW}
+    dtypes = NARROW
     dim: int
 
     @classmethod
@@ -30,7 +30,7 @@ class LogSoftmax(Softmax):
 
 
 class Softmax2d(Patched):
-    kernels = Softmax.kernels
+    dtypes = NARROW
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):
@@ -41,7 +41,7 @@ class Softmax2d(Patched):
 class RadixSoftmax(Patched):
     """timm's attention over the branches of a ResNeSt block; one branch: a sigmoid."""
 
-    kernels = Softmax.kernels
+    dtypes = NARROW
     radix: int
     cardinality: int
 

@@ -79,7 +79,7 @@ template <typename T, typename Tile, bool kWhole>
 class WindowSource {
  public:
   __device__ __forceinline__ WindowSource(const Conv2dArgs& args, const Block& block)
-      : args_(args), channels_(static_cast<int>(args.channels / args.groups)) {
+      : args_(args), channels_(args.channels > 0 ? static_cast<int>(args.channels / args.groups) : 1) {
     const int first = block.first + copy_term<Tile>();
     const int tap = first / channels_, kernel_w = static_cast<int>(args.kernel_w);
     tap_ = {tap / kernel_w, tap % kernel_w, first % channels_};
