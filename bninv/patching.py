@@ -18,11 +18,13 @@ from torch import nn
 
 from bninv import _extension
 from bninv.dispatch import (
+    BLOCKS,
     Excluded,
     NotInvariantError,
     NotInvariantWarning,
     Policy,
     Protected,
+    SqueezeExcite,
     UncoveredCall,
     unprotected_nodes,
 )
@@ -133,7 +135,7 @@ def _plan(
             left.append(Unpatched(name, type(module).__name__, reason))
         elif kind is not None:
             chosen.append((module, kind))
-            if kind is Protected:
+            if issubclass(kind, Protected):
                 protected.append(name)
     return chosen, left
 
@@ -151,7 +153,9 @@ def _kind_of(
         mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))
         return (Protected, None) if mixed else (None, None)
     reason = _why_unknown(module, owner)
-    return (Protected, None) if reason is None else (None, reason)
+    if reason is not None:
+        return None, reason
+    return (SqueezeExcite if owner in BLOCKS else Protected), None
 
 
 def _forward_owner(module: nn.Module) -> str:

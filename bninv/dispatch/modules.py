@@ -31,7 +31,7 @@ class Protected(Patched):
 
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
-        return {name: _protected(method) for name, method in own_methods(stock)}
+        return {name: protected(method) for name, method in own_methods(stock)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # A forward of the stock class's own is among the members above: this one is torch.nn's.
@@ -62,7 +62,9 @@ def own_methods(stock: type) -> Iterator[tuple[str, Method]]:
                 yield name, value
 
 
-def _protected(method: Method) -> Method:
+def protected(method: Method) -> Method:
+    """A method under the protection of the module's policy; in training mode it runs as it is."""
+
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if self.training:
