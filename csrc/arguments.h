@@ -51,6 +51,7 @@ struct TilePlan {
   int64_t blocks;
   // Where several blocks share an output: their segments' sums, one row a segment. 0: not needed.
   int64_t workspace_bytes;
+  int group_channels;  // input channels of a group, at least 1
   bool whole_copies;  // four neighbouring channels of input and weight are always there and aligned
   bool whole_panel;   // those of the weight are
   bool whole_depthwise;  // the same for each output channel's own input channel

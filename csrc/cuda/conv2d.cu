@@ -6,6 +6,8 @@
 #include "kernels.h"
 #include "launch.cuh"
 
+#include <type_traits>
+
 namespace bninv {
 namespace cuda {
 namespace {
@@ -40,27 +42,29 @@ class PointSource {
     }
   }
 
-  __device__ __forceinline__ void start(typename Tile::Stage& stage) {
+  __device__ __forceinline__ void start(typename Tile::Shared& shared, int stage) {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
       copies_[i].start(
-          &stage.rows[copy_row<Tile>(i)][copy_term<Tile>()], [&](int) { return next_[i]; },
-          [&](int) { return terms_ > 0 && next_[i] != nullptr; }, true);
+          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slots.of(i),
+          [&](int) { return next_[i]; }, [&](int) { return terms_ > 0 && next_[i] != nullptr; },
+          true);
       if (next_[i] != nullptr) next_[i] += Tile::kDepth;
     }
     terms_ -= Tile::kDepth;
   }
 
-  __device__ __forceinline__ void land(typename Tile::Stage& stage) const {
+  __device__ __forceinline__ void land(typename Tile::Shared& shared, int stage) const {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
-      copies_[i].land(&stage.rows[copy_row<Tile>(i)][copy_term<Tile>()]);
+      copies_[i].land(&shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()],
+                      shared.slots.of(i));
   }
 
  private:
   const T* next_[Tile::kRowCopies];
   int terms_;
-  Copy<T, Tile::kAsync> copies_[Tile::kRowCopies];
+  Copy<T, Tile, true> copies_[Tile::kRowCopies];
 };
 
 // A term's place in the kernel's window.
@@ -73,31 +77,64 @@ struct Tap {
   }
 };
 
+// Which taps of one output pixel's window lie on the input. Of no pixel: none.
+struct Corner {
+  // A place that no window reaches from: the host refuses sizes that come near it.
+  int top = INT32_MIN / 2, left = INT32_MIN / 2;
+
+  __device__ __forceinline__ void place(const Conv2dArgs&, int t, int l) { top = t, left = l; }
+  __device__ __forceinline__ bool holds(const Conv2dArgs& args, const Tap& tap) const {
+    if (tap.r >= static_cast<int>(args.kernel_h)) return false;  // beyond the last term
+    const int h = top + tap.r * static_cast<int>(args.dilation_h);
+    const int w = left + tap.s * static_cast<int>(args.dilation_w);
+    return static_cast<unsigned>(h) < static_cast<unsigned>(args.height) &&
+           static_cast<unsigned>(w) < static_cast<unsigned>(args.width);
+  }
+};
+
+// The same for at most 32 taps, in one register: the largest tile has none to spare.
+struct TapMask {
+  unsigned taps = 0;
+
+  __device__ __forceinline__ void place(const Conv2dArgs& args, int top, int left) {
+    const Corner corner{top, left};
+    unsigned bit = 1;
+    for (int r = 0; r < static_cast<int>(args.kernel_h); ++r)
+      for (int s = 0; s < static_cast<int>(args.kernel_w); ++s, bit <<= 1)
+        if (corner.holds(args, {r, s, 0})) taps |= bit;
+  }
+  __device__ __forceinline__ bool holds(const Conv2dArgs& args, const Tap& tap) const {
+    const int index = tap.r * static_cast<int>(args.kernel_w) + tap.s;
+    return index < kFewTaps && (taps >> index & 1) != 0;  // beyond the last term there are none
+  }
+};
+
 // Any window. kWhole: four terms are channels of one tap; else each is looked up by itself, which a stem
 // with three channels needs, and so does any count of channels that four does not divide.
 template <typename T, typename Tile, bool kWhole>
 class WindowSource {
  public:
   __device__ __forceinline__ WindowSource(const Conv2dArgs& args, const Block& block)
-      : args_(args), channels_(args.channels > 0 ? static_cast<int>(args.channels / args.groups) : 1) {
+      : args_(args) {
+    const int channels = args.plan.group_channels;
     const int first = block.first + copy_term<Tile>();
-    const int tap = first / channels_, kernel_w = static_cast<int>(args.kernel_w);
-    tap_ = {tap / kernel_w, tap % kernel_w, first % channels_};
+    const int tap = first / channels, kernel_w = static_cast<int>(args.kernel_w);
+    tap_ = {tap / kernel_w, tap % kernel_w, first % channels};
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
       const int64_t row = block.row + copy_row<Tile>(i);
       sample_[i] = static_cast<const T*>(args.input);
-      top_[i] = left_[i] = kOutside;
       if (row >= args.gemm.rows) continue;
       const Pixel at = pixel_of(args, row);
-      top_[i] = static_cast<int>(at.h * args.step_h - args.pad_h);
-      left_[i] = static_cast<int>(at.w * args.step_w - args.pad_w);
-      sample_[i] += at.n * args.stride_n + top_[i] * args.stride_h + left_[i] * args.stride_w +
-                    block.group * channels_;
+      const int top = static_cast<int>(at.h * args.step_h - args.pad_h);
+      const int left = static_cast<int>(at.w * args.step_w - args.pad_w);
+      sample_[i] += at.n * args.stride_n + top * args.stride_h + left * args.stride_w +
+                    block.group * channels;
+      windows_[i].place(args, top, left);
     }
   }
 
-  __device__ __forceinline__ void start(typename Tile::Stage& stage) {
+  __device__ __forceinline__ void start(typename Tile::Shared& shared, int stage) {
     constexpr int kTaps = kWhole ? 1 : 4;
     Tap taps[kTaps];
     int64_t offsets[kTaps];
@@ -107,41 +144,31 @@ class WindowSource {
       taps[l] = tap;
       offsets[l] = tap.r * args_.dilation_h * args_.stride_h +
                    tap.s * args_.dilation_w * args_.stride_w + tap.c;
-      if (l + 1 < kTaps) tap.advance(1, channels_, static_cast<int>(args_.kernel_w));
+      if (l + 1 < kTaps)
+        tap.advance(1, args_.plan.group_channels, static_cast<int>(args_.kernel_w));
     }
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
       copies_[i].start(
-          &stage.rows[copy_row<Tile>(i)][copy_term<Tile>()],
+          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slots.of(i),
           [&](int l) { return sample_[i] + offsets[kWhole ? 0 : l]; },
-          [&](int l) { return is_inside(top_[i], left_[i], taps[kWhole ? 0 : l]); }, kWhole);
-    tap_.advance(Tile::kDepth, channels_, static_cast<int>(args_.kernel_w));
+          [&](int l) { return windows_[i].holds(args_, taps[kWhole ? 0 : l]); }, kWhole);
+    tap_.advance(Tile::kDepth, args_.plan.group_channels, static_cast<int>(args_.kernel_w));
   }
 
-  __device__ __forceinline__ void land(typename Tile::Stage& stage) const {
+  __device__ __forceinline__ void land(typename Tile::Shared& shared, int stage) const {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
-      copies_[i].land(&stage.rows[copy_row<Tile>(i)][copy_term<Tile>()]);
+      copies_[i].land(&shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()],
+                      shared.slots.of(i));
   }
 
  private:
-  // A row that no kernel reaches from: the host refuses sizes that come near it.
-  static constexpr int kOutside = INT32_MIN / 2;
-
-  __device__ __forceinline__ bool is_inside(int top, int left, const Tap& tap) const {
-    const int h = top + tap.r * static_cast<int>(args_.dilation_h);
-    const int w = left + tap.s * static_cast<int>(args_.dilation_w);
-    return static_cast<unsigned>(h) < static_cast<unsigned>(args_.height) &&
-           static_cast<unsigned>(w) < static_cast<unsigned>(args_.width) &&
-           tap.r < static_cast<int>(args_.kernel_h);  // beyond the last term
-  }
-
   const Conv2dArgs& args_;
-  int channels_;
   Tap tap_;
   const T* sample_[Tile::kRowCopies];
-  int top_[Tile::kRowCopies], left_[Tile::kRowCopies];
-  Copy<T, Tile::kAsync> copies_[Tile::kRowCopies];
+  std::conditional_t<Tile::kFewTaps, TapMask, Corner> windows_[Tile::kRowCopies];
+  Copy<T, Tile, kWhole> copies_[Tile::kRowCopies];
 };
 
 // ---- Kernels -------------------------------------------------------------------------------------
@@ -157,9 +184,11 @@ struct SourceOf<T, Tile, Gather::kPoints> {
   using Type = PointSource<T, Tile>;
 };
 
-// At most 128 registers a thread: 512 threads a multiprocessor, as shared memory allows.
+// At most 128 registers a thread: 512 threads a multiprocessor, as shared memory allows. A tile of
+// 8 x 8 chains a thread, with the addresses of a window, wants a few more; its chains hide latency with
+// fewer warps.
 template <int kTile>
-constexpr int kMinBlocks = 512 / kTileShapes[kTile].threads();
+constexpr int kMinBlocks = kTile == kTile128x64 ? 3 : 512 / kTileShapes[kTile].threads();
 
 template <typename T, int kTile, Gather kGather>
 __global__ void __launch_bounds__(kTileShapes[kTile].threads(), kMinBlocks<kTile>)

@@ -56,7 +56,7 @@ std::atomic<int64_t> forced_segments{0};
 TilePlan forced_plan(const Product& product, TilePlan plan) {
   const int tile = forced_tile;
   const int64_t own = forced_segments, segments = (product.terms + kSegment - 1) / kSegment;
-  if (tile < 0 || !kernel_exists(tile, product.whole_copies, product.element_bytes)) return plan;
+  if (tile < 0 || !product.has_kernel(tile)) return plan;
   return plan_of(product, tile, own > 0 && own < segments ? own : segments > 0 ? segments : 1);
 }
 
@@ -88,9 +88,15 @@ void plan_conv2d(Conv2dArgs& args) {
   const bool whole_pixels =
       in_fours({args.stride_n, args.stride_h, args.stride_w}) && is_aligned(args.input, bytes);
   const bool whole_copies = whole_panel && whole_pixels && in_fours({group});
-  const Product product{args.gemm.rows, args.gemm.columns, args.gemm.terms,
-                        args.groups,    bytes > 4 ? 8 : 4, whole_copies && bytes <= 4};
+  const Product product{args.gemm.rows,
+                        args.gemm.columns,
+                        args.gemm.terms,
+                        args.groups,
+                        bytes > 4 ? 8 : 4,
+                        whole_copies && bytes <= 4,
+                        args.kernel_h * args.kernel_w};
   args.plan = forced_plan(product, choose_plan(product, limits));
+  args.plan.group_channels = group > 0 ? static_cast<int>(group) : 1;
   args.plan.whole_panel = whole_panel;
   args.plan.whole_copies = whole_copies;
   args.plan.whole_depthwise = whole_weight && whole_pixels;

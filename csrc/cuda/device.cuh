@@ -19,6 +19,20 @@
 namespace bninv {
 namespace cuda {
 
+// blockIdx.x, read anew at each call: what follows from it need not be kept in registers in between.
+__device__ __forceinline__ unsigned block_index() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(index));
+  return index;
+}
+
+// Two neighbours in shared memory, aligned to 8 bytes. As one access of its own: of several the compiler
+// would make larger ones, whose results take registers that a tile of 8 x 8 chains does not have.
+__device__ __forceinline__ void load_shared_pair(const float* p, float& a, float& b) {
+  const auto address = static_cast<unsigned>(__cvta_generic_to_shared(p));
+  asm volatile("ld.volatile.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
+}
+
 // Shared memory of a block, one object for each type T: at most 48 KB in all.
 template <typename T>
 __device__ __forceinline__ T& static_shared() {

@@ -17,6 +17,8 @@
 #include "epilogue.cuh"
 #include "gemm_plan.h"
 
+#include <type_traits>
+
 namespace bninv {
 namespace cuda {
 
@@ -27,7 +29,8 @@ struct Tiling {
   static constexpr int kRows = kShape.rows, kColumns = kShape.columns;
   static constexpr int kThreadRows = kShape.thread_rows, kThreadColumns = kShape.thread_columns;
   static constexpr int kDepth = kShape.depth, kThreads = kShape.threads();
-  // Half types pass through registers, where they are widened: two stages take turns.
+  static constexpr bool kFewTaps = kTile == kTile128x128;
+  // Half types are widened between two stages, which take turns.
   static constexpr bool kAsync = sizeof(T) == sizeof(A);
   static constexpr int kStages = kAsync ? kShape.stages : 2;
 
@@ -50,9 +53,18 @@ struct Tiling {
     A rows[kRows][kDepth + 4];
     A panel[kDepth][kColumns];
   };
+  // A thread's copies of half types before they are widened: first those of rows, then the panel's.
+  struct Slots {
+    Elements<T, 4> slots[kRowCopies + kPanelCopies][kThreads];
+    __device__ __forceinline__ void* of(int copy) { return &slots[copy][threadIdx.x]; }
+  };
+  struct NoSlots {
+    __device__ __forceinline__ void* of(int) { return nullptr; }
+  };
   struct Shared {
     Stage stages[kStages];
     A totals[kThreadRows * kQuads][kThreads][4];
+    std::conditional_t<kAsync, NoSlots, Slots> slots;
   };
 };
 
@@ -72,7 +84,7 @@ __device__ __forceinline__ Block block_of(const GemmSchedule& gemm, const TilePl
   const auto segments = static_cast<unsigned>((gemm.terms + kSegment - 1) / kSegment);
   const auto own = static_cast<unsigned>(plan.segments_per_block);
   const unsigned parts = segments == 0 ? 1 : (segments + own - 1) / own;
-  unsigned i = blockIdx.x;
+  unsigned i = block_index();
   Block block;
   block.column = static_cast<int64_t>(i % columns) * Tile::kColumns, i /= columns;
   block.row = static_cast<int64_t>(i % rows) * Tile::kRows, i /= rows;
@@ -90,27 +102,30 @@ __device__ __forceinline__ Block block_of(const GemmSchedule& gemm, const TilePl
 
 // ---- Filling a stage -----------------------------------------------------------------------------
 
-// Four elements on their way to shared memory: under way by themselves, or held in registers until
-// `land`, which widens them.
-template <typename T, bool kAsync>
+// Four elements on their way to a stage. Of binary32 and binary64 they are copied there asynchronously.
+// Half types must be widened on the way: they wait in shared memory of this thread's own (kSlot, where
+// four are always copied together), or in registers, until `land`.
+template <typename T, typename Tile, bool kSlot>
 struct Copy {
   using A = Arithmetic<T>;
-  Elements<T, 4> held;
+  Elements<T, 4> held;  // unused otherwise, and then in no register
 
   // `address(l)` of element l is used where `exists(l)`; else it is +0. `whole`: the four are there
   // together, aligned, or not at all.
   template <typename Address, typename Exists>
-  __device__ __forceinline__ void start(A* shared, const Address& address, const Exists& exists,
-                                        bool whole) {
-    if constexpr (kAsync) {
+  __device__ __forceinline__ void start(A* stage, void* slot, const Address& address,
+                                        const Exists& exists, bool whole) {
+    if constexpr (Tile::kAsync) {
       if (whole) {
 #pragma unroll
         for (int l = 0; l < 4; l += 16 / sizeof(T))
-          copy_async<16>(shared + l, address(0) + l, exists(0));
+          copy_async<16>(stage + l, address(0) + l, exists(0));
       } else {
 #pragma unroll
-        for (int l = 0; l < 4; ++l) copy_async<sizeof(T)>(shared + l, address(l), exists(l));
+        for (int l = 0; l < 4; ++l) copy_async<sizeof(T)>(stage + l, address(l), exists(l));
       }
+    } else if constexpr (kSlot) {
+      copy_async<sizeof(held)>(slot, address(0), exists(0));
     } else {
       held = Elements<T, 4>{};
       if (whole) {
@@ -123,12 +138,14 @@ struct Copy {
     }
   }
 
-  __device__ __forceinline__ void land(A* shared) const {
-    if constexpr (!kAsync) {
+  // After the wait for what was started.
+  __device__ __forceinline__ void land(A* stage, const void* slot) const {
+    if constexpr (!Tile::kAsync) {
+      const Elements<T, 4> narrow = kSlot ? *static_cast<const Elements<T, 4>*>(slot) : held;
       Elements<A, 4> wide;
 #pragma unroll
-      for (int l = 0; l < 4; ++l) wide.lane[l] = widen(held.lane[l]);
-      *reinterpret_cast<Elements<A, 4>*>(shared) = wide;
+      for (int l = 0; l < 4; ++l) wide.lane[l] = widen(narrow.lane[l]);
+      *reinterpret_cast<Elements<A, 4>*>(stage) = wide;
     }
   }
 };
@@ -147,28 +164,31 @@ class PanelSource {
     const int64_t column = block.column + quad() * 4;
     const int64_t left = args.gemm.columns - column;
     columns_ = left < 0 ? 0 : left < 4 ? static_cast<int>(left) : 4;
+    if (columns_ == 0) terms_ = 0;
     next_ = static_cast<const T*>(args.weight) + (block.first + row()) * stride_ +
             block.group * args.gemm.columns + column;
   }
 
   // Starts the copies of the next kDepth terms.
-  __device__ __forceinline__ void start(typename Tile::Stage& stage) {
+  __device__ __forceinline__ void start(typename Tile::Shared& shared, int stage) {
 #pragma unroll
     for (int i = 0; i < Tile::kPanelCopies; ++i) {
       const int step = i * Tile::kPanelStep;
       const bool inside = step < terms_;
       copies_[i].start(
-          &stage.panel[row() + step][quad() * 4], [&](int l) { return next_ + step * stride_ + l; },
-          [&](int l) { return inside && l < columns_; }, whole_);
+          &shared.stages[stage].panel[row() + step][quad() * 4],
+          shared.slots.of(Tile::kRowCopies + i), [&](int l) { return next_ + step * stride_ + l; },
+          [&](int l) { return inside && (whole_ || l < columns_); }, whole_);
     }
     terms_ -= Tile::kDepth;
     next_ += Tile::kDepth * stride_;
   }
 
-  __device__ __forceinline__ void land(typename Tile::Stage& stage) const {
+  __device__ __forceinline__ void land(typename Tile::Shared& shared, int stage) const {
 #pragma unroll
     for (int i = 0; i < Tile::kPanelCopies; ++i)
-      copies_[i].land(&stage.panel[row() + i * Tile::kPanelStep][quad() * 4]);
+      copies_[i].land(&shared.stages[stage].panel[row() + i * Tile::kPanelStep][quad() * 4],
+                      shared.slots.of(Tile::kRowCopies + i));
   }
 
  private:
@@ -179,7 +199,7 @@ class PanelSource {
   bool whole_;
   int terms_, columns_;  // that are left, from this thread's first on
   const T* next_;
-  Copy<T, Tile::kAsync> copies_[Tile::kPanelCopies];
+  Copy<T, Tile, kWhole> copies_[Tile::kPanelCopies];
 };
 
 // ---- Multiplying ---------------------------------------------------------------------------------
@@ -218,9 +238,13 @@ struct Accumulators {
     for (int k = 0; k < Tile::kDepth; k += kTerms) {
       Elements<A, kTerms> a[Tile::kThreadRows];
 #pragma unroll
-      for (int i = 0; i < Tile::kThreadRows; ++i)
-        a[i] = *reinterpret_cast<const Elements<A, kTerms>*>(
-            rows + i * Tile::kLaneRows * (Tile::kDepth + 4) + k);
+      for (int i = 0; i < Tile::kThreadRows; ++i) {
+        const A* terms = rows + i * Tile::kLaneRows * (Tile::kDepth + 4) + k;
+        if constexpr (kTerms == 2)
+          load_shared_pair(terms, a[i].lane[0], a[i].lane[1]);
+        else
+          a[i] = *reinterpret_cast<const Elements<A, kTerms>*>(terms);
+      }
 #pragma unroll
       for (int l = 0; l < kTerms; ++l) {
         Elements<A, 4> b[Tile::kQuads];
@@ -299,13 +323,15 @@ __device__ __forceinline__ void finish_row(const Conv2dArgs& args,
 // One segment's sums as they are; the workspace's rows hold a multiple of four columns. A sum of -0 has
 // become +0, which no total can tell.
 template <typename Tile>
-__device__ __forceinline__ void write_segment(const Conv2dArgs& args, const Block& block,
-                                              int segment, const typename Tile::Shared& shared) {
+__device__ __forceinline__ void write_segment(const Conv2dArgs& args, int segment,
+                                              const typename Tile::Shared& shared) {
   using A = typename Tile::A;
   const GemmSchedule& gemm = args.gemm;
+  const Block block = block_of<Tile>(gemm, args.plan);
   const int64_t quads = (gemm.columns + 3) / 4;
   auto* sums = static_cast<Elements<A, 4>*>(args.workspace) +
-               (static_cast<int64_t>(segment) * args.groups + block.group) * gemm.rows * quads;
+               (static_cast<int64_t>(block.segment + segment) * args.groups + block.group) *
+                   gemm.rows * quads;
 #pragma unroll 1
   for (int q = 0; q < Tile::kQuads; ++q) {
     const int64_t column = block.column + Accumulators<Tile>::column() + q * Tile::kLaneColumns * 4;
@@ -326,29 +352,31 @@ template <typename T, typename Tile, typename Source, bool kWhole>
 __device__ __forceinline__ void multiply_tile(const Conv2dArgs& args) {
   auto& shared = *dynamic_shared<typename Tile::Shared>();
   const GemmSchedule& gemm = args.gemm;
-  const Block block = block_of<Tile>(gemm, args.plan);
-  Source rows(args, block);
-  PanelSource<T, Tile, kWhole> panel(args, block);
-  const int steps = (block.last - block.first + Tile::kDepth - 1) / Tile::kDepth;
+  // For what comes after the main loop, the block's place is found again.
+  const Block first_look = block_of<Tile>(gemm, args.plan);
+  Source rows(args, first_look);
+  PanelSource<T, Tile, kWhole> panel(args, first_look);
+  const int steps = (first_look.last - first_look.first + Tile::kDepth - 1) / Tile::kDepth;
   constexpr int kStepsOfSegment = kSegment / Tile::kDepth;
   const bool split = args.plan.workspace_bytes > 0;
 
   Accumulators<Tile> sums;
   sums.clear();
   const auto start = [&](int step) {
-    rows.start(shared.stages[step % Tile::kStages]);
-    panel.start(shared.stages[step % Tile::kStages]);
+    rows.start(shared, step % Tile::kStages);
+    panel.start(shared, step % Tile::kStages);
   };
   const auto land = [&](int step) {
-    rows.land(shared.stages[step % Tile::kStages]);
-    panel.land(shared.stages[step % Tile::kStages]);
+    copy_async_wait<0>();
+    rows.land(shared, step % Tile::kStages);
+    panel.land(shared, step % Tile::kStages);
   };
   const auto multiply = [&](int step) {
     sums.multiply(shared.stages[step % Tile::kStages]);
     if ((step + 1) % kStepsOfSegment != 0 && step + 1 < steps) return;
     const int segment = step / kStepsOfSegment;
     sums.add_to(shared, split || segment == 0);
-    if (split) write_segment<Tile>(args, block, block.segment + segment, shared);
+    if (split) write_segment<Tile>(args, segment, shared);
     sums.clear();
   };
 
@@ -371,11 +399,13 @@ __device__ __forceinline__ void multiply_tile(const Conv2dArgs& args) {
   } else {
     if (steps > 0) {
       start(0);
+      copy_async_commit();
       land(0);
     }
     for (int step = 0; step < steps; ++step) {
       __syncthreads();
       if (step + 1 < steps) start(step + 1);
+      copy_async_commit();
       multiply(step);
       // The other stage was read last before the barrier above.
       if (step + 1 < steps) land(step + 1);
@@ -383,6 +413,7 @@ __device__ __forceinline__ void multiply_tile(const Conv2dArgs& args) {
   }
   if (split) return;
 
+  const Block block = block_of<Tile>(gemm, args.plan);
   if (steps == 0) sums.add_to(shared, true);  // no terms: +0
   // One row after another: the code of all activations is large, and totals are in memory anyway.
 #pragma unroll 1

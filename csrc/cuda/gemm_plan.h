@@ -35,10 +35,13 @@ inline constexpr TileShape kTileShapes[kTiles] = {
     {128, 32, 8, 4, 16, 2, 0.65},  {32, 32, 4, 4, 16, 4, 0.45},
 };
 
+// The largest tile keeps a window's taps as bits of a register.
+constexpr int kFewTaps = 32;
+
 // Of copies of single elements, and of binary64, there are fewer kernels.
 constexpr bool kernel_exists(int tile, bool whole_copies, int element_bytes) {
   if (element_bytes > 4) return tile == kTile32x32 && !whole_copies;
-  return whole_copies || tile == kTile128x64 || tile == kTile32x32;
+  return whole_copies || tile == kTile64x64 || tile == kTile32x32;
 }
 
 // A product as the plan sees it; `groups` of them are alike.
@@ -46,6 +49,12 @@ struct Product {
   int64_t rows, columns, terms, groups;
   int element_bytes;  // of the arithmetic type
   bool whole_copies;
+  int64_t taps;
+
+  bool has_kernel(int tile) const {
+    return kernel_exists(tile, whole_copies, element_bytes) &&
+           (tile != kTile128x128 || taps <= kFewTaps);
+  }
 };
 
 struct DeviceLimits {
@@ -99,7 +108,7 @@ inline TilePlan choose_plan(const Product& product, const DeviceLimits& device) 
   double least = -1;
   for (int tile = 0; tile < kTiles; ++tile) {
     const TileShape& shape = kTileShapes[tile];
-    if (!kernel_exists(tile, product.whole_copies, product.element_bytes)) continue;
+    if (!product.has_kernel(tile)) continue;
     if (shape.shared_bytes(product.element_bytes) > device.shared_per_block) continue;
     for (int64_t own = segments < 1 ? 1 : segments; own >= 1; own = own > 1 ? (own + 1) / 2 : 0) {
       const TilePlan plan = plan_of(product, tile, own);

@@ -12,6 +12,14 @@
 namespace bninv {
 namespace cuda {
 
+inline unsigned block_index() { return blockIdx.x; }
+
+inline void load_shared_pair(const float* p, float& a, float& b,
+                             std::source_location where = std::source_location::current()) {
+  emulation::check_aligned(p, 8, "load_shared_pair", where);
+  a = p[0], b = p[1];
+}
+
 template <typename T>
 T& static_shared(std::source_location where = std::source_location::current()) {
   static_assert(alignof(T) <= 16);
