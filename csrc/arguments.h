@@ -158,6 +158,7 @@ struct UnaryArgs {
   void* output;  // may be the input
   Activation function;
   double negative_slope;  // leaky_relu's
+  int64_t elements;
 };
 
 }  // namespace bninv

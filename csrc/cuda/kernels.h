@@ -8,6 +8,7 @@ namespace bninv {
 namespace cuda {
 
 void batch_norm(const BatchNormArgs& args, void* stream);
+void unary(const UnaryArgs& args, void* stream);
 
 }  // namespace cuda
 }  // namespace bninv
