@@ -9,6 +9,9 @@ namespace cuda {
 
 void batch_norm(const BatchNormArgs& args, void* stream);
 void unary(const UnaryArgs& args, void* stream);
+void sum(const ReduceArgs& args, void* stream);
+void avg_pool2d(const Pool2dArgs& args, void* stream);
+void max_pool2d(const Pool2dArgs& args, void* stream);
 
 }  // namespace cuda
 }  // namespace bninv
