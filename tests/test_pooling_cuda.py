@@ -14,8 +14,8 @@ from properties import any_bits, assert_bits, expansions, layouts, normal, with_
 from reference_dtypes import FLOATING
 from torch import Tensor
 
-# kernel_size, stride, padding, ceil_mode: windows of up to 16 terms belong to one thread, larger ones
-# to a block; windows that padding cuts, that overlap, that leave elements out.
+# kernel_size, stride, padding, ceil_mode: windows of up to 16 terms belong to one thread, larger
+# ones to a block; windows that padding cuts, that overlap, that leave elements out.
 WINDOWS = [
     ([1, 1], [1, 1], [0, 0], False),
     ([2, 2], [2, 2], [0, 0], False),
@@ -27,7 +27,7 @@ WINDOWS = [
     ([6, 9], [1, 2], [3, 4], True),
 ]
 # Less than a vector of channels, whole and broken vectors, more than a block's 32 columns.
-SHAPES = [(1, 1, 6, 9), (3, 3, 7, 11), (2, 16, 9, 9), (2, 35, 6, 9), (1, 72, 7, 10)]
+SHAPES = [(1, 1, 6, 9), (3, 3, 7, 11), (2, 16, 9, 9), (1, 35, 6, 9), (1, 72, 5, 7)]
 OUTPUT_SIZES = [[1, 1], [2, 3], [5, 4], [9, 13]]
 
 Call = tuple[str, tuple]
@@ -84,9 +84,9 @@ def test_adaptive(device: str, shape: tuple[int, ...], dtype: torch.dtype) -> No
             assert_equals_cpu(device, call, channels_last(x))
 
 
-@floating
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_layouts(device: str, dtype: torch.dtype) -> None:
-    for shape in ((2, 16, 6, 7), (3, 5, 4, 7)):
+    for shape in ((2, 16, 5, 6), (3, 5, 4, 5)):
         x = normal("x", *shape, dtype=dtype)
         for name, view in (*layouts(x), *expansions(x)):
             for call in (*list(calls(WINDOWS[2]))[::4], *adaptive_calls([1, 2])):
@@ -136,7 +136,7 @@ def test_windows_of_nothing(device: str) -> None:
 
 def test_sample_alone_and_in_a_batch(device: str) -> None:
     """Which kernel runs, and in what blocks, depends on how many outputs there are."""
-    x = normal("x", 60, 40, 6, 7)
+    x = normal("x", 40, 40, 5, 6)
     for view in (x, channels_last(x)):
         for call in (*list(calls(WINDOWS[3]))[::4], *adaptive_calls([1, 1])):
             name, options = call

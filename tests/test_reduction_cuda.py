@@ -75,9 +75,11 @@ def test_equals_cpu(
     device: str, shape: tuple[int, ...], dim: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     x = normal("x", *shape, dtype=dtype)
-    for name, view in (*layouts(x), *expansions(x)):
-        if x.numel() < 10000 or name in ("contiguous", "channels_last"):
-            assert_equals_cpu(device, view, dim, message=name)
+    views = list(layouts(x))[:3]
+    if dtype == torch.float32 and x.numel() < 10000:
+        views = [*layouts(x), *expansions(x)]
+    for name, view in views:
+        assert_equals_cpu(device, view, dim, message=name)
     assert_equals_cpu(device, with_specials(x, share=0.01), dim, keepdim=True)
     assert_equals_cpu(device, any_bits("x", shape, dtype), dim)
 
@@ -149,10 +151,8 @@ def test_sample_alone_and_in_a_batch(device: str) -> None:
 
 
 def test_large_batch(device: str) -> None:
-    x = normal("x", 65537, 2, 3)
-    for dim in (1, 2, (1, 2)):
-        assert_equals_cpu(device, x, [dim] if isinstance(dim, int) else dim)
-    assert_equals_cpu(device, x, [0])
+    for shape, dim in (((65537, 3), 1), ((65537, 3, 1), 1), ((65537, 3), 0), ((65537, 9), 0)):
+        assert_equals_cpu(device, normal("x", *shape), [dim])
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
