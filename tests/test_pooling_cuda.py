@@ -99,6 +99,19 @@ def test_layouts(device: str, dtype: torch.dtype) -> None:
 
 
 @floating
+def test_strides_that_no_vector_fits(device: str, dtype: torch.dtype) -> None:
+    n, c, h, w = shape = (3, 16, 5, 6)
+    for gaps in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        strides = [c + gaps[2]]
+        strides.append(w * strides[0] + gaps[1])
+        strides.append(h * strides[1] + gaps[0])
+        around = normal(gaps, n * strides[2], dtype=dtype)
+        x = around.as_strided(shape, (strides[2], 1, strides[1], strides[0]))
+        for call in (*list(calls(WINDOWS[3]))[::4], *adaptive_calls([4, 4])):
+            assert_equals_cpu(device, call, x, f"gaps {gaps}")
+
+
+@floating
 def test_any_bits(device: str, dtype: torch.dtype) -> None:
     x = channels_last(any_bits("x", (3, 24, 9, 9), dtype))
     for call in (*calls(WINDOWS[3]), *calls(WINDOWS[7]), *adaptive_calls([1, 1])):
@@ -109,12 +122,15 @@ def test_any_bits(device: str, dtype: torch.dtype) -> None:
 def test_many_terms(device: str, dtype: torch.dtype) -> None:
     """Several segments of 4096; sums of -0 are +0, its maximum is -0."""
     x = channels_last(normal("x", 1, 9, 70, 67, dtype=dtype))
+    unpadded = ([1, 1], [0, 0], False)
     zeros = channels_last(torch.full((2, 40, 9, 9), -0.0, dtype=dtype))
     for call in (*adaptive_calls([1, 1]), *list(calls(([66, 65], [2, 2], [0, 1], False)))[::4]):
         assert_equals_cpu(device, call, x)
-    for call in (*adaptive_calls([1, 1]), *adaptive_calls([9, 5]), *adaptive_calls([9, 9])):
-        assert_equals_cpu(device, call, zeros)
-        assert run(device, call[0], zeros, *call[1]).signbit().all() == ("max" in call[0])
+    small = [call for window in ([2, 4], [3, 3], [4, 4]) for call in calls((window, *unpadded))]
+    for call in (*small, *adaptive_calls([1, 1]), *adaptive_calls([9, 5]), *adaptive_calls([9, 9])):
+        if -3 not in call[1]:
+            result = run(device, call[0], zeros, *call[1])
+            assert result.signbit().all() if "max" in call[0] else not result.signbit().any()
 
 
 def test_enough_outputs_for_wide_blocks(device: str) -> None:
