@@ -196,6 +196,7 @@ struct UnaryArgs {
   void* output;  // may be the input
   Activation function;
   double negative_slope;  // leaky_relu's
+  int64_t elements;
   // nullptr: none; added first, and the sum rounded. Only the CPU's kernel knows it.
   const void* addend;
 };

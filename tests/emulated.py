@@ -21,7 +21,7 @@ from bninv import _extension, _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
-FAMILIES = ("batch_norm", "conv2d", "linear")
+FAMILIES = ("batch_norm", "conv2d", "linear", "pool2d", "sum", "unary")
 
 
 @functools.cache

@@ -1,37 +1,13 @@
 // Average pooling under R3 and exact max pooling over channels_last tensors: a vector holds
 // neighbouring channels of one output pixel, so every lane is a window of its own.
+#include "../pool2d.h"
 #include "kernels.h"
-#include "scratch.h"
 #include "sum_lanes.h"
 #include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
-
-// One window along one dimension: the elements first, first + step, ... below last, and how many the
-// window would hold if padding counted.
-struct Window {
-  int64_t first, last, step, padded_count;
-};
-
-inline Window window(const Pool2dArgs& args, bool vertical, int64_t index) {
-  const int64_t size = vertical ? args.height : args.width;
-  const int64_t out_size = vertical ? args.out_height : args.out_width;
-  if (args.adaptive) {
-    const int64_t first = index * size / out_size;
-    const int64_t last = ceil_div((index + 1) * size, out_size);
-    return {first, last, 1, last - first};
-  }
-  const int64_t kernel = vertical ? args.kernel_h : args.kernel_w;
-  const int64_t pad = vertical ? args.pad_h : args.pad_w;
-  const int64_t dilation = vertical ? args.dilation_h : args.dilation_w;
-  int64_t first = index * (vertical ? args.step_h : args.step_w) - pad;
-  const int64_t last = min64(first + (kernel - 1) * dilation + 1, size + pad);
-  const int64_t padded_count = last - first;
-  if (first < 0) first += ceil_div(-first, dilation) * dilation;
-  return {first, min64(last, size), dilation, padded_count};
-}
 
 // A vector of channels, or one channel, in the arithmetic type.
 template <typename T>
@@ -105,10 +81,7 @@ void pool_rows(const Pool2dArgs& args, int64_t begin, int64_t end, const PoolOf&
 template <typename T>
 void avg_pool2d_of(const Pool2dArgs& args, int64_t begin, int64_t end) {
   pool_rows<T>(args, begin, end, [&](const Window& rows, const Window& columns) {
-    int64_t divisor = args.divisor;
-    if (divisor == 0)
-      divisor = args.count_include_pad ? rows.padded_count * columns.padded_count
-                                       : (rows.last - rows.first) * (columns.last - columns.first);
+    const int64_t divisor = average_divisor(args, rows, columns);
     return Average<T>{static_cast<Arithmetic<T>>(divisor)};
   });
 }

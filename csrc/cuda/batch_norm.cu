@@ -7,6 +7,7 @@
 #include "../batch_norm.h"
 #include "kernels.h"
 #include "launch.cuh"
+#include "pack.cuh"
 
 namespace bninv {
 namespace cuda {
@@ -17,36 +18,6 @@ constexpr int kThreads = 256;
 // flight, more than its share of bandwidth times latency on any architecture so far, at up to 80
 // registers a thread.
 constexpr int kBlocks = 3;
-
-// kVector neighbouring elements: 16 bytes, or a single element where alignment does not allow that.
-template <typename T, int kVector>
-struct Pack {
-  T lane[kVector];
-};
-
-template <typename T, int kVector>
-__device__ __forceinline__ Pack<T, kVector> load(const T* p) {
-  Pack<T, kVector> pack;
-  if constexpr (kVector == 1) {
-    pack.lane[0] = *p;
-  } else {
-    static_assert(sizeof(pack) == 16);
-    const uint4 bytes = load16(p);
-    memcpy(&pack, &bytes, sizeof(pack));
-  }
-  return pack;
-}
-
-template <typename T, int kVector>
-__device__ __forceinline__ void store(T* p, const Pack<T, kVector>& pack) {
-  if constexpr (kVector == 1) {
-    *p = pack.lane[0];
-  } else {
-    uint4 bytes;
-    memcpy(&bytes, &pack, sizeof(pack));
-    store16(p, bytes);
-  }
-}
 
 // What follows the normalization. The common cases have kernels of their own; the others share one
 // that asks for the activation at run time, at one branch a vector that all threads take alike.
@@ -202,16 +173,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 // ---- Launching -----------------------------------------------------------------------------------
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 int64_t greatest_common_divisor(int64_t a, int64_t b) {
   return b == 0 ? a : greatest_common_divisor(b, a % b);
-}
-
-bool is_aligned(const BatchNormArgs& args) {
-  const auto address = [](const void* p) { return reinterpret_cast<uintptr_t>(p); };
-  return ((address(args.input) | address(args.output) | address(args.residual)) & 15) == 0;
 }
 
 template <typename T, int kVector, bool kResidual, Epilogue kEpilogue>
@@ -259,11 +222,12 @@ void launch_residual(const BatchNormArgs& args, void* stream) {
 
 template <typename T>
 void launch_dtype(const BatchNormArgs& args, void* stream) {
-  constexpr int kVector = 16 / sizeof(T);
+  constexpr int kVector = kWholeVector<T>;
   // In planes: whole vectors in a sample, at aligned addresses in each, of at most two channels.
   const bool whole =
       args.inner == 1 || (args.channels * args.inner % kVector == 0 && args.inner >= kVector);
-  if (!is_aligned(args) || !whole) return launch_residual<T, 1, Epilogue::kAny>(args, stream);
+  const bool aligned = are_aligned(args.input, args.output, args.residual);
+  if (!aligned || !whole) return launch_residual<T, 1, Epilogue::kAny>(args, stream);
   switch (args.activation) {
     case Activation::kNone:
       return launch_residual<T, kVector, Epilogue::kNone>(args, stream);

@@ -8,6 +8,10 @@ namespace bninv {
 namespace cuda {
 
 void batch_norm(const BatchNormArgs& args, void* stream);
+void unary(const UnaryArgs& args, void* stream);
+void sum(const ReduceArgs& args, void* stream);
+void avg_pool2d(const Pool2dArgs& args, void* stream);
+void max_pool2d(const Pool2dArgs& args, void* stream);
 
 // For tests: every product that has such a kernel gets this tile, of tiles(), and that many of R1's
 // segments in a block (0: all); a negative tile leaves the choice to the plan again.

@@ -14,31 +14,47 @@ namespace cuda {
 constexpr unsigned kWholeWarp = 0xffffffff;
 static_assert(kSumLanes == 32, "a warp holds the lanes of a sum");
 
-// The last steps of R3; the sum is valid in lane 0 alone.
+// The last steps of R3; the sum is valid in lane 0 alone. A sum of fewer terms than lanes may have
+// `lanes` neighbouring threads, a power of two: the lanes beyond would add +0.
 template <typename A>
-__device__ __forceinline__ A fold_warp(A lane) {
+__device__ __forceinline__ A fold_warp(A lane, int lanes = kSumLanes) {
 #pragma unroll
-  for (int h = 16; h > 0; h /= 2) lane = lane + __shfl_down_sync(kWholeWarp, lane, h);
+  for (int h = lanes / 2; h > 0; h /= 2) lane = lane + __shfl_down_sync(kWholeWarp, lane, h);
   return lane;
 }
 
-// The lane `lane` of one segment: terms first + lane, first + lane + 32, ... below `last`.
+// Lanes `lane`, lane + 32 / kLanes, ... of one segment: terms first + lane, first + lane + 32, ... below
+// `last`, and so on. They start as the caller has set them.
+template <int kLanes, typename A, typename Term, typename Add>
+__device__ __forceinline__ void lanes_of_segment(int64_t first, int64_t last, int lane,
+                                                 const Term& term, const Add& add,
+                                                 A (&lanes)[kLanes]) {
+  // Loads of several terms are under way at once; those of a lane are added one after another.
+  constexpr int kAhead = 8;
+  constexpr int kApart = kSumLanes / kLanes;
+  int64_t k = first + lane;
+  A values[kAhead];
+  for (; k + (kAhead - 1) * kApart < last; k += kAhead * kApart) {
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) values[u] = term(k + u * kApart);
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) lanes[u % kLanes] = add(lanes[u % kLanes], values[u]);
+  }
+#pragma unroll
+  for (int u = 0; u < kAhead; ++u)
+    if (k + u * kApart < last) values[u] = term(k + u * kApart);
+#pragma unroll
+  for (int u = 0; u < kAhead; ++u)
+    if (k + u * kApart < last) lanes[u % kLanes] = add(lanes[u % kLanes], values[u]);
+}
+
+// The lane `lane` of one segment.
 template <typename A, typename Term, typename Add>
 __device__ __forceinline__ A lane_of_segment(int64_t first, int64_t last, int lane,
                                              const Term& term, const Add& add) {
-  // Loads of several terms are under way at once; they are added one after another.
-  constexpr int kAhead = 8;
-  A sum = 0;
-  int64_t k = first + lane;
-  for (; k + (kAhead - 1) * kSumLanes < last; k += kAhead * kSumLanes) {
-    A values[kAhead];
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) values[u] = term(k + u * kSumLanes);
-#pragma unroll
-    for (int u = 0; u < kAhead; ++u) sum = add(sum, values[u]);
-  }
-  for (; k < last; k += kSumLanes) sum = add(sum, term(k));
-  return sum;
+  A sum[1] = {0};
+  lanes_of_segment(first, last, lane, term, add, sum);
+  return sum[0];
 }
 
 // One sum by the calling warp, all of whose threads must be here; valid in every lane.

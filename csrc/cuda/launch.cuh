@@ -49,6 +49,11 @@ void launch(const Launch& how, void (*kernel)(Parameters...), const Arguments&..
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), how.name);
 }
 
+// What grids are computed with.
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
 // Multiprocessors of the current device: what a grid is sized by. Bits never depend on it.
 inline int multiprocessors(const char* op) {
   int device = 0, count = 0;

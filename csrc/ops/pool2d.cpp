@@ -24,8 +24,8 @@ int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride
 }
 
 // Fills in input and output, runs the kernel on channels_last memory, returns in the input's format.
-Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args,
-                int64_t work_per_output) {
+Tensor run_pool(Kernel<Pool2dArgs> kernel, CudaKernel<Pool2dArgs> cuda_kernel, const Tensor& input,
+                Pool2dArgs& args, int64_t work_per_output) {
   const std::vector<int64_t> sizes{input.size(0), input.size(1), args.out_height, args.out_width};
   const MemoryFormat format =
       is_channels_last(input) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
@@ -39,8 +39,11 @@ Tensor run_pool(Kernel<Pool2dArgs> kernel, const Tensor& input, Pool2dArgs& args
     args.width = x.size(3);
     args.stride_n = x.stride(0), args.stride_h = x.stride(2), args.stride_w = x.stride(3);
     args.output = output.data_ptr();
-    run(kernel, args, args.batch * args.out_height,
-        grain_of(args.out_width * args.channels * work_per_output));
+    if (on_cuda(input))
+      launch(cuda_kernel, args, x);
+    else
+      run(kernel, args, args.batch * args.out_height,
+          grain_of(args.out_width * args.channels * work_per_output));
   }
   if (format == MemoryFormat::ChannelsLast) return output;
   // Strides that say both formats are not trusted to say this one.
@@ -98,29 +101,33 @@ Tensor avg_pool2d(const Tensor& input, std::vector<int64_t> kernel_size,
               ": `divisor_override` is 0; it may be any other integer");
   args.count_include_pad = count_include_pad;
   args.divisor = divisor_override.value_or(0);
-  return run_pool(BNINV_KERNEL(avg_pool2d), input, args, args.kernel_h * args.kernel_w);
+  return run_pool(BNINV_KERNEL(avg_pool2d), BNINV_CUDA_KERNEL(avg_pool2d), input, args,
+                  args.kernel_h * args.kernel_w);
 }
 
 Tensor max_pool2d(const Tensor& input, std::vector<int64_t> kernel_size,
                   std::vector<int64_t> stride, std::vector<int64_t> padding,
                   std::vector<int64_t> dilation, bool ceil_mode) {
   Pool2dArgs args = windows("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode);
-  return run_pool(BNINV_KERNEL(max_pool2d), input, args, args.kernel_h * args.kernel_w);
+  return run_pool(BNINV_KERNEL(max_pool2d), BNINV_CUDA_KERNEL(max_pool2d), input, args,
+                  args.kernel_h * args.kernel_w);
 }
 
 Tensor adaptive_avg_pool2d(const Tensor& input, std::vector<int64_t> output_size) {
   Pool2dArgs args = adaptive("adaptive_avg_pool2d", input, output_size);
-  return run_pool(BNINV_KERNEL(avg_pool2d), input, args, adaptive_work(input, args));
+  return run_pool(BNINV_KERNEL(avg_pool2d), BNINV_CUDA_KERNEL(avg_pool2d), input, args,
+                  adaptive_work(input, args));
 }
 
 Tensor adaptive_max_pool2d(const Tensor& input, std::vector<int64_t> output_size) {
   Pool2dArgs args = adaptive("adaptive_max_pool2d", input, output_size);
-  return run_pool(BNINV_KERNEL(max_pool2d), input, args, adaptive_work(input, args));
+  return run_pool(BNINV_KERNEL(max_pool2d), BNINV_CUDA_KERNEL(max_pool2d), input, args,
+                  adaptive_work(input, args));
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
   m.impl("avg_pool2d", TORCH_BOX(&avg_pool2d));
   m.impl("max_pool2d", TORCH_BOX(&max_pool2d));
   m.impl("adaptive_avg_pool2d", TORCH_BOX(&adaptive_avg_pool2d));

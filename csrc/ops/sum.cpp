@@ -70,6 +70,10 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
   args.divisor = divide ? terms : 1;
   args.kept_dims = kept.copy_to(args.kept_sizes, args.kept_strides);
   args.reduced_dims = over.copy_to(args.reduced_sizes, args.reduced_strides);
+  if (on_cuda(input)) {
+    launch(BNINV_CUDA_KERNEL(sum), args, input);
+    return output;
+  }
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
   run(BNINV_KERNEL(sum), args, outputs / row * blocks,
@@ -87,7 +91,7 @@ Tensor mean(const Tensor& input, std::vector<int64_t> dim, bool keepdim) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
   m.impl("sum", TORCH_BOX(&sum));
   m.impl("mean", TORCH_BOX(&mean));
 }

@@ -12,7 +12,9 @@ void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activatio
   args.output = output.data_ptr();
   args.function = function;
   args.negative_slope = negative_slope;
-  run(BNINV_KERNEL(unary), args, input.numel(), grain_of(1));
+  args.elements = input.numel();
+  if (on_cuda(input)) return launch(BNINV_CUDA_KERNEL(unary), args, input);
+  run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
 }
 
 DType check_input(const char* op, const Tensor& input, Activation function) {
@@ -81,7 +83,7 @@ void leaky_relu_(Tensor input, double negative_slope) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
 #define BNINV_IMPL(name)           \
   m.impl(#name, TORCH_BOX(&name)); \
   m.impl(#name "_", TORCH_BOX(&name##_));
