@@ -10,6 +10,9 @@
 namespace bninv {
 namespace cuda {
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+
 // Throws for anything but success, naming what was tried. The error is taken off CUDA's record, so that
 // it does not surface again in somebody else's call.
 inline void check(cudaError_t status, const char* what) {

@@ -37,7 +37,7 @@ Tensor log_softmax(const Tensor& input, int64_t dim) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
   m.impl("softmax", TORCH_BOX(&softmax));
   m.impl("log_softmax", TORCH_BOX(&log_softmax));
 }
