@@ -99,8 +99,9 @@ def test_a_row_alone_and_among_others(device: str, terms: int) -> None:
 
 def test_many_rows(device: str) -> None:
     """Above the limit of a grid's y and z; on the emulated device, more than the grid has warps."""
-    for name, args in layer_arguments((3,), torch.float32).items():
-        assert_as_cpu(device, name, normal("x", 65537, 3), *args)
+    arguments = layer_arguments((3,), torch.float32)
+    for rows, (name, args) in zip((65537, 3500), arguments.items(), strict=True):
+        assert_as_cpu(device, name, normal("x", rows, 3), *args)
 
 
 def test_empty(device: str) -> None:
@@ -108,3 +109,127 @@ def test_empty(device: str) -> None:
         assert run(device, name, torch.zeros(0, 4), *args).shape == (0, 4)
     for name, args in (("group_norm", [2, None, None, 1e-5]), ("instance_norm", [None, None, 1e-5])):
         assert run(device, name, torch.zeros(0, 4, 3, 3), *args).shape == (0, 4, 3, 3)
+
+
+# ---- group_norm, instance_norm -------------------------------------------------------------------
+
+# [batch, channels, ...] and groups: one element; one group; groups of one channel; groups that share a
+# block and leave some for the last; more channels than a tile is wide, in tiles of unequal width; more
+# than 4096 channels; more than 4096 pixels, in groups of few and of many channels.
+GROUPS = [
+    ((3, 1, 1, 1), 1),
+    ((2, 6), 2),
+    ((70, 24), 24),
+    ((2, 20, 3, 3), 20),
+    ((3, 21, 5, 7), 7),
+    ((2, 36, 4, 4), 2),
+    ((1, 23, 9), 1),
+    ((2, 10, 2, 3, 4), 5),
+    ((1, 4100, 1, 2), 1),
+    ((2, 8201), 1),
+    ((2, 4, 67, 125), 2),
+    ((1, 3, 70, 59), 3),
+    ((1, 38, 65, 64), 2),
+    ((1, 1, 33, 8192), 1),
+]
+
+
+def group_arguments(channels: int, groups: int, dtype: torch.dtype) -> dict[str, list[Any]]:
+    affine = [normal(f"{name} {channels}", channels).to(dtype) for name in ("weight", "bias")]
+    found: dict[str, list[Any]] = {"group_norm": [groups, *affine, 1e-5]}
+    if groups == channels:
+        found["instance_norm"] = [*affine, 1e-5]
+    return found
+
+
+def orders(x: Tensor) -> list[tuple[str, Tensor]]:
+    """The two memory orders, where x has both."""
+    return list(layouts(x))[: 2 if x.ndim in (4, 5) else 1]
+
+
+@floating
+@pytest.mark.parametrize(("shape", "groups"), GROUPS, ids=str)
+def test_groups(device: str, dtype: torch.dtype, shape: tuple[int, ...], groups: int) -> None:
+    x = normal(shape, *shape).to(dtype) + 3
+    large = x.numel() > 50_000 or shape[1] > 4096
+    inputs = [x] if large else [x, with_specials(x, shape, 1 / x.numel())]
+    if not large:
+        inputs += [any_bits(shape, shape, dtype), x * torch.finfo(dtype).smallest_normal]
+    for name, args in group_arguments(shape[1], groups, dtype).items():
+        for values in inputs:
+            for label, view in orders(values):
+                assert_as_cpu(device, name, view, *args, message=label)
+
+
+@floating
+def test_group_layouts(device: str, dtype: torch.dtype) -> None:
+    for shape, groups in (((2, 6, 3, 5), 3), ((3, 4, 7), 4), ((2, 4, 2, 3, 2), 1)):
+        for name, args in group_arguments(shape[1], groups, dtype).items():
+            x = with_specials(normal("x", *shape).to(dtype), share=0.005)
+            for label, view in (*layouts(x), *expansions(x)):
+                assert_as_cpu(device, name, view, *args, message=label)
+
+
+@floating
+def test_group_parameters(device: str, dtype: torch.dtype) -> None:
+    weight, bias = normal("weight", 12), normal("bias", 12)
+    kinds = [dtype, torch.float32] if dtype in NARROW else [dtype]
+    for _, x in orders(normal("x", 2, 12, 3, 5).to(dtype)):
+        for w in (None, *(weight.to(kind) for kind in kinds)):
+            for b in (None, *(bias.to(kind) for kind in kinds)):
+                assert_as_cpu(device, "group_norm", x, 4, w, b, 1e-5)
+                assert_as_cpu(device, "instance_norm", x, w, b, 1e-5)
+        gaps = any_bits("weight", (24,), dtype)[1::2]
+        assert_as_cpu(device, "group_norm", x, 3, gaps, gaps.flip(0), 0.0)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 12])
+def test_a_sample_alone_and_among_others(device: str, groups: int) -> None:
+    args = group_arguments(12, groups, torch.float32)["group_norm"]
+    for _, x in orders(with_specials(normal("x", 9, 12, 5, 7), share=0.001)):
+        whole = run(device, "group_norm", x, *args)
+        for start, size in ((0, 1), (4, 1), (8, 1), (2, 3), (1, 7)):
+            part = run(device, "group_norm", x[start : start + size], *args)
+            assert_bits(part, whole[start : start + size])
+
+
+def test_many_samples(device: str) -> None:
+    assert_as_cpu(device, "instance_norm", normal("x", 65537, 1, 2), None, None, 1e-5)
+
+
+# ---- The emulation's own dimensions --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("multiprocessors", [1, 2, 200])
+def test_any_grid(controls: Any, multiprocessors: int) -> None:
+    """The number of blocks follows the device; the bits do not."""
+    controls.device(multiprocessors=multiprocessors)
+    for dtype in FLOATING:
+        for name, args in layer_arguments((5,), dtype).items():
+            assert_as_cpu("emulated", name, normal("x", 1100, 5).to(dtype), *args)
+        for groups in (3, 24):
+            for name, args in group_arguments(24, groups, dtype).items():
+                for _, x in orders(normal("x", 9, 24, 3, 5).to(dtype)):
+                    assert_as_cpu("emulated", name, x, *args)
+
+
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=5),
+    st.sampled_from(FLOATING),
+    st.integers(0, 50),
+    st.integers(0, 50),
+    st.integers(0, 2**32),
+)
+def test_any_shape(
+    shape: list[int], dtype: torch.dtype, choice: int, layout: int, seed: int
+) -> None:
+    operators().seed(seed)
+    divisors = [n for n in range(1, shape[1] + 1) if shape[1] % n == 0]
+    groups = divisors[choice % len(divisors)]
+    normalized = tuple(shape[choice % len(shape) :])
+    x = with_specials(normal(shape, *shape).to(dtype), shape, 0.01)
+    views = list(layouts(x))
+    name, view = views[layout % len(views)]
+    operations = {**layer_arguments(normalized, dtype), **group_arguments(shape[1], groups, dtype)}
+    for operator, args in operations.items():
+        assert_as_cpu("emulated", operator, view, *args, message=f"{name}, seed {seed}")
