@@ -19,7 +19,7 @@ from bninv import _extension, _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
-FAMILIES = ("batch_norm", "normalization")
+FAMILIES = ("batch_norm", "normalization", "softmax")
 
 
 @functools.cache

@@ -10,6 +10,7 @@ namespace cuda {
 void batch_norm(const BatchNormArgs& args, void* stream);
 void layer_norm(const LayerNormArgs& args, void* stream);
 void group_norm(const GroupNormArgs& args, void* stream);
+void softmax(const SoftmaxArgs& args, void* stream);
 
 }  // namespace cuda
 }  // namespace bninv
