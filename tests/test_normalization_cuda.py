@@ -14,6 +14,8 @@ from properties import any_bits, assert_bits, expansions, layouts, normal, with_
 from reference_dtypes import FLOATING, NARROW
 from torch import Tensor
 
+import bninv.functional as F
+
 floating = pytest.mark.parametrize("dtype", FLOATING, ids=str)
 
 
@@ -107,15 +109,18 @@ def test_many_rows(device: str) -> None:
 def test_empty(device: str) -> None:
     for name, args in layer_arguments((4,), torch.float32).items():
         assert run(device, name, torch.zeros(0, 4), *args).shape == (0, 4)
-    for name, args in (("group_norm", [2, None, None, 1e-5]), ("instance_norm", [None, None, 1e-5])):
+    for name, args in (
+        ("group_norm", [2, None, None, 1e-5]),
+        ("instance_norm", [None, None, 1e-5]),
+    ):
         assert run(device, name, torch.zeros(0, 4, 3, 3), *args).shape == (0, 4, 3, 3)
 
 
 # ---- group_norm, instance_norm -------------------------------------------------------------------
 
-# [batch, channels, ...] and groups: one element; one group; groups of one channel; groups that share a
-# block and leave some for the last; more channels than a tile is wide, in tiles of unequal width; more
-# than 4096 channels; more than 4096 pixels, in groups of few and of many channels.
+# [batch, channels, ...] and groups: one element; one group; groups of one channel; groups that share
+# a block and leave some for the last; more channels than a tile is wide, in tiles of unequal width;
+# more than 4096 channels; more than 4096 pixels, in groups of few and of many channels.
 GROUPS = [
     ((3, 1, 1, 1), 1),
     ((2, 6), 2),
@@ -233,3 +238,20 @@ def test_any_shape(
     operations = {**layer_arguments(normalized, dtype), **group_arguments(shape[1], groups, dtype)}
     for operator, args in operations.items():
         assert_as_cpu("emulated", operator, view, *args, message=f"{name}, seed {seed}")
+
+
+# ---- What only a GPU shows -----------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+def test_more_than_2_to_the_31_elements() -> None:
+    for rows, terms in ((2**22 + 3, 512), (2**19 + 3, 4096)):
+        x = torch.empty(rows, terms, dtype=torch.float16, device="cuda").normal_()
+        results = {
+            "layer": (F.layer_norm(x, (terms,)), lambda v, n=terms: F.layer_norm(v, (n,))),
+            "group": (F.group_norm(x[..., None], 4)[..., 0], lambda v: F.group_norm(v, 4)),
+        }
+        for name, (result, alone) in results.items():
+            for start in (0, rows // 2, rows - 100):
+                part = x[start : start + 100].cpu()
+                assert_bits(result[start : start + 100], alone(part), name)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from properties import INF, NAN, any_bits, assert_bits, expansions, layouts, normal, with_specials
 from torch import Tensor
 
+import bninv.functional as F
+
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 NAMES = ("softmax", "log_softmax")
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -33,8 +35,8 @@ def controls() -> Iterator[Any]:
     library.device()
 
 
-# Along dense rows: each kernel's last length and the next, rows in shared memory and rows too long for
-# it, segments that end early and more of them than warps.
+# Along dense rows: each kernel's last length and the next, rows in shared memory and rows too long
+# for it, segments that end early and more of them than warps.
 LENGTHS = [1, 5, 31, 33, 128, 129, 512, 513, 1000, 1024, 1025, 4097, 8192, 8193, 33000]
 # Along columns [outer, terms, inner], with a thread each or with a tile: fewer columns than a tile
 # holds, tiles of unequal width, more than one segment and more of them than are summed at a time.
@@ -111,7 +113,7 @@ def test_alone_and_in_a_batch(device: str, terms: int) -> None:
 
 
 def test_large_batch(device: str) -> None:
-    """Above the limit of a grid's y and z; on the emulated device, more than the grid has threads."""
+    """Above the limit of a grid's y and z; when emulated, more than its grid has threads."""
     x = normal("x", 65537, 3)
     assert_bits(run(device, "softmax", x, 1), run("cpu", "softmax", x, 1))
     x = normal("x", 65537, 2, 4)
@@ -155,3 +157,18 @@ def test_any_shape(
     views = list(layouts(x))
     name, view = views[layout % len(views)]
     assert_as_cpu("emulated", view, dim, f"{name}, seed {seed}")
+
+
+# ---- What only a GPU shows -----------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+def test_more_than_2_to_the_31_elements() -> None:
+    rows = 2**22 + 3
+    for terms, dim in ((512, 1), (512, 0)):
+        shape = (rows, terms) if dim == 1 else (terms, rows)
+        x = torch.empty(shape, dtype=torch.float16, device="cuda").normal_()
+        result = F.softmax(x, dim)
+        for start in (0, rows // 2, rows - 100):
+            part = x.narrow(1 - dim, start, 100).cpu()
+            assert_bits(result.narrow(1 - dim, start, 100), F.softmax(part, dim))

@@ -1,9 +1,8 @@
 // group_norm under R5; a group of one channel is instance_norm. The sum of a group is R3 over each
 // channel's pixels, then R3 over the group's channels. Bound by memory: a block that owns its groups
 // alone reads them three times, the second and third time from a cache where they fit one.
-#include "column_sum.cuh"
-// column_sum.cuh first: it names the namespace of what follows.
-#include "../parameter.h"
+#include "group_norm_orders.cuh"
+// group_norm_orders.cuh first: it names the namespace of what follows.
 #include "kernels.h"
 #include "launch.cuh"
 
@@ -14,155 +13,6 @@ namespace {
 // At most. Four such blocks are all the threads a multiprocessor holds, at up to 32 registers; with the
 // 64 that eight loads under way take, two of them have 32 KB in flight.
 constexpr int kWarps = 16;
-
-// What a block owns: neighbouring whole groups of one sample, `channels` channels in all.
-template <typename T>
-struct Owned {
-  using A = Arithmetic<T>;
-  const T* x;
-  T* y;
-  int64_t first_channel, channels, group, pixels;
-  int groups;
-  // Shared: memory to fold in, a sum for each of up to kSumSegment channels, two values a group.
-  A *memory, *sums, *means, *inverses;
-
-  __device__ __forceinline__ int group_of(int64_t c) const {
-    return groups == 1 ? 0 : static_cast<int>(c) / static_cast<int>(group);
-  }
-};
-
-// One channel's values, for the last pass.
-template <typename T>
-struct Channel {
-  using A = Arithmetic<T>;
-  A mean, inverse, weight, bias;
-
-  __device__ __forceinline__ Channel(const GroupNormArgs& args, const Owned<T>& own, int64_t c)
-      : mean(own.means[own.group_of(c)]),
-        inverse(own.inverses[own.group_of(c)]),
-        weight(parameter_at<T>(args.weight, 1, own.first_channel + c)),
-        bias(parameter_at<T>(args.bias, 0, own.first_channel + c)) {}
-
-  __device__ __forceinline__ T operator()(T x) const {
-    return narrow<T>(standardize(widen(x) - mean, inverse, weight, bias));
-  }
-};
-
-// ---- Contiguous: channels in planes --------------------------------------------------------------
-
-// A warp owns a segment of a channel at a time, lanes along its pixels; the segments of all channels
-// are dealt to the warps in order.
-template <typename T>
-struct Planes {
-  using A = Arithmetic<T>;
-  int warps;
-
-  __device__ __forceinline__ int warp() const { return static_cast<int>(threadIdx.x) / 32; }
-  __device__ __forceinline__ int lane() const { return static_cast<int>(threadIdx.x) % 32; }
-  // 31 bits count these, and those of kSumSegment channels in a GPU's memory.
-  static __device__ __forceinline__ int segments(int64_t pixels) {
-    return static_cast<int>((pixels + kSumSegment - 1) / kSumSegment);
-  }
-
-  template <typename AddOf>
-  __device__ __forceinline__ A segment_sum(const Owned<T>& own, int64_t c, int segment,
-                                           const AddOf& add_of) const {
-    const int64_t first = int64_t{segment} * kSumSegment;
-    const int64_t last = first + kSumSegment < own.pixels ? first + kSumSegment : own.pixels;
-    const T* x = own.x + c * own.pixels;
-    const auto term = [=](int64_t k) { return widen(x[k]); };
-    return fold_warp(lane_of_segment<A>(first, last, lane(), term, add_of(c)));
-  }
-
-  // To own.sums, of the channels from `first` on.
-  template <typename AddOf>
-  __device__ __forceinline__ void sum(const Owned<T>& own, int64_t first, int count,
-                                      const AddOf& add_of) const {
-    const int segments = Planes::segments(own.pixels), units = count * segments;
-    if (segments == 1) {
-      for (int c = warp(); c < count; c += warps) {
-        const A total = segment_sum(own, first + c, 0, add_of);
-        if (lane() == 0) own.sums[c] = total;
-      }
-      return;
-    }
-    // The first thread goes through the segments' sums in their order, channel after channel.
-    A total = 0;
-    int channel = 0, added = 0;
-    for (int unit = 0; unit < units; unit += warps) {
-      const int mine = unit + warp();
-      if (mine < units) {
-        const A part = segment_sum(own, first + mine / segments, mine % segments, add_of);
-        if (lane() == 0) own.memory[warp()] = part;
-      }
-      __syncthreads();
-      if (threadIdx.x == 0)
-        for (int w = 0; w < warps && unit + w < units; ++w) {
-          total = total + own.memory[w];
-          if (++added < segments) continue;
-          own.sums[channel++] = total;
-          total = 0;
-          added = 0;
-        }
-      __syncthreads();
-    }
-  }
-
-  __device__ __forceinline__ void apply(const GroupNormArgs& args, const Owned<T>& own,
-                                        int64_t first, int count) const {
-    const int segments = Planes::segments(own.pixels), units = count * segments;
-    for (int unit = warp(); unit < units; unit += warps) {
-      const int64_t c = first + unit / segments;
-      const int64_t begin = unit % segments * kSumSegment;
-      const int64_t end = begin + kSumSegment < own.pixels ? begin + kSumSegment : own.pixels;
-      const Channel<T> channel(args, own, c);
-      const T* __restrict__ x = own.x + c * own.pixels;
-      T* __restrict__ y = own.y + c * own.pixels;
-#pragma unroll 4
-      for (int64_t k = begin + lane(); k < end; k += 32) y[k] = channel(x[k]);
-    }
-  }
-};
-
-// ---- channels_last: channels side by side --------------------------------------------------------
-
-// Threads across neighbouring channels, rows of threads down the pixels, tile after tile of channels.
-template <typename T>
-struct Interleaved {
-  using A = Arithmetic<T>;
-  ColumnTile tile;
-  int64_t stride;  // from pixel to pixel
-
-  template <typename AddOf>
-  __device__ __forceinline__ void sum(const Owned<T>& own, int64_t first, int count,
-                                      const AddOf& add_of) const {
-    for (int begin = 0; begin < count; begin += tile.width) {
-      const int at = begin + tile.column();
-      const bool exists = at < count;
-      const int64_t c = first + (exists ? at : 0);
-      const T* x = own.x + c;
-      const int64_t step = stride;
-      const auto term = [=](int64_t k) { return widen(x[k * step]); };
-      const A total = column_sum<A>(tile, own.pixels, exists, term, add_of(c), own.memory);
-      if (exists && tile.row() == 0) own.sums[at] = total;
-    }
-  }
-
-  __device__ __forceinline__ void apply(const GroupNormArgs& args, const Owned<T>& own,
-                                        int64_t first, int count) const {
-    for (int at = tile.column(); at < count; at += tile.width) {
-      const int64_t c = first + at;
-      const Channel<T> channel(args, own, c);
-      const T* __restrict__ x = own.x + c;
-      T* __restrict__ y = own.y + c;
-#pragma unroll 4
-      for (int64_t k = tile.row(); k < own.pixels; k += tile.rows())
-        y[k * stride] = channel(x[k * stride]);
-    }
-  }
-};
-
-// ---- Either --------------------------------------------------------------------------------------
 
 // Calls body(first, count) for the channels of a block, as many at a time as there is memory for sums.
 template <typename T, typename Body>
@@ -259,14 +109,15 @@ Tiling tile_planes(const GroupNormArgs& args, int64_t group) {
   return tiling;
 }
 
-// Groups side by side until a row of threads reads whole sectors of 32 bytes; where a channel is one
-// segment, until there is a column for every warp.
+// Groups side by side until a row of threads reads whole sectors of 32 bytes; until there is a column
+// for every warp where a channel has no second segment to give it, and the device is full.
 template <typename T>
 Tiling tile_interleaved(const GroupNormArgs& args, int64_t group) {
   constexpr int64_t kSector = 32 / sizeof(T);
   const int64_t segments = ceil_div(args.pixels, kSumSegment);
+  const bool full = args.batch * args.channels / kWarps >= multiprocessors("group_norm");
   Tiling tiling{};
-  tiling.together = clamp((segments > 1 ? kSector : kWarps) / group, 1, args.groups);
+  tiling.together = clamp((segments == 1 && full ? kWarps : kSector) / group, 1, args.groups);
   const int64_t channels = tiling.together * group;
   const int64_t width = ceil_div(channels, ceil_div(channels, kWarps));
   const int64_t slots = clamp(kWarps / width, 1, segments);
@@ -275,10 +126,22 @@ Tiling tile_interleaved(const GroupNormArgs& args, int64_t group) {
   return tiling;
 }
 
+// One pixel: no sums but those over channels, one column a thread.
+Tiling tile_points(const GroupNormArgs& args, int64_t group) {
+  constexpr int64_t kThreads = 256;
+  Tiling tiling{};
+  tiling.together = clamp(kThreads / group, 1, args.groups);
+  tiling.warps = static_cast<int>(ceil_div(min64(tiling.together * group, kThreads), 32));
+  tiling.columns = {tiling.warps * 32, 1};
+  return tiling;
+}
+
 template <typename T, bool kChannelsLast>
 void launch_order(const GroupNormArgs& args, void* stream) {
   const int64_t group = args.channels / args.groups;
-  Tiling tiling = kChannelsLast ? tile_interleaved<T>(args, group) : tile_planes(args, group);
+  Tiling tiling = !kChannelsLast     ? tile_planes(args, group)
+                  : args.pixels == 1 ? tile_points(args, group)
+                                     : tile_interleaved<T>(args, group);
   tiling.channels = min64(tiling.together * group, kSumSegment);
   // 38 KB for the largest groups in binary64.
   const int64_t shared = column_memory(tiling.warps) + tiling.channels + 2 * tiling.together;
