@@ -21,7 +21,16 @@ from bninv import _extension, _schemas
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
-FAMILIES = ("batch_norm", "conv2d", "linear", "pool2d", "sum", "unary")
+FAMILIES = (
+    "batch_norm",
+    "conv2d",
+    "linear",
+    "normalization",
+    "pool2d",
+    "softmax",
+    "sum",
+    "unary",
+)
 
 
 @functools.cache

@@ -58,8 +58,8 @@ WRITTEN = {"FMUL": 2, "FADD": 2, "FFMA": 3, "DMUL": 2, "DADD": 1, "DFMA": 1}
 
 # rcp.rn is how nvcc writes 1 / x; it is correctly rounded, so it is that division.
 ARITHMETIC = re.compile(r"(add|sub|mul|fma|div|rcp|sqrt)\.rn\.f(32|64)")
-# Exact: moves, comparisons, choices, signs, widening. Narrowing rounds once, and so does making a
-# divisor of the number of terms, which R3 rounds to the arithmetic type.
+# Exact: moves, comparisons, choices, signs, widening. Narrowing rounds once, and so does an integer
+# (a sum's number of terms) on its way to the arithmetic type.
 OTHERS = re.compile(
     r"(mov|ld|st|selp|setp|neg|abs|copysign)\.[a-z0-9_.:]+"
     r"|cvt\.(f32\.b?f16|f64\.f32|rn\.(f32\.f64|b?f16(x2)?\.f32|f(32|64)\.s64))"

@@ -8,6 +8,9 @@ namespace bninv {
 namespace cuda {
 
 void batch_norm(const BatchNormArgs& args, void* stream);
+void layer_norm(const LayerNormArgs& args, void* stream);
+void group_norm(const GroupNormArgs& args, void* stream);
+void softmax(const SoftmaxArgs& args, void* stream);
 void unary(const UnaryArgs& args, void* stream);
 void sum(const ReduceArgs& args, void* stream);
 void avg_pool2d(const Pool2dArgs& args, void* stream);

@@ -60,9 +60,10 @@ Tensor apply_epilogue(const Epilogue& epilogue, const Tensor& output) {
   args.dtype = dtype;
   args.input = args.output = output.data_ptr();
   args.addend = epilogue.residual;
+  args.elements = output.numel();
   args.function = epilogue.activation;
   args.negative_slope = epilogue.negative_slope;
-  run(BNINV_KERNEL(unary), args, output.numel(), grain_of(1));
+  run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
   return output;
 }
 

@@ -50,7 +50,10 @@ Tensor normalize_rows(const char* op, const Tensor& input,
   args.terms = 1;
   for (const int64_t size : normalized_shape) args.terms *= size;
   args.rows = x.numel() / args.terms;
-  run(BNINV_KERNEL(layer_norm), args, args.rows, grain_of(args.terms));
+  if (on_cuda(input))
+    launch(BNINV_CUDA_KERNEL(layer_norm), args, input);
+  else
+    run(BNINV_KERNEL(layer_norm), args, args.rows, grain_of(args.terms));
   return output;
 }
 
@@ -106,6 +109,10 @@ Tensor normalize_groups(const char* op, const Tensor& input, int64_t groups,
   args.pixels = x.numel() / (args.batch * args.channels);
   // Channels of one pixel lie next to each other in either order.
   args.channels_last = (in_place_order && !contiguous) || args.pixels == 1;
+  if (on_cuda(input)) {
+    launch(BNINV_CUDA_KERNEL(group_norm), args, input);
+    return output;
+  }
   args.together = groups_together(args);
   const int64_t tasks = group_norm_tasks(args);
   run(BNINV_KERNEL(group_norm), args, tasks, grain_of(x.numel() / tasks));
@@ -126,7 +133,7 @@ Tensor instance_norm(const Tensor& input, std::optional<Tensor> weight, std::opt
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
   m.impl("layer_norm", TORCH_BOX(&layer_norm));
   m.impl("rms_norm", TORCH_BOX(&rms_norm));
   m.impl("group_norm", TORCH_BOX(&group_norm));

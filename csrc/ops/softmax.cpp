@@ -21,6 +21,10 @@ Tensor softmax_along(const char* op, const Tensor& input, int64_t dim, bool log)
   args.outer = args.terms = args.inner = 1;
   for (int64_t d = 0; d < x.dim(); ++d)
     (d < dim ? args.outer : d == dim ? args.terms : args.inner) *= x.size(d);
+  if (on_cuda(input)) {
+    launch(BNINV_CUDA_KERNEL(softmax), args, input);
+    return output;
+  }
   const int64_t tasks = softmax_tasks(args);
   // An exponential costs as much as moving some ten elements.
   run(BNINV_KERNEL(softmax), args, tasks, grain_of(8 * (x.numel() / tasks)));
@@ -37,7 +41,7 @@ Tensor log_softmax(const Tensor& input, int64_t dim) {
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(bninv, CPU, m) {
+BNINV_REGISTER(m) {
   m.impl("softmax", TORCH_BOX(&softmax));
   m.impl("log_softmax", TORCH_BOX(&log_softmax));
 }
