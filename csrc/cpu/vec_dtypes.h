@@ -104,7 +104,12 @@ BNINV_INLINE Vec rounded_to_half(Vec a) {
   return FloatLanes(_mm256_cvtph_ps(_mm256_cvtps_ph(__m256(a.v), 0)));
 }
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
-BNINV_INLINE Vec load(const Half* p) { return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p)))); }
+// Without the asm GCC 12 keeps such values in half of the registers only, and the rest in memory.
+BNINV_INLINE Vec load(const Half* p) {
+  __m512 a = _mm512_cvtph_ps(__m256i(load_bits(p)));
+  asm("" : "+v"(a));
+  return FloatLanes(a);
+}
 // With a mask of all lanes, because GCC 12 suspects its own form without one of reading what nobody set.
 BNINV_INLINE void store(Half* p, Vec a) {
   const __m256i bits = _mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0);
