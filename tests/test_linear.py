@@ -92,6 +92,21 @@ def test_weight_layouts(shape: tuple[int, int]) -> None:
             )
 
 
+@pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
+@pytest.mark.parametrize("out_features", [203, 512])
+def test_every_number_of_rows(out_features: int, dtype: torch.dtype) -> None:
+    """It chooses the tiles, and whether weights are packed; of 512 features they are a cache's sets
+    apart."""
+    most = 75
+    x, weight = normal("x", most, 131, dtype=dtype), normal("w", out_features, 131, dtype=dtype)
+    expected = numpy_linear(x, weight)
+    torch.set_num_threads(1)  # else columns are cut into narrow blocks
+    for rows in [*range(1, 16), 28, 29, 42, 56, 57, most]:
+        assert_equals_at_each_level(
+            lambda rows=rows: F.linear(x[:rows], weight), expected[:rows], f"{rows} rows"
+        )
+
+
 def test_special_weights() -> None:
     weight = with_specials(normal("w", 40, 300), share=0.002)
     x = with_specials(normal("x", 5, 300), share=0.002)

@@ -64,8 +64,13 @@ struct TapRun {
       for (; c + kCount <= count; c += kCount)
 #pragma GCC unroll 8
         for (int i = 0; i < kPixels; ++i) store(copies[i] + c, load(tap[i] + channel + c));
-      for (; c < count; ++c)
-        for (int i = 0; i < kPixels; ++i) copies[i][c] = widen(tap[i][channel + c]);
+      if (c == count) return;
+      // Not element by element: GCC would then leave the chains half of AVX-512's registers.
+      T last[kCount] = {};
+      for (int i = 0; i < kPixels; ++i) {
+        for (int64_t l = 0; l < count - c; ++l) last[l] = tap[i][channel + c + l];
+        store(copies[i] + c, load(last));
+      }
     }
   }
 };

@@ -4,12 +4,14 @@
 // segment each tile of kTileRows x kTileVectors vectors is one fma chain a term, started at +0, and
 // the finished chain is added to the block's running totals: R1's order, whatever the blocking.
 // A rows are packed to kSegment dense terms each, so a tile addresses them from one pointer; B comes
-// packed to the tile's width where several tiles use it (panel rows are a power of two apart: read in
-// place they would fall into few cache sets), else straight from the panel.
+// straight from the panel, or packed to the tile's width where many tiles use it.
 //
-// T is the storage type. Packing widens to the arithmetic type A, so that there is one set of tiles for
-// binary32 and one for binary64; a single row, for which packing would not pay, widens as it loads.
+// T is the storage type. Packing widens to the arithmetic type A; a tile that reads the panel widens as
+// it loads, so that few rows, whose time is that of reading B, gain from B's being narrow.
 #pragma once
+
+#include <type_traits>
+#include <utility>
 
 #include "kernels.h"
 #include "scratch.h"
@@ -19,15 +21,22 @@ namespace bninv {
 namespace BNINV_LEVEL {
 
 // As many chains as the registers hold: rows x vectors accumulators, the vectors of B, one of A.
+// So few rows leave room for more vectors, and need them: to have enough chains in flight to hide the
+// fma's latency, and to read longer runs of the panel. kRowsOfEight: the rows of a tile of 8 vectors.
 #if BNINV_VEC_WIDTH == 16
-constexpr int kTileRows = 14, kTileVectors = 2;
+constexpr int kTileRows = 14, kTileVectors = 2, kRowsOfEight = 2, kRowsOfFour = 6;
 #elif BNINV_VEC_WIDTH == 8
-constexpr int kTileRows = 6, kTileVectors = 2;
+constexpr int kTileRows = 6, kTileVectors = 2, kRowsOfEight = 1, kRowsOfFour = 2;
 #else
-constexpr int kTileRows = 4, kTileVectors = 2;
+constexpr int kTileRows = 4, kTileVectors = 2, kRowsOfEight = 0, kRowsOfFour = 0;
 #endif
 template <typename A>
 inline constexpr int kTileColumns = kTileVectors * Lanes<A>::kCount;
+
+// A panel's rows lie further apart than the processor's own prefetching follows, unless a tile reads
+// long runs of them: ask for this many rows ahead (half as many were slower), into the second level,
+// since rows a power of two apart fall into few sets of the first.
+constexpr int kPrefetchRows = 32, kLongRun = 512, kCacheLine = 64;
 
 // totals[i][j] += fma chain over `length` terms of a[i][k] * b[k][j]; B is of type T.
 template <typename T, int kRows, int kVectors>
@@ -44,8 +53,15 @@ __attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* 
 #pragma GCC unroll 2
   for (int64_t k = 0; k < length; ++k) {
     V columns[kVectors];
+    const T* row = b + k * b_stride;
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j) columns[j] = load(b + k * b_stride + j * kCount);
+    for (int j = 0; j < kVectors; ++j) columns[j] = load(row + j * kCount);
+    // By each line's last element: of a row that no line begins with, the first part came with the
+    // columns before these.
+    constexpr int kRun = kVectors * kCount, kLine = kCacheLine / sizeof(T);
+    if constexpr (kRun * sizeof(T) < kLongRun)
+      for (int j = (kRun < kLine ? kRun : kLine) - 1; j < kRun; j += kLine)
+        __builtin_prefetch(row + kPrefetchRows * b_stride + j, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
       const V term(a[i * kSegment + k]);
@@ -62,33 +78,29 @@ __attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* 
     }
 }
 
-template <typename A>
-using Tile = void (*)(const A*, const A*, int64_t, int64_t, A*, int64_t);
+template <typename T>
+using Tile = void (*)(const Arithmetic<T>*, const T*, int64_t, int64_t, Arithmetic<T>*, int64_t);
 
-template <typename A, int kVectors>
-inline Tile<A> tile_of(int64_t rows) {
-  static constexpr Tile<A> kTiles[] = {
-      nullptr,
-      tile<A, 1, kVectors>,
-      tile<A, 2, kVectors>,
-      tile<A, 3, kVectors>,
-      tile<A, 4, kVectors>,
-#if BNINV_VEC_WIDTH >= 8
-      tile<A, 5, kVectors>,
-      tile<A, 6, kVectors>,
-#endif
-#if BNINV_VEC_WIDTH == 16
-      tile<A, 7, kVectors>,
-      tile<A, 8, kVectors>,
-      tile<A, 9, kVectors>,
-      tile<A, 10, kVectors>,
-      tile<A, 11, kVectors>,
-      tile<A, 12, kVectors>,
-      tile<A, 13, kVectors>,
-      tile<A, 14, kVectors>,
-#endif
-  };
-  return kTiles[rows];
+template <typename T, int kVectors, int... kRowsLessOne>
+inline Tile<T> nth_tile(int64_t rows, std::integer_sequence<int, kRowsLessOne...>) {
+  static constexpr Tile<T> kTiles[] = {tile<T, kRowsLessOne + 1, kVectors>...};
+  return kTiles[rows - 1];
+}
+
+// The tile of `rows` rows, which are at most kMaxRows.
+template <typename T, int kVectors, int kMaxRows>
+inline Tile<T> tile_of(int64_t rows) {
+  return nth_tile<T, kVectors>(rows, std::make_integer_sequence<int, kMaxRows>{});
+}
+
+// Whether a panel is better packed than read in place by `row_tiles` tiles. Rows a multiple of 1 KiB
+// apart fall into few sets of a cache: what one tile has loaded the next one does not find there. The
+// rows of a tile of AVX-512 take long enough for that not to matter.
+template <typename T>
+inline bool packing_pays(int64_t row_tiles, int64_t panel_stride) {
+  if (kWidth == 1 && !std::is_same_v<T, Arithmetic<T>>) return row_tiles > 1;  // slow to widen
+  const bool conflicts = kWidth < 16 && panel_stride * sizeof(T) % 1024 == 0;
+  return row_tiles > (conflicts ? 1 : 4);
 }
 
 // Copies `length` terms x `columns` of a panel to rows of `width` elements, the rest of each row +0.
@@ -119,7 +131,6 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
                        int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
                        const StoreRow& store_row) {
   using A = Arithmetic<T>;
-  constexpr bool kInPlace = std::is_same_v<T, A>;
   const int64_t totals_stride = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
   A* totals = scratch;
   A* packed_rows = totals + rows * totals_stride;
@@ -128,39 +139,44 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
 
   // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
   const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = row_tiles > 2 || !kInPlace;
+  const bool pack = packing_pays<T>(row_tiles, panel_stride);
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
     for (int64_t i = 0; i < rows; ++i) pack_row(row + i, k, length, packed_rows + i * kSegment);
     const T* segment = panel + k * panel_stride;
     int64_t j = 0;
-    if constexpr (kWidth > 1) {
-      // One row: four times the columns at once keep as many chains in flight.
-      if (rows == 1)
-        for (; j + 4 * kTileColumns<A> <= columns; j += 4 * kTileColumns<A>)
-          tile<T, 1, 4 * kTileVectors>(packed_rows, segment + j, panel_stride, length, totals + j,
-                                       totals_stride);
-    }
+    const auto wide_tiles = [&](auto vectors, auto max_rows) {
+      constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
+      constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
+      if constexpr (kMaxRows > 0)
+        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+          tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, segment + j, panel_stride, length,
+                                               totals + j, totals_stride);
+    };
+    wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
+    wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
     for (; j < columns; j += kTileColumns<A>) {
       const int64_t count = min64(kTileColumns<A>, columns - j);
       const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
       const int64_t width = narrow ? Lanes<A>::kCount : kTileColumns<A>;
-      const A* b = packed_columns;
-      int64_t b_stride = width;
-      if (pack || count < width) {
-        pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
-      } else if constexpr (kInPlace) {
-        b = segment + j;
-        b_stride = panel_stride;
+      const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
+        for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
+          const int64_t next = rows * (t + 1) / row_tiles;
+          of(next - i)(packed_rows + i * kSegment, b, b_stride, length,
+                       totals + i * totals_stride + j, totals_stride);
+          i = next;
+        }
+      };
+      if (!pack && count == kTileColumns<A>) {
+        multiply(tile_of<T, kTileVectors, kTileRows>, segment + j, panel_stride);
+        continue;
       }
-      for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
-        const int64_t next = rows * (t + 1) / row_tiles;
-        const Tile<A> multiply =
-            narrow ? tile_of<A, 1>(next - i) : tile_of<A, kTileVectors>(next - i);
-        multiply(packed_rows + i * kSegment, b, b_stride, length, totals + i * totals_stride + j,
-                 totals_stride);
-        i = next;
-      }
+      pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
+      const A* packed = packed_columns;
+      if (narrow)
+        multiply(tile_of<A, 1, kTileRows>, packed, width);
+      else
+        multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
     }
   }
   for (int64_t i = 0; i < rows; ++i) store_row(row + i, totals + i * totals_stride);

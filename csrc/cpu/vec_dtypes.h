@@ -49,6 +49,8 @@ BNINV_INLINE ShortLanes low_halves(UnsignedLanes a) {
   const __m256i lanes = __m256i(a);
   return ShortLanes(
       _mm_packus_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1)));
+#elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16 && !defined(BNINV_EMULATED_VECTORS)
+  return ShortLanes(_mm512_maskz_cvtepi32_epi16(0xffff, __m512i(a)));  // masked: see store(Half*)
 #else
   return __builtin_convertvector(a, ShortLanes);
 #endif
@@ -57,6 +59,9 @@ BNINV_INLINE ShortLanes low_halves(UnsignedLanes a) {
 BNINV_INLINE UnsignedLanes widened_halves(ShortLanes a) {
 #if defined(__x86_64__) && BNINV_VEC_WIDTH == 8 && !defined(BNINV_EMULATED_VECTORS)
   return UnsignedLanes(_mm256_cvtepu16_epi32(__m128i(a)));
+#elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16 && !defined(BNINV_EMULATED_VECTORS)
+  return UnsignedLanes(
+      _mm512_maskz_cvtepu16_epi32(0xffff, __m256i(a)));  // masked: see store(Half*)
 #else
   return __builtin_convertvector(a, UnsignedLanes);
 #endif
@@ -99,7 +104,12 @@ BNINV_INLINE Vec rounded_to_half(Vec a) {
   return FloatLanes(_mm256_cvtph_ps(_mm256_cvtps_ph(__m256(a.v), 0)));
 }
 #elif defined(__x86_64__) && BNINV_VEC_WIDTH == 16
-BNINV_INLINE Vec load(const Half* p) { return FloatLanes(_mm512_cvtph_ps(__m256i(load_bits(p)))); }
+// Without the asm GCC 12 keeps such values in half of the registers only, and the rest in memory.
+BNINV_INLINE Vec load(const Half* p) {
+  __m512 a = _mm512_cvtph_ps(__m256i(load_bits(p)));
+  asm("" : "+v"(a));
+  return FloatLanes(a);
+}
 // With a mask of all lanes, because GCC 12 suspects its own form without one of reading what nobody set.
 BNINV_INLINE void store(Half* p, Vec a) {
   const __m256i bits = _mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0);
