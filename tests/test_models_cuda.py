@@ -1,5 +1,5 @@
-"""Whole patched models on CUDA have the bits of the CPU, in any batch: emulated everywhere, on a GPU
-with `-m cuda`.
+"""Whole patched models on CUDA have the bits of the CPU, in any batch: emulated everywhere, on a
+GPU with `-m cuda`.
 """
 
 from __future__ import annotations
