@@ -14,7 +14,9 @@ from torch import Tensor
 _EVERYWHERE = ("cpu", "cuda")
 
 # Operators whose floating-point tensors are cast to the autocast dtype, by device type.
-_LOWER_PRECISION = dict.fromkeys(("conv2d", "linear"), _EVERYWHERE)
+_LOWER_PRECISION = dict.fromkeys(("conv2d", "conv2d_fused", "linear", "linear_fused"), _EVERYWHERE)
+# What follows a product takes what it is given: of those only weight and bias are cast.
+_PRODUCT_ARGUMENTS = 2
 
 # Operators that work in float32, by device type. All others take what they are given.
 _FLOAT32 = dict.fromkeys(("sum", "layer_norm", "group_norm", "softmax", "log_softmax"), ("cuda",))
@@ -46,4 +48,5 @@ def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tup
         )
         return value.to(dtype) if eligible else value
 
-    return cast(input), tuple(cast(arg) for arg in args)
+    cast_up_to = _PRODUCT_ARGUMENTS if name.endswith("_fused") else len(args)
+    return cast(input), tuple(cast(arg) if i < cast_up_to else arg for i, arg in enumerate(args))

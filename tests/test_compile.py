@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from properties import assert_bits, normal
 from test_conv2d import panel
-from test_errors import BIAS, CALLS, ELEMENTWISE, W4, X4
+from test_errors import BIAS, CALLS, ELEMENTWISE, W2, W4, X2, X4
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -95,8 +96,33 @@ def test_opcheck(variant: str) -> None:
         torch.library.opcheck(operator, args, kwargs)
 
 
+FUSED: dict[str, Callable[[], Tensor]] = {
+    "conv2d_fused": lambda: F.conv2d_fused(
+        X4,
+        W4,
+        BIAS,
+        padding=1,
+        running_mean=BIAS,
+        running_var=BIAS.abs(),
+        residual=normal("r", 2, 4, 5, 7),
+        activation="relu",
+    ),
+    "linear_fused": lambda: F.linear_fused(X2, W2, BIAS, activation="silu"),
+}
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_opcheck_of_fused_operators(name: str) -> None:
+    with Recorder() as recorder:
+        FUSED[name]()
+    ((operator, args, kwargs),) = recorder.calls
+    assert operator._schema.name == f"bninv::{name}"
+    torch.library.opcheck(operator, args, kwargs)
+
+
 def test_opcheck_reaches_every_operator() -> None:
-    seen = {operator._schema.name for variant in VARIANTS for operator, _, _ in recorded(variant)}
+    seen = {f"bninv::{name}" for name in FUSED}
+    seen |= {operator._schema.name for variant in VARIANTS for operator, _, _ in recorded(variant)}
     names = {name.split(".")[0] for name in torch._C._dispatch_get_all_op_names()}
     public = {n for n in names if n.startswith("bninv::") and not n.startswith("bninv::_")}
     assert seen == public

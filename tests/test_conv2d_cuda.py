@@ -264,3 +264,47 @@ def test_any_shape(data: Any) -> None:
     expected = run("cpu", "conv2d", view, *args)
     with forced_plan("emulated", draw(st.integers(-1, 4)), draw(st.integers(0, 3))):
         assert_bits(run("emulated", "conv2d", view, *args), expected, name)
+
+
+# ---- What only a GPU shows -----------------------------------------------------------------------
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("segments", [0, 1])
+def test_on_a_side_stream_and_in_a_graph(segments: int) -> None:
+    """With a workspace, which a graph keeps, and without."""
+    problem = PROBLEMS["several segments"]
+    args = arguments(problem, torch.float32)
+    x = normal("x", *problem[0])
+    moved = [v.cuda() if isinstance(v, Tensor) else v for v in args]
+    gx = x.cuda()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with forced_plan("cuda", 2, segments), torch.no_grad():
+        with torch.cuda.stream(stream):
+            results = [torch.ops.bninv.conv2d(gx, *moved) for _ in range(3)]
+        stream.synchronize()
+        for result in results:
+            assert_bits(result.cpu(), run("cpu", "conv2d", x, *args))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            result = torch.ops.bninv.conv2d(gx, *moved)
+    for scale in (1, 3):
+        gx.copy_(x * scale)
+        graph.replay()
+        assert_bits(result.cpu(), run("cpu", "conv2d", x * scale, *args))
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_more_than_2_to_the_31_elements() -> None:
+    channels, samples = 8, 2**20 + 1
+    args = [normal("w", 8, channels, 3, 3), normal("b", 8), [1, 1], [1, 1], [1, 1], 1]
+    moved = [v.half().cuda() if isinstance(v, Tensor) else v for v in args]
+    args = [v.half() if isinstance(v, Tensor) else v for v in args]
+    x = torch.empty(samples, channels, 16, 17, dtype=torch.float16, device="cuda").normal_()
+    x = x.contiguous(memory_format=torch.channels_last)
+    result = torch.ops.bninv.conv2d(x, *moved)
+    for start in (0, samples // 2, samples - 3):
+        part = x[start : start + 3].cpu()
+        assert_bits(result[start : start + 3].cpu(), run("cpu", "conv2d", part, *args))

@@ -314,3 +314,15 @@ def test_a_covered_call_has_no_backward() -> None:
         y = x.mean((2, 3))
     with pytest.raises(NotImplementedError, match="no backward yet"):
         y.sum().backward()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_division_by_a_number_on_a_gpu(dtype: torch.dtype) -> None:
+    """Stock CUDA multiplies by the reciprocal; covered, it divides, and has the bits of the CPU."""
+    x = torch.randn(10_000, generator=torch.Generator().manual_seed(0)).to(dtype)
+    for number in (3, 7.1, -49):
+        with torch.no_grad(), bninv.invariant(strict=True):
+            assert_bitwise_equal((x.cuda() / number).cpu(), x / number)
+            assert_bitwise_equal(x.cuda().div_(number).cpu(), x / number)
+            assert_bitwise_equal((x.cuda() / x.cuda()).cpu(), x / x)

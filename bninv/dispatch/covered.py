@@ -231,12 +231,13 @@ ATEN: dict[str, Adapter] = {
     "instance_norm": _instance_norm,
     "pow": _power,
     "square": _square,
-    "div": _divide,
-    "div_": _divide_,
     "addmm": _addmm,
     "mm": _mm,
     "convolution": _convolution,
 }
+
+# For calls that are exact only under some arguments, on some devices: what the others become.
+REPAIRS: dict[str, Adapter] = {"div": _divide, "div_": _divide_}
 
 PYTHON: dict[str, Adapter] = {
     **{name: getattr(F, name) for name in ("relu", "relu6", "leaky_relu", "silu", "hardswish")},

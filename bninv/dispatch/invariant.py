@@ -38,6 +38,11 @@ class Catch(_protection.Protection):
                 pass
         if row.is_exact(args, kwargs):
             return func(*args, **kwargs)
+        if row.repair is not None:
+            try:
+                return covered.call(row.name, row.repair, args, kwargs)
+            except covered.UnfitError:
+                pass
         return self._through_net(func, args, kwargs)
 
     def _through_net(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -69,6 +74,11 @@ class Net(TorchDispatchMode):
         if row is not None and row.adapter is not None:
             try:
                 return covered.call(row.name, row.adapter, args, kwargs)
+            except covered.UnfitError:
+                pass
+        if row is not None and row.repair is not None and not row.is_exact(args, kwargs):
+            try:
+                return covered.call(row.name, row.repair, args, kwargs)
             except covered.UnfitError:
                 pass
         if row is None and _is_composite(func):

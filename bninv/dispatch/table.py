@@ -31,13 +31,15 @@ def _plain_pair(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 class Row:
     """What becomes of a function: nothing (`passes`), an operator of bninv's, or it is exact.
 
-    `name` is ATen's. A call whose arguments fit neither `adapter` nor `group` is uncovered.
+    `name` is ATen's. A call whose arguments fit neither `adapter` nor `group`, and which `repair`
+    does not take either, is uncovered.
     """
 
     name: str
     passes: bool = False
     adapter: covered.Adapter | None = None
     group: exact.Group | None = None
+    repair: covered.Adapter | None = None
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -229,12 +231,21 @@ def _python_rows() -> dict[Any, Row]:
     return rows
 
 
+def _named(name: str) -> Row:
+    return Row(
+        name,
+        adapter=covered.ATEN.get(name),
+        group=exact.group_of(name),
+        repair=covered.REPAIRS.get(name),
+    )
+
+
 def _function_rows() -> dict[Any, Row]:
     rows: dict[Any, Row] = {torch._assert: Row("_assert", passes=True)}
     owners = (torch, torch.Tensor, torch._C._nn, torch.functional)
     aliases = {name: name for name in (*covered.ATEN, *exact.operators())} | _OPERATORS
     for alias, name in aliases.items():
-        row = Row(name, adapter=covered.ATEN.get(name), group=exact.group_of(name))
+        row = _named(name)
         for function in _found(owners, alias):
             rows.setdefault(function, row)
     for name in _QUESTIONS:
@@ -284,9 +295,8 @@ def aten_row(operator: Any) -> Row | None:
     if operator.namespace != "aten":
         return None
     name = operator.overloadpacket.__name__
-    adapter = covered.ATEN.get(name)
-    group = exact.group_of(name)
-    return Row(name, adapter=adapter, group=group) if adapter or group else None
+    row = _named(name)
+    return row if row.adapter or row.group else None
 
 
 def name_of(function: Any) -> str:

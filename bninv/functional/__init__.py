@@ -4,12 +4,11 @@ Every element of a result is one fixed expression of IEEE operations (docs/numer
 depends neither on the batch size, the position in the batch and the other samples, nor on memory
 format, thread count, instruction set or device.
 
-Tensors are float32, float16, bfloat16 or float64, on the CPU; those of one call have one dtype, but
-the normalizations take float32 parameters beside a narrower input, and `batch_norm` a GPU's tensors
-too. softmax and the elementwise functions with an exponential do not take float64. Narrower dtypes
-are computed in float32 and rounded once. Other dtypes and devices raise an error. Under
-`torch.autocast` a function casts as its stock namesake does. The first eager call compiles the
-operators if nobody has yet.
+Tensors are float32, float16, bfloat16 or float64, on the CPU or on a CUDA GPU; those of one call
+have one dtype, but the normalizations take float32 parameters beside a narrower input. softmax and
+the elementwise functions with an exponential do not take float64. Narrower dtypes are computed in
+float32 and rounded once. Other dtypes and devices raise an error. Under `torch.autocast` a function
+casts as its stock namesake does. The first eager call compiles the operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.
@@ -28,6 +27,7 @@ from bninv.functional.elementwise import (
     silu,
     tanh,
 )
+from bninv.functional.fused import conv2d_fused, linear_fused
 from bninv.functional.normalization import Activation, batch_norm
 from bninv.functional.pooling import (
     adaptive_avg_pool1d,
@@ -55,6 +55,7 @@ __all__ = [
     "batch_norm",
     "conv1d",
     "conv2d",
+    "conv2d_fused",
     "gelu",
     "group_norm",
     "hardsigmoid",
@@ -63,6 +64,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_fused",
     "log_softmax",
     "max_pool1d",
     "max_pool2d",
