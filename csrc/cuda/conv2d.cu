@@ -17,11 +17,11 @@ namespace {
 // A thread copies the same four terms of several rows.
 template <typename Tile>
 __device__ __forceinline__ int copy_row(int i) {
-  return static_cast<int>(threadIdx.x) / (Tile::kDepth / 4) + i * Tile::kRowStep;
+  return static_cast<int>(Tile::thread()) / (Tile::kDepth / 4) + i * Tile::kRowStep;
 }
 template <typename Tile>
 __device__ __forceinline__ int copy_term() {
-  return static_cast<int>(threadIdx.x) % (Tile::kDepth / 4) * 4;
+  return static_cast<int>(Tile::thread()) % (Tile::kDepth / 4) * 4;
 }
 
 // A 1 x 1 kernel without padding, and linear layers: a row is one pixel's channels.
@@ -167,7 +167,7 @@ class WindowSource {
   const Conv2dArgs& args_;
   Tap tap_;
   const T* sample_[Tile::kRowCopies];
-  std::conditional_t<Tile::kFewTaps, TapMask, Corner> windows_[Tile::kRowCopies];
+  std::conditional_t<Tile::kTight, TapMask, Corner> windows_[Tile::kRowCopies];
   Copy<T, Tile, kWhole> copies_[Tile::kRowCopies];
 };
 

@@ -26,6 +26,13 @@ __device__ __forceinline__ unsigned block_index() {
   return index;
 }
 
+// threadIdx.x, likewise.
+__device__ __forceinline__ unsigned thread_index() {
+  unsigned index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
 // Two neighbours in shared memory, aligned to 8 bytes. As one access of its own: of several the compiler
 // would make larger ones, whose results take registers that a tile of 8 x 8 chains does not have.
 __device__ __forceinline__ void load_shared_pair(const float* p, float& a, float& b) {

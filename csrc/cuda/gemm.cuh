@@ -29,12 +29,21 @@ struct Tiling {
   static constexpr int kRows = kShape.rows, kColumns = kShape.columns;
   static constexpr int kThreadRows = kShape.thread_rows, kThreadColumns = kShape.thread_columns;
   static constexpr int kDepth = kShape.depth, kThreads = kShape.threads();
-  static constexpr bool kFewTaps = kTile == kTile128x128;
+  // The largest tile has no registers to spare: addresses that follow from a thread's index are computed
+  // anew for each step, and a window is a few bits.
+  static constexpr bool kTight = kTile == kTile128x128;
   // Half types are widened between two stages, which take turns.
   static constexpr bool kAsync = sizeof(T) == sizeof(A);
   static constexpr int kStages = kAsync ? kShape.stages : 2;
 
+  static __device__ __forceinline__ unsigned thread() {
+    if constexpr (kTight) return thread_index();
+    return threadIdx.x;
+  }
+
   // A warp's 32 threads are 4 x 8. A thread's rows are 4 apart; its columns come in fours, 32 apart.
+  // Of neighbouring threads t and t ^ 1 share their columns, t and t ^ 2 their rows: where all pairs of
+  // a warp read the same address, shared memory delivers a wide access in half the cycles.
   static constexpr int kLaneRows = 4, kLaneColumns = 8;
   static constexpr int kWarpRows = kLaneRows * kThreadRows;
   static constexpr int kWarpColumns = kLaneColumns * kThreadColumns;
@@ -56,7 +65,7 @@ struct Tiling {
   // A thread's copies of half types before they are widened: first those of rows, then the panel's.
   struct Slots {
     Elements<T, 4> slots[kRowCopies + kPanelCopies][kThreads];
-    __device__ __forceinline__ void* of(int copy) { return &slots[copy][threadIdx.x]; }
+    __device__ __forceinline__ void* of(int copy) { return &slots[copy][thread()]; }
   };
   struct NoSlots {
     __device__ __forceinline__ void* of(int) { return nullptr; }
@@ -192,8 +201,8 @@ class PanelSource {
   }
 
  private:
-  static __device__ __forceinline__ int row() { return threadIdx.x / (Tile::kColumns / 4); }
-  static __device__ __forceinline__ int quad() { return threadIdx.x % (Tile::kColumns / 4); }
+  static __device__ __forceinline__ int row() { return Tile::thread() / (Tile::kColumns / 4); }
+  static __device__ __forceinline__ int quad() { return Tile::thread() % (Tile::kColumns / 4); }
 
   int64_t stride_;
   bool whole_;
@@ -213,13 +222,13 @@ struct Accumulators {
 
   static __device__ __forceinline__ int row() {
     constexpr int kWarpsAcross = Tile::kColumns / Tile::kWarpColumns;
-    return threadIdx.x / 32 / kWarpsAcross * Tile::kWarpRows +
-           threadIdx.x % 32 / Tile::kLaneColumns;
+    const unsigned thread = Tile::thread();
+    return thread / 32 / kWarpsAcross * Tile::kWarpRows + thread % 2 + thread % 32 / 16 * 2;
   }
   static __device__ __forceinline__ int column() {
     constexpr int kWarpsAcross = Tile::kColumns / Tile::kWarpColumns;
-    return threadIdx.x / 32 % kWarpsAcross * Tile::kWarpColumns +
-           threadIdx.x % Tile::kLaneColumns * 4;
+    const unsigned thread = Tile::thread();
+    return thread / 32 % kWarpsAcross * Tile::kWarpColumns + thread % 16 / 2 * 4;
   }
 
   __device__ __forceinline__ void clear() {
@@ -263,12 +272,12 @@ struct Accumulators {
 
   // The finished chains join the totals, which are this thread's own: no barrier.
   __device__ __forceinline__ void add_to(typename Tile::Shared& shared, bool first) const {
+    const unsigned thread = Tile::thread();
 #pragma unroll
     for (int i = 0; i < Tile::kThreadRows; ++i)
 #pragma unroll
       for (int q = 0; q < Tile::kQuads; ++q) {
-        auto* slot =
-            reinterpret_cast<Elements<A, 4>*>(shared.totals[i * Tile::kQuads + q][threadIdx.x]);
+        auto* slot = reinterpret_cast<Elements<A, 4>*>(shared.totals[i * Tile::kQuads + q][thread]);
         Elements<A, 4> total{};
         if (!first) total = *slot;
 #pragma unroll
@@ -341,7 +350,7 @@ __device__ __forceinline__ void write_segment(const Conv2dArgs& args, int segmen
       const int64_t row = block.row + Accumulators<Tile>::row() + i * Tile::kLaneRows;
       if (row >= gemm.rows) break;
       sums[row * quads + column / 4] = *reinterpret_cast<const Elements<A, 4>*>(
-          shared.totals[i * Tile::kQuads + q][threadIdx.x]);
+          shared.totals[i * Tile::kQuads + q][Tile::thread()]);
     }
   }
 }
@@ -427,8 +436,8 @@ __device__ __forceinline__ void multiply_tile(const Conv2dArgs& args) {
     for (int i = 0; i < Tile::kThreadRows; ++i) {
       const int64_t row = block.row + sums.row() + i * Tile::kLaneRows;
       if (row >= gemm.rows) break;
-      finish_row<T>(args, epilogue, shared.totals[i * Tile::kQuads + q][threadIdx.x], row, channel,
-                    count);
+      finish_row<T>(args, epilogue, shared.totals[i * Tile::kQuads + q][Tile::thread()], row,
+                    channel, count);
     }
   }
 }

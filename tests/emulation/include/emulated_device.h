@@ -13,6 +13,7 @@ namespace bninv {
 namespace cuda {
 
 inline unsigned block_index() { return blockIdx.x; }
+inline unsigned thread_index() { return threadIdx.x; }
 
 inline void load_shared_pair(const float* p, float& a, float& b,
                              std::source_location where = std::source_location::current()) {
