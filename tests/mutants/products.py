@@ -119,7 +119,7 @@ MUTANTS = [
     Mutant(
         "gemm-panel-terms-tail",
         "one row of terms behind the weight's last is read",
-        "linear",
+        "conv2d",
         "cuda/gemm.cuh",
         "const bool inside = step < terms_;",
         "const bool inside = step <= terms_;",

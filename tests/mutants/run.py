@@ -89,7 +89,7 @@ def examine(mutant: Mutant) -> Outcome:
             found["error"] = f"tests took more than {LIMIT} s"
         else:
             failed = re.search(r"^FAILED tests/(\S.*?)(?: - |$)", done.stdout, re.MULTILINE)
-            if done.returncode == 1 and failed:
+            if failed:  # what the fault wrote elsewhere may end the process after that
                 found["caught_by"] = failed[1]
             elif done.returncode != 0:
                 print(done.stdout, done.stderr, file=sys.stderr)
