@@ -3,6 +3,7 @@
 #
 #   make demo PYTHON=/path/to/python     use an interpreter that already has torch, as it is
 #   make test ARGS="-k conv2d"           arguments for pytest
+#   make mutants ARGS="gemm pool"        only the faults whose names begin so
 
 SHELL := /bin/sh
 PYTHON ?=
@@ -13,7 +14,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format sanitize aarch64 cuda kernels bench clean environment lint-environment python
+.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench clean environment lint-environment python
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -23,6 +24,9 @@ demo: environment ## show a stock ResNet-34 whose bits move with the batch, and 
 
 test: environment ## run the tests
 	$(VENV_PYTHON) -m pytest $(ARGS)
+
+mutants: environment ## plant faults in the CUDA kernels: the tests must catch each; needs no GPU
+	PYTHONPATH=. $(VENV_PYTHON) tests/mutants/run.py $(ARGS)
 
 lint: lint-environment ## check formatting, style and types
 	$(VENV_PYTHON) -m ruff check .

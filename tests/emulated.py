@@ -3,11 +3,15 @@
 The host functions of csrc/ops and the kernels of csrc/cuda, compiled against tests/emulation: they
 take tensors on the CPU. Outputs and shared memory start poisoned; blocks and threads run in an
 order shuffled by a seed. `run` calls an operator there, or on a GPU, for tensors on the CPU.
+
+BNINV_EMULATED_OVERLAY names a folder like csrc: the .cu files in it take the place of csrc's, and
+everything else stays as it is. mutants/run.py plants its faults so.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,19 +37,28 @@ FAMILIES = (
 )
 
 
-@functools.cache
-def operators() -> host.Library:
-    """Compile and load the emulated operators, once a process; the library's own controls."""
+def build_operators(overlay: Path | None = None) -> Path:
+    """Compile the emulated operators, with `overlay`'s .cu files in the place of those of csrc.
+
+    Raises:
+        RuntimeError: they do not compile, or the overlay has no .cu file that csrc has.
+    """
     torch_folder = Path(torch.__file__).parent
     csrc = ROOT / "csrc"
+    kernels = sorted(csrc.glob("cuda/*.cu"))
+    if overlay is not None:
+        replaced = {path.name: path for path in overlay.glob("cuda/*.cu")}
+        if not replaced.keys() & {path.name for path in kernels}:
+            raise RuntimeError(f"{overlay}/cuda has no .cu file that {csrc}/cuda has")
+        kernels = [replaced.get(path.name, path) for path in kernels]
     sources = [
         *(
             csrc / "ops" / f"{name}.cpp"
             for name in (*FAMILIES, "activation", "common", "epilogue", "gpu")
         ),
-        *sorted(csrc.glob("cuda/*.cu")),
+        *kernels,
     ]
-    path = build.build(
+    return build.build(
         sources,
         extra_flags=["-isystem", str(torch_folder / "include")],
         link_flags=[
@@ -53,7 +66,15 @@ def operators() -> host.Library:
             f"-Wl,-rpath,{torch_folder / 'lib'}",
             *("-ltorch", "-ltorch_cpu", "-lc10"),
         ],
+        scratch=overlay,
     )
+
+
+@functools.cache
+def operators() -> host.Library:
+    """Compile and load the emulated operators, once a process; the library's own controls."""
+    overlay = os.environ.get("BNINV_EMULATED_OVERLAY")
+    path = build_operators(Path(overlay) if overlay else None)
     library = torch.library.Library("bninv_emulated", "DEF")
     for name, schema in {**_schemas.SCHEMAS, **_schemas.IN_PLACE, **_schemas.FACTS}.items():
         library.define(name + schema)

@@ -191,6 +191,26 @@ def test_memory_that_is_not_aligned(device: str) -> None:
             assert_bits(run(device, "conv2d", x, far.permute(3, 2, 0, 1), *rest), expected, name)
 
 
+def beside_nan(x: Tensor) -> Tensor:
+    """The same values and strides in memory that is NaN before and behind them."""
+    around = nan_filled(x.numel() + 128, dtype=x.dtype)
+    return around.as_strided(x.shape, x.stride(), 64).copy_(x)
+
+
+@problems
+def test_nothing_beside_the_operands_is_read(device: str, problem: Any) -> None:
+    """Not even where the other factor is +0."""
+    for dtype in FLOATING:
+        weight, bias, *rest = arguments(problem, dtype)
+        x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=torch.channels_last)
+        expected = run("cpu", "conv2d", x, weight, bias, *rest)
+        panel = beside_nan(weight.permute(2, 3, 1, 0).contiguous()).permute(3, 2, 0, 1)
+        for segments in (0, 1):
+            with forced_plan(device, 4, segments):
+                found = run(device, "conv2d", beside_nan(x), panel, beside_nan(bias), *rest)
+            assert_bits(found, expected, str(dtype))
+
+
 def test_large_batch(device: str) -> None:
     """More samples than a grid is high."""
     for name in ("windows", "depthwise"):

@@ -103,8 +103,11 @@ def _dependencies(text: str) -> list[str]:
     return shlex.split(text.replace("\\\n", " ").partition(": ")[2])
 
 
-def compile_object(source: Path, flags: Sequence[str]) -> Path:
-    """The object file of `source`, compiled unless nothing that it includes has changed."""
+def compile_object(source: Path, flags: Sequence[str], folder: Path | None = None) -> Path:
+    """The object file of `source`, compiled unless nothing that it includes has changed.
+
+    Kept in `folder`, if given, in place of the cache.
+    """
     compiler, identity = _compiler()
     # As nvcc does, a .cu file starts with cuda_runtime.h.
     language = (
@@ -113,7 +116,7 @@ def compile_object(source: Path, flags: Sequence[str]) -> Path:
         else []
     )
     command = [*compiler, *flags, *language, "-c", str(source)]
-    folder = cache_folder()
+    folder = folder or cache_folder()
     # What was included the last time tells which contents to compare.
     rule = folder / f"{_digest(identity, *command)}.d"
 
@@ -143,6 +146,7 @@ def build(
     arch: int = DEFAULT_ARCH,
     link_flags: Sequence[str] = (),
     program: bool = False,
+    scratch: Path | None = None,
 ) -> Path:
     """Compile `sources` with the emulation into a shared library, or into a program.
 
@@ -152,6 +156,8 @@ def build(
         arch: __CUDA_ARCH__, and the device's architecture at run time unless that is set.
         link_flags: libraries and where they lie.
         program: one of the sources has a `main`.
+        scratch: the result, and objects of sources in this folder, are kept there: what nobody
+            will ask for again does not fill the cache.
 
     Raises:
         RuntimeError: a compiler failed; the message holds its command and its output.
@@ -162,13 +168,18 @@ def build(
     for source in RUNTIME:  # one file needs the architecture: the others serve all of them
         needed = [for_arch] if source.name == "emulation.cpp" else []
         jobs.append((source, [*compile_flags(needed), *extra_flags]))
+
+    def compiled(job: tuple[Path, list[str]]) -> Path:
+        own_folder = scratch is not None and job[0].is_relative_to(scratch.resolve())
+        return compile_object(*job, scratch if own_folder else None)
+
     with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-        objects = list(pool.map(lambda job: compile_object(*job), jobs))
+        objects = list(pool.map(compiled, jobs))
     compiler, identity = _compiler()
     kind = [] if program else ["-shared"]
     command = [*compiler, *kind, *extra_flags, *map(str, objects), *link_flags, "-pthread", "-ldl"]
     name = f"{Path(sources[0]).stem}-{_digest(identity, *command)}"
-    output = cache_folder() / (name if program else f"{name}.so")
+    output = (scratch or cache_folder()) / (name if program else f"{name}.so")
     if not output.exists():
         _run(command, output)
     return output
