@@ -1,4 +1,4 @@
-"""Products with what follows them, in one operator: rules R1 and R2, and the contract's "Fusion"."""
+"""Products with what follows them, in one operator: rules R1 and R2."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def conv2d_fused(
     activation: Activation = "none",
     negative_slope: float = 0.01,
 ) -> Tensor:
-    """`activation(batch_norm(conv2d(input)) + residual)` with the bits of the separate operators: each
-    step rounds to the input's dtype before the next one takes it.
+    """`activation(batch_norm(conv2d(input)) + residual)` with the bits of the separate operators:
+    each step rounds to the input's dtype before the next one takes it.
 
     Args:
         input, weight, bias, stride, padding, dilation, groups: as for `conv2d`, with a batch.
         running_mean, running_var: [out_channels] both, or None both: no batch_norm.
-        norm_weight, norm_bias: batch_norm's, [out_channels] or None. All four may be float32 beside a
-            float16 or bfloat16 input.
+        norm_weight, norm_bias: batch_norm's, [out_channels] or None. All four may be float32 beside
+            a float16 or bfloat16 input.
         eps: batch_norm's.
         residual: of the result's shape, dtype and device, or None.
         activation: 'none', 'relu', 'relu6', 'silu' (no float64), 'hardswish' or 'leaky_relu'.
