@@ -29,7 +29,10 @@ def wheels() -> list[_cuda_toolkit.Toolkit]:
 
 
 def install_wheels() -> None:
-    """The toolkit's wheels, of exactly the CUDA version torch was built with."""
+    """The toolkit's wheels, of exactly the CUDA version torch was built with, if they are missing."""
+    major = int(torch.version.cuda.split(".")[0])
+    if any(toolkit.major == major for toolkit in wheels()):
+        return
     try:
         version = importlib.metadata.version("cuda-toolkit")  # what torch requires
     except importlib.metadata.PackageNotFoundError:
@@ -85,20 +88,23 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["system", "wheels"], help="this one, as the environment says"
     )
-    only = parser.parse_args().only
-    if only:
-        compile_here(only)
+    parser.add_argument("--install", action="store_true", help="the toolkit's wheels, and no more")
+    arguments = parser.parse_args()
+    if arguments.only:
+        compile_here(arguments.only)
         return
     if not torch.version.cuda:
         sys.exit("bninv: this torch was built without CUDA, so CUDA kernels cannot be linked to it")
+    if arguments.install:
+        install_wheels()
+        return
     major = int(torch.version.cuda.split(".")[0])
     every = f"{' '.join(_cuda_build.ARCHITECTURES)}+PTX"
     system = _cuda_toolkit.find_toolkits(_cuda_toolkit.system_candidates())
     fitting = [toolkit for toolkit in system if toolkit.major == major]
     if fitting:
         run("system", every)
-    if not any(toolkit.major == major for toolkit in wheels()):
-        install_wheels()
+    install_wheels()
     run("wheels", "9.0" if fitting else every)
 
 
