@@ -29,7 +29,7 @@ def wheels() -> list[_cuda_toolkit.Toolkit]:
 
 
 def install_wheels() -> None:
-    """The toolkit's wheels, of exactly the CUDA version torch was built with, if they are missing."""
+    """The toolkit's wheels of the very CUDA version torch was built with, if they are missing."""
     major = int(torch.version.cuda.split(".")[0])
     if any(toolkit.major == major for toolkit in wheels()):
         return
