@@ -37,7 +37,10 @@ __device__ __forceinline__ unsigned thread_index() {
 // would make larger ones, whose results take registers that a tile of 8 x 8 chains does not have.
 __device__ __forceinline__ void load_shared_pair(const float* p, float& a, float& b) {
   const auto address = static_cast<unsigned>(__cvta_generic_to_shared(p));
-  asm volatile("ld.volatile.shared.v2.f32 {%0, %1}, [%2];" : "=f"(a), "=f"(b) : "r"(address));
+  asm volatile("ld.volatile.shared.v2.f32 {%0, %1}, [%2];"
+               : "=f"(a), "=f"(b)
+               : "r"(address)
+               : "memory");
 }
 
 // Shared memory of a block, one object for each type T: at most 48 KB in all.
