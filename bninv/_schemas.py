@@ -21,7 +21,17 @@ from bninv._memory_format import (
     is_panel,
 )
 
-_UNARY = ("relu", "relu6", "sigmoid", "silu", "hardswish", "hardsigmoid", "tanh")
+_UNARY = (
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "hardswish",
+    "hardsigmoid",
+    "tanh",
+    "sqrt",
+    "rsqrt",
+)
 
 SCHEMAS = {
     "batch_norm": "(Tensor input, Tensor running_mean, Tensor running_var, Tensor? weight, "

@@ -22,6 +22,8 @@ BNINV_INLINE V activate(V x, V negative_slope) {
   if constexpr (kActivation == Activation::kGelu) return gelu(x);
   if constexpr (kActivation == Activation::kGeluTanh) return gelu_tanh(x);
   if constexpr (kActivation == Activation::kTanh) return tanh(x);
+  if constexpr (kActivation == Activation::kSqrt) return sqrt(x);
+  if constexpr (kActivation == Activation::kRsqrt) return V(1) / sqrt(x);
 }
 
 // The same for an activation known at run time, of those that an epilogue may have; T is the storage

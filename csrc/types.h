@@ -28,6 +28,8 @@ enum class Activation : int64_t {
   kGelu,
   kGeluTanh,
   kTanh,
+  kSqrt,
+  kRsqrt,
 };
 
 // R6 in binary64 is defined for functions without an exponential.
@@ -35,6 +37,7 @@ template <Activation kActivation>
 inline constexpr bool kIsPiecewise =
     kActivation == Activation::kNone || kActivation == Activation::kRelu ||
     kActivation == Activation::kRelu6 || kActivation == Activation::kHardswish ||
-    kActivation == Activation::kLeakyRelu || kActivation == Activation::kHardsigmoid;
+    kActivation == Activation::kLeakyRelu || kActivation == Activation::kHardsigmoid ||
+    kActivation == Activation::kSqrt || kActivation == Activation::kRsqrt;
 
 }  // namespace bninv

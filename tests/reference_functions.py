@@ -160,6 +160,16 @@ def log(x: F32) -> F32:
 
 
 @elementwise
+def sqrt(x: F32) -> F32:
+    return np.sqrt(x)
+
+
+@elementwise
+def rsqrt(x: F32) -> F32:
+    return ONE / np.sqrt(x)
+
+
+@elementwise
 def tanh(x: F32) -> F32:
     z = at_least(negative_abs(x) * np.float32(2), np.float32(-20))
     fraction, scale = exponential(z, 0)
@@ -258,6 +268,7 @@ def leaky_relu(x: F32, negative_slope: float = 0.01) -> F32:
 FUNCTIONS: dict[str, Callable[..., F32]] = {
     function.__name__: function
     for function in (
-        exp, log, tanh, erf, sigmoid, silu, gelu, relu, relu6, hardsigmoid, hardswish, leaky_relu
+        exp, log, tanh, erf, sigmoid, silu, gelu, relu, relu6, hardsigmoid, hardswish, leaky_relu,
+        sqrt, rsqrt,
     )
 }  # fmt: skip

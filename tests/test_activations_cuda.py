@@ -19,6 +19,8 @@ PIECEWISE: dict[str, tuple] = {
     "relu6": (),
     "hardswish": (),
     "hardsigmoid": (),
+    "sqrt": (),
+    "rsqrt": (),
     "leaky_relu": (0.3,),
 }
 FUNCTIONS: dict[str, tuple[str, tuple]] = {

@@ -36,6 +36,47 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: torch.ops.aten.mean.dim(X, [2, 3], True),
         ],
     ),
+    "matmul": (
+        lambda: F.matmul(X, X.transpose(2, 3)),
+        [
+            lambda: X @ X.transpose(2, 3),
+            lambda: torch.matmul(X, X.transpose(-1, -2)),
+            lambda: torch.bmm(X.flatten(0, 1), X.flatten(0, 1).mT).view(3, 12, 7, 7),
+        ],
+    ),
+    "var": (
+        lambda: F.var(X, (2, 3), correction=0, keepdim=True),
+        [
+            lambda: X.var((2, 3), unbiased=False, keepdim=True),
+            lambda: X.var(dim=(2, 3), correction=0, keepdim=True),
+            lambda: torch.var(X, (2, 3), False, True),
+        ],
+    ),
+    "var of everything": (lambda: F.var(X), [lambda: X.var(), lambda: torch.var(X, True)]),
+    "vector_norm": (
+        lambda: F.vector_norm(X, (2, 3), True),
+        [
+            lambda: X.norm(p=2, dim=(2, 3), keepdim=True),
+            lambda: torch.norm(X, dim=(2, 3), keepdim=True),
+            lambda: torch.linalg.vector_norm(X, 2, (2, 3), True),
+        ],
+    ),
+    "normalize": (
+        lambda: X / F.vector_norm(X, 1, True).clamp_min(1e-12),
+        [lambda: TF.normalize(X)],
+    ),
+    "addcmul": (lambda: X + X * (X + 1), [lambda: torch.addcmul(X, X, X + 1)]),
+    "maximum": (
+        lambda: F.relu(X),
+        [
+            lambda: torch.maximum(X, torch.zeros_like(X)),
+            lambda: torch.zeros(3, 12, 7, 5).maximum(X),
+            lambda: torch.maximum(torch.where(X > 0, X, -0.0), torch.zeros(1)),
+        ],
+    ),
+    "einsum": (lambda: F.linear(ROWS, M), [lambda: torch.einsum("nc,kc->nk", ROWS, M)]),
+    "sqrt": (lambda: F.sqrt(X), [lambda: X.sqrt(), lambda: torch.sqrt(X)]),
+    "rsqrt": (lambda: F.rsqrt(X), [lambda: X.rsqrt(), lambda: X.clone().rsqrt_()]),
     "mean of everything": (lambda: F.mean(X), [lambda: X.mean(), lambda: torch.mean(X)]),
     "sum": (lambda: F.sum(X, 1), [lambda: X.sum(1), lambda: torch.sum(X, dim=1)]),
     "softmax": (
@@ -194,8 +235,8 @@ def test_exact_calls_stay_what_they_are(name: str, grad_mode: str) -> None:
 
 
 UNCOVERED: dict[str, tuple[Call, str]] = {
-    "composite": (lambda: TF.normalize(X), "aten::linalg_vector_norm"),
-    "einsum": (lambda: torch.einsum("nc,kc->nk", ROWS, M), "aten::bmm"),
+    "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1]), "aten::"),
+    "amax": (lambda: X.amax((2, 3)), "aten::amax"),
     "exp": (lambda: X.exp(), "aten::exp"),
     "over the batch": (lambda: X.std(0), "aten::std"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),
@@ -326,3 +367,14 @@ def test_division_by_a_number_on_a_gpu(dtype: torch.dtype) -> None:
             assert_bitwise_equal((x.cuda() / number).cpu(), x / number)
             assert_bitwise_equal(x.cuda().div_(number).cpu(), x / number)
             assert_bitwise_equal((x.cuda() / x.cuda()).cpu(), x / x)
+
+
+def test_maximum_of_special_values() -> None:
+    """R0 at every position: NaN wins, +0 is greater than -0."""
+    nan = float("nan")
+    a = torch.tensor([0.0, -0.0, -0.0, nan, 1.0, -1.0]).repeat(11)
+    b = torch.tensor([-0.0, 0.0, -0.0, 1.0, nan, -2.0]).repeat(11)
+    expected = torch.tensor([0.0, 0.0, -0.0, nan, nan, -1.0]).repeat(11)
+    with torch.no_grad(), bninv.invariant(strict=True):
+        assert_bitwise_equal(torch.maximum(a, b), expected)
+        assert_bitwise_equal(torch.maximum(b, a), expected)

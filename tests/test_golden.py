@@ -63,7 +63,10 @@ def affine(name: str, *shape: int, args: tuple = (), over: int = 1, **options) -
 
 
 # exp, log and erf are parts of the others and no operators themselves.
-ELEMENTWISE = [name for name in reference_functions.FUNCTIONS if name not in ("exp", "log", "erf")]
+ROOTS = ("sqrt", "rsqrt")
+ELEMENTWISE = [
+    name for name in reference_functions.FUNCTIONS if name not in ("exp", "log", "erf", *ROOTS)
+]
 CASES: dict[str, tuple] = {
     "conv2d 3x3": conv2d((2, 17, 9, 11), (21, 17, 3, 3), padding=1),
     "conv2d 7x7 stride 2": conv2d((2, 3, 31, 29), (33, 3, 7, 7), stride=2, padding=3),
@@ -95,6 +98,7 @@ CASES: dict[str, tuple] = {
     "sum": on("sum", (3, 9001), 1),
     "mean": on("mean", (3, 19, 7, 9), (2, 3)),
     **{name: elementwise(name) for name in ELEMENTWISE},
+    **{name: (name, (np.abs(elementwise(name)[1][0]),), {}) for name in ROOTS},
     "gelu tanh": elementwise("gelu", approximate="tanh"),
 }
 

@@ -183,3 +183,36 @@ def test_any_problem(
         numpy_linear(x, weight, bias),
         f"input {x_name}, weight {weight_name}, {threads} threads",
     )
+
+
+MATRICES = [
+    ((3,), (3,)),
+    ((2, 3), (3,)),
+    ((3,), (3, 4)),
+    ((5, 2, 130), (130, 4)),
+    ((3,), (2, 3, 4)),
+    ((5, 2, 130), (5, 130, 4)),
+    ((2, 1, 3, 7), (4, 7, 5)),
+    ((0, 2, 3), (0, 3, 4)),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), MATRICES, ids=str)
+def test_matmul(left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """R1 for each pair of a row and a column, by torch.matmul's rules of shape."""
+    a, b = normal("a", *left), normal("b", *right)
+    found = F.matmul(a, b)
+    stock = torch.matmul(a, b)
+    assert found.shape == stock.shape
+    torch.testing.assert_close(found, stock)
+    if len(left) >= 2 and len(right) >= 3:
+        for i in range(left[0]):
+            part = F.matmul(a[i : i + 1], b[i : i + 1] if len(right) == len(left) else b)
+            assert_bits(part, found[i : i + 1])
+            if len(left) == 3:
+                assert_bits(found[i], F.linear(a[i], b[i].t()))
+
+
+def test_matmul_of_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="`input` and `other` have 0 and 1 dimensions"):
+        F.matmul(torch.tensor(1.0), torch.ones(1))

@@ -175,6 +175,48 @@ def _divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> 
     return input.copy_(_divide(input, other, rounding_mode=rounding_mode))
 
 
+def _var(
+    input: Tensor,
+    dim: Any = None,
+    unbiased: bool | None = None,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> Tensor:
+    if isinstance(dim, bool):  # var(unbiased)
+        dim, unbiased = None, dim
+    if correction is None:
+        correction = 1 if unbiased is None or unbiased else 0
+    return F.var(input, dim, correction=correction, keepdim=keepdim)
+
+
+def _vector_norm(
+    input: Tensor,
+    ord: float = 2,
+    dim: Any = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    _need(ord == 2 and dtype is None and input.is_floating_point())
+    return F.vector_norm(input, dim, keepdim)
+
+
+def _addcmul(input: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
+    # Product and sum rounded each by itself; a backend's own kernel may contract them.
+    _need(value == 1 and input.is_floating_point())
+    dtype = torch.result_type(input, a * b)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    return (input.to(wide) + a.to(wide) * b.to(wide)).to(dtype)
+
+
+def _maximum(a: Tensor, b: Tensor) -> Tensor:
+    # R0: NaN wins, and of two zeros +0. Stock chooses one of the zeros by its place in a vector.
+    _need(a.is_floating_point() and b.is_floating_point())
+    larger = torch.where((a > b) | (a != a), a, b)
+    return torch.where((a == 0) & (b == 0), a + b, larger)
+
+
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
     _need(bias.dim() == 1 and beta == 1 and alpha == 1)
     return F.linear(a, b.t(), bias)
@@ -209,7 +251,17 @@ def _in_place(function: Adapter) -> Adapter:
 
 # ---- The tables ----------------------------------------------------------------------------------
 
-_ELEMENTWISE = ("relu", "relu6", "sigmoid", "silu", "hardswish", "hardsigmoid", "tanh")
+_ELEMENTWISE = (
+    "relu",
+    "relu6",
+    "sigmoid",
+    "silu",
+    "hardswish",
+    "hardsigmoid",
+    "tanh",
+    "sqrt",
+    "rsqrt",
+)
 
 ATEN: dict[str, Adapter] = {
     **{name: getattr(F, name) for name in (*_ELEMENTWISE, "gelu", "leaky_relu")},
@@ -233,6 +285,12 @@ ATEN: dict[str, Adapter] = {
     "square": _square,
     "addmm": _addmm,
     "mm": _mm,
+    "addcmul": _addcmul,
+    "maximum": _maximum,
+    "bmm": F.matmul,
+    "matmul": F.matmul,
+    "var": _var,
+    "linalg_vector_norm": _vector_norm,
     "convolution": _convolution,
 }
 

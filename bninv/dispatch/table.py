@@ -78,6 +78,7 @@ _OPERATORS = {
     "multiply": "mul",
     "subtract": "sub",
     "__pow__": "pow",
+    "__matmul__": "matmul",
     "__neg__": "neg",
     "negative": "neg",
     "__abs__": "abs",

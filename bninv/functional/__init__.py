@@ -23,8 +23,10 @@ from bninv.functional.elementwise import (
     leaky_relu,
     relu,
     relu6,
+    rsqrt,
     sigmoid,
     silu,
+    sqrt,
     tanh,
 )
 from bninv.functional.fused import conv2d_fused, linear_fused
@@ -39,8 +41,8 @@ from bninv.functional.pooling import (
     max_pool1d,
     max_pool2d,
 )
-from bninv.functional.products import conv1d, conv2d, linear
-from bninv.functional.reductions import mean, sum
+from bninv.functional.products import conv1d, conv2d, linear, matmul
+from bninv.functional.reductions import mean, sum, var, vector_norm
 from bninv.functional.sample_statistics import group_norm, instance_norm, layer_norm, rms_norm
 from bninv.functional.softmax import log_softmax, softmax
 
@@ -66,15 +68,20 @@ __all__ = [
     "linear",
     "linear_fused",
     "log_softmax",
+    "matmul",
     "max_pool1d",
     "max_pool2d",
     "mean",
     "relu",
     "relu6",
     "rms_norm",
+    "rsqrt",
     "sigmoid",
     "silu",
     "softmax",
+    "sqrt",
     "sum",
     "tanh",
+    "var",
+    "vector_norm",
 ]

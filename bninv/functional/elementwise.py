@@ -70,3 +70,13 @@ def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Ten
 def tanh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic tangent within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("tanh", input, inplace)
+
+
+def sqrt(input: Tensor, inplace: bool = False) -> Tensor:
+    """The correctly rounded square root; stock PyTorch's on the CPU is not always."""
+    return _unary("sqrt", input, inplace)
+
+
+def rsqrt(input: Tensor, inplace: bool = False) -> Tensor:
+    """`1 / sqrt(x)`, each operation rounded by itself."""
+    return _unary("rsqrt", input, inplace)

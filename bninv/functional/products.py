@@ -138,3 +138,32 @@ def linear(
     """
     need_ieee(precision)
     return call(ops.linear.default, input, weight, bias)
+
+
+def matmul(input: Tensor, other: Tensor, *, precision: str = "ieee") -> Tensor:
+    """`input @ other` by torch.matmul's rules of shape, rule R1 over the last dimension of `input`.
+
+    A product of two batches of matrices runs sample by sample: it is there to be right, for the
+    small ones that convolutional networks have.
+    """
+    need_ieee(precision)
+    need_tensor("input", input)
+    need_tensor("other", other)
+    if input.dim() == 0 or other.dim() == 0:
+        raise ValueError(
+            f"`input` and `other` have {input.dim()} and {other.dim()} dimensions; each may have 1 "
+            "and more"
+        )
+    if other.dim() == 1:
+        return linear(input, other.unsqueeze(0)).squeeze(-1)
+    if other.dim() == 2:
+        return linear(input, other.t())
+    rows = input if input.dim() > 1 else input.unsqueeze(0)
+    batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
+    left = rows.expand(*batch, *rows.shape[-2:]).reshape(-1, *rows.shape[-2:])
+    right = other.expand(*batch, *other.shape[-2:]).reshape(-1, *other.shape[-2:])
+    if len(left) == 0:
+        return rows.new_empty(*batch, rows.size(-2), other.size(-1))
+    products = torch.stack([linear(a, b.t()) for a, b in zip(left, right, strict=True)])
+    result = products.reshape(*batch, rows.size(-2), other.size(-1))
+    return result if input.dim() > 1 else result.squeeze(-2)

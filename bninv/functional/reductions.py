@@ -1,14 +1,16 @@
-"""Sums and means over dimensions: rule R3."""
+"""Sums over dimensions, and what follows from them: rule R3."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers, need_tensor
+from bninv._arguments import integers, need_tensor, number
 from bninv.functional._call import call, ops
+from bninv.functional.elementwise import sqrt
 
 
 def _dims(dim: int | Sequence[int] | None) -> list[int]:
@@ -49,3 +51,38 @@ def mean(
 ) -> Tensor:
     """`sum` divided by the number of terms, rule R3. Empty: NaN."""
     return call(ops.mean.default, _converted(input, dtype), _dims(dim), keepdim)
+
+
+def _widened(input: Tensor) -> Tensor:
+    return input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
+
+
+def var(
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    *,
+    correction: float = 1,
+    keepdim: bool = False,
+) -> Tensor:
+    """`sum(d * d) / (K - correction)` with `d = x - mean(x)`: both sums by rule R3; square,
+    difference and quotient one rounding each in the arithmetic type; the result rounds once more to
+    a 16-bit one. Where K is at most `correction` the divisor is 0, as in torch.var.
+    """
+    need_tensor("input", input)
+    x, dims = _widened(input), _dims(dim)
+    terms = math.prod(x.shape[d] for d in dims) if dims else x.numel()
+    d = x - mean(x, dims, keepdim=True)
+    total = sum(d * d, dims, keepdim)
+    divisor = total.new_full((), max(terms - number(correction, "correction"), 0))
+    return (total / divisor).to(input.dtype)
+
+
+def vector_norm(
+    input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False
+) -> Tensor:
+    """The Euclidean norm, `sqrt(sum(x * x))`: the sum by rule R3, products and root one rounding
+    each in the arithmetic type; the result rounds once more to a 16-bit one.
+    """
+    need_tensor("input", input)
+    x = _widened(input)
+    return sqrt(sum(x * x, _dims(dim), keepdim)).to(input.dtype)

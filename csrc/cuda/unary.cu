@@ -34,6 +34,10 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
       return each([](A x) { return hardswish(x); });
     case Activation::kHardsigmoid:
       return each([](A x) { return hardsigmoid(x); });
+    case Activation::kSqrt:
+      return each([](A x) { return sqrt(x); });
+    case Activation::kRsqrt:
+      return each([](A x) { return A(1) / sqrt(x); });
     case Activation::kLeakyRelu: {
       const A slope = static_cast<A>(args.negative_slope);
       return each([=](A x) { return leaky_relu(x, slope); });

@@ -7,7 +7,7 @@ namespace {
 
 bool is_piecewise(Activation activation) {
   bool result = false;
-  common::with_activation<float, Activation::kNone, Activation::kTanh>(
+  common::with_activation<float, Activation::kNone, Activation::kRsqrt>(
       activation, [&](auto constant) { result = kIsPiecewise<constant.value>; });
   return result;
 }

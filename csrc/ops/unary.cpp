@@ -57,6 +57,8 @@ BNINV_UNARY(silu, kSilu)
 BNINV_UNARY(hardswish, kHardswish)
 BNINV_UNARY(hardsigmoid, kHardsigmoid)
 BNINV_UNARY(tanh, kTanh)
+BNINV_UNARY(sqrt, kSqrt)
+BNINV_UNARY(rsqrt, kRsqrt)
 #undef BNINV_UNARY
 
 Activation gelu_form(const std::string& approximate) {
@@ -94,6 +96,8 @@ BNINV_REGISTER(m) {
   BNINV_IMPL(hardswish)
   BNINV_IMPL(hardsigmoid)
   BNINV_IMPL(tanh)
+  BNINV_IMPL(sqrt)
+  BNINV_IMPL(rsqrt)
   BNINV_IMPL(gelu)
   BNINV_IMPL(leaky_relu)
 #undef BNINV_IMPL
