@@ -69,8 +69,8 @@ inline double cost(const Product& product, const TileShape& shape, const TilePla
   // Assumed, as there: cycles until a block's first terms are there, and between two launches; cycles
   // for which a warp alone waits when it reads terms, two at a time or, of four rows, four; instructions
   // before the main loop, and for each output after it or, where it goes to the workspace, in it; bytes
-  // a cycle that a multiprocessor gets from the L2.
-  constexpr double kFirstLoads = 1400, kLaunch = 3000, kWait = 36, kL2 = 20;
+  // a cycle that a multiprocessor gets from the L2 (fewer than there: a doubt speaks for larger tiles).
+  constexpr double kFirstLoads = 1400, kLaunch = 3000, kWait = 36, kL2 = 18;
   constexpr double kSetup = 600, kFinish = 30, kStore = 5;
   constexpr int kSchedulers = 4, kResidentThreads = 512;  // by registers: conv2d.cu's launch bounds
   const auto pieces = [](int64_t size, int64_t piece) { return (size + piece - 1) / piece; };
