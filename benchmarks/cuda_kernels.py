@@ -1,5 +1,5 @@
-"""Registers, spills and occupancy of every CUDA kernel, and batch_norm's main loops, instruction by
-instruction: compiled here for every architecture, no GPU needed.
+"""Registers, spills and occupancy of every CUDA kernel, and the main loops of batch_norm and of the
+tiled product, instruction by instruction: compiled here for every architecture, no GPU needed.
 
     python benchmarks/cuda_kernels.py
 
@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import tempfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,14 +19,16 @@ from typing import Annotated, Any
 import cuda_kernels_report
 import kernel_loops
 import sass
+import tile_loops
 import typer
+from cubins import Cubin, compile_cubin
 from gpu_limits import MULTIPROCESSORS
+from kernel_names import demangle, dynamic_shared, is_main, short_name
 from rich.console import Console
 
 from bninv._build import source_dir
 from bninv._cuda_build import ARCHITECTURES
-from bninv._cuda_toolkit import Toolkit, find_toolkits, toolkit_candidates
-from bninv._nvcc import nvcc_command, nvcc_environment
+from bninv._cuda_toolkit import find_toolkits, toolkit_candidates
 
 RESULTS = Path(__file__).parent / "results"
 DISASSEMBLED = "9.0"
@@ -36,86 +36,46 @@ BATCH_NORM = ("batch_norm_channels_fastest", "batch_norm_planes")
 ELEMENT_BYTES = {"float": 4, "double": 8, "half": 2, "bfloat16": 2}
 
 
-# ---- Names ---------------------------------------------------------------------------------------
+# ---- Resources -----------------------------------------------------------------------------------
 
 
-def demangle(names: Sequence[str]) -> dict[str, str]:
-    done = subprocess.run(
-        ["c++filt"], input="\n".join(names), check=True, capture_output=True, text=True
-    )
-    return dict(zip(names, done.stdout.splitlines(), strict=True))
-
-
-def short_name(demangled: str) -> str:
-    """`batch_norm_planes<half, 8, residual, relu>`: without namespaces, arguments and types."""
-    name = re.sub(r"\(anonymous namespace\)::|\b\w+::", "", demangled).removeprefix("void ")
-    name = re.sub(r"\((Epilogue)\)(\d)", r"\1\2", name).split("(")[0]
-    for spelled, plain in (("Half", "half"), ("BFloat16", "bfloat16")):
-        name = re.sub(rf"\b{spelled}\b", plain, name)
-    name = name.replace(", true", ", residual").replace(", false", "")
-    for number, epilogue in enumerate(("none", "relu", "any")):
-        name = name.replace(f"Epilogue{number}", epilogue)
-    return name
-
-
-def is_main(name: str) -> bool:
-    """Kernels that must not spill: all but those of unaligned tensors and of other activations."""
-    return not re.search(r"<\w+, 1,|, any>", name)
-
-
-# ---- Compiling -----------------------------------------------------------------------------------
-
-
-def compile_cubin(
-    toolkit: Toolkit, source: Path, architecture: str, folder: Path
-) -> tuple[Path, list[dict[str, Any]]]:
-    """The machine code, and what ptxas says of each kernel in it."""
-    output = folder / f"{source.stem}_{architecture}.cubin"
-    command = nvcc_command(toolkit, source, output, [architecture], kind="cubin")
-    done = subprocess.run(
-        [*command, "-Xptxas=-v"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=nvcc_environment(folder, os.environ),
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return output, list(read_resources(done.stderr, architecture))
-
-
-def read_resources(text: str, architecture: str) -> list[dict[str, Any]]:
-    """One entry for each kernel, from the text that -Xptxas=-v makes ptxas print."""
-    rows = []
-    for part in re.split(r"Compiling entry function ", text)[1:]:
-
-        def amount(pattern: str, part: str = part) -> int:
-            match = re.search(pattern, part)
-            return int(match.group(1)) if match else 0
-
-        rows.append(
-            {
-                "mangled": part.split("'")[1],
-                "architecture": architecture,
-                "registers": amount(r"Used (\d+) registers"),
-                "spill_stores": amount(r"(\d+) bytes spill stores"),
-                "spill_loads": amount(r"(\d+) bytes spill loads"),
-                "stack": amount(r"(\d+) bytes stack frame"),
-                "shared": amount(r"(\d+) bytes smem"),
+def kernel_rows(cubins: list[Cubin], names: dict[str, str]) -> list[dict[str, Any]]:
+    """One row a kernel, with what differs among architectures in an entry of each."""
+    rows: dict[str, dict[str, Any]] = {}
+    for cubin in cubins:
+        limits = MULTIPROCESSORS[cubin.architecture]
+        for found in cubin.kernels:
+            name = names[found["mangled"]]
+            dynamic = dynamic_shared(name)
+            row = rows.setdefault(
+                name,
+                {
+                    "kernel": name,
+                    "main": is_main(name),
+                    "threads": found["threads"],
+                    "dynamic_shared": dynamic,
+                    "on": {},
+                },
+            )
+            shared = found["static_shared"] + (dynamic or 0)
+            blocks = limits.resident_blocks(found["threads"], found["registers"], shared)
+            row["on"][cubin.architecture] = {
+                **{k: v for k, v in found.items() if k not in ("mangled", "threads")},
+                "blocks": blocks,
+                "occupancy": round(blocks * found["threads"] / limits.threads, 3),
             }
-        )
-    return rows
+    return sorted(rows.values(), key=lambda row: row["kernel"])
 
 
-def with_occupancy(row: dict[str, Any], name: str) -> dict[str, Any]:
-    limits = MULTIPROCESSORS[row["architecture"]]
-    blocks = limits.resident_blocks(kernel_loops.THREADS, row["registers"], row["shared"])
-    return {
-        "kernel": name,
-        **{key: value for key, value in row.items() if key != "mangled"},
-        "blocks": blocks,
-        "occupancy": round(blocks * kernel_loops.THREADS / limits.threads, 3),
-    }
+def compile_times(cubins: list[Cubin]) -> list[dict[str, Any]]:
+    """Processor seconds of each file: of all architectures together, and of the slowest."""
+    by_file: dict[str, list[float]] = {}
+    for cubin in cubins:
+        by_file.setdefault(cubin.source.name, []).append(cubin.seconds)
+    return [
+        {"file": name, "seconds": round(sum(times), 1), "slowest": round(max(times), 1)}
+        for name, times in sorted(by_file.items())
+    ]
 
 
 # ---- Main loops ----------------------------------------------------------------------------------
@@ -145,6 +105,16 @@ def loop_rows(text: str, names: dict[str, str], registers: dict[str, int]) -> li
     return sorted(rows, key=lambda row: row["kernel"])
 
 
+def convolution_rows(texts: dict[str, str], names: dict[str, str]) -> list[dict[str, Any]]:
+    """What tile_loops.py says of each kernel of conv2d.cu and conv2d_direct.cu."""
+    found = [
+        tile_loops.loop_row(names[kernel.name], kernel)
+        for stem in ("conv2d", "conv2d_direct")
+        for kernel in sass.parse(texts[stem])
+    ]
+    return sorted((row for row in found if row is not None), key=lambda row: row["kernel"])
+
+
 def main(
     write_results: Annotated[bool, typer.Option(help="write results/cuda_kernels.*")] = True,
 ) -> None:
@@ -156,25 +126,35 @@ def main(
     sources = sorted(source_dir().glob("cuda/*.cu"))
     jobs = [(source, architecture) for source in sources for architecture in ARCHITECTURES]
     with tempfile.TemporaryDirectory(prefix="bninv-kernels-") as folder:
+
+        def compile_one(job: tuple[Path, str]) -> Cubin:
+            # Files of one name per source are written meanwhile: a folder for each job.
+            own = Path(folder) / f"{job[0].stem}-{job[1]}"
+            own.mkdir()
+            return compile_cubin(toolkit, *job, own)
+
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-            compiled = list(pool.map(lambda job: compile_cubin(toolkit, *job, Path(folder)), jobs))
+            cubins = list(pool.map(compile_one, jobs))
         texts = {
-            source.stem: sass.disassemble(cubin, toolkit.home)
-            for (source, architecture), (cubin, _) in zip(jobs, compiled, strict=True)
-            if architecture == DISASSEMBLED
+            cubin.source.stem: sass.disassemble(cubin.path, toolkit.home)
+            for cubin in cubins
+            if cubin.architecture == DISASSEMBLED and cubin.kernels
         }
-    found = [row for _, rows in compiled for row in rows]
-    names = {m: short_name(n) for m, n in demangle([r["mangled"] for r in found]).items()}
-    resources = [with_occupancy(row, names[row["mangled"]]) for row in found]
-    registers = {
-        r["kernel"]: r["registers"] for r in resources if r["architecture"] == DISASSEMBLED
-    }
+    names = demangle(sorted({k["mangled"] for cubin in cubins for k in cubin.kernels}))
+    names = {mangled: short_name(name) for mangled, name in names.items()}
+    kernels = kernel_rows(cubins, names)
+    registers = {row["kernel"]: row["on"][DISASSEMBLED]["registers"] for row in kernels}
     loops = loop_rows(texts["batch_norm"], names, registers)
-    about = {"nvcc": toolkit.nvcc_version(), "architectures": list(ARCHITECTURES)}
-    report = cuda_kernels_report.report(resources, loops, about)
+    tiles = convolution_rows(texts, names)
+    about = {
+        "nvcc": toolkit.nvcc_version(),
+        "architectures": list(ARCHITECTURES),
+        "compile_times": compile_times(cubins),
+    }
+    report = cuda_kernels_report.report(kernels, loops, tiles, about)
     if write_results:
         parts = [f'"about": {json.dumps(about)}']
-        for key, rows in (("kernels", resources), ("loops", loops)):
+        for key, rows in (("kernels", kernels), ("loops", loops), ("tile_loops", tiles)):
             lines = ",\n".join(f" {json.dumps(row)}" for row in rows)
             parts.append(f'"{key}": [\n{lines}\n]')
         (RESULTS / "cuda_kernels.json").write_text("{\n" + ",\n".join(parts) + "\n}\n")
@@ -182,9 +162,16 @@ def main(
         console.print(f"written to {RESULTS / 'cuda_kernels.md'} and .json")
     else:
         print(report)
-    spilling = [r for r in resources if is_main(r["kernel"]) and r["spill_stores"]]
-    for row in spilling:
-        console.print(f"spills on {row['architecture']}: {row['kernel']}", markup=False)
+    spilling = [
+        (row["kernel"], architecture, on)
+        for row in kernels
+        for architecture, on in row["on"].items()
+        if row["main"] and (on["spill_stores"] or on["spill_loads"])
+    ]
+    for kernel, architecture, on in spilling:
+        console.print(
+            f"spills {on['spill_stores']} bytes on {architecture}: {kernel}", markup=False
+        )
     raise SystemExit(1 if spilling else 0)
 
 

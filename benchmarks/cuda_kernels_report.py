@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tile_loops
 from gpu_limits import H200
-from kernel_loops import CHANNELS, CLASSES, INNER, TENSOR_BYTES, THREADS
+from kernel_loops import CHANNELS, CLASSES, INNER, TENSOR_BYTES
 
-_PLAIN = "9.0"
+SHOWN = ("8.0", "8.6", "9.0")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -17,36 +18,54 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
-def span(values: Sequence[int]) -> str:
-    low, high = min(values), max(values)
-    return str(low) if low == high else f"{low}-{high}"
-
-
-def resource_table(resources: Sequence[dict[str, Any]]) -> str:
-    kernels: dict[str, list[dict[str, Any]]] = {}
-    for row in resources:
-        kernels.setdefault(row["kernel"], []).append(row)
+def resource_table(kernels: Sequence[dict[str, Any]]) -> str:
     rows = []
-    for name, each in sorted(kernels.items()):
-        plain = next(row for row in each if row["architecture"] == _PLAIN)
+    for row in kernels:
+        on, dynamic = row["on"], row["dynamic_shared"]
+        static = max(entry["static_shared"] for entry in on.values())
+        shown = [on[architecture] for architecture in SHOWN]
+        occupancy = {a: entry["occupancy"] for a, entry in on.items()}
+        least = min(occupancy, key=occupancy.__getitem__)
+        spills = [
+            f"{entry['spill_stores']} on {a}" for a, entry in on.items() if entry["spill_stores"]
+        ]
         rows.append(
             (
-                f"`{name}`",
-                span([row["registers"] for row in each]),
-                span([row["spill_stores"] for row in each]),
-                span([row["spill_loads"] for row in each]),
-                span([row["stack"] for row in each]),
-                plain["shared"],
-                plain["blocks"],
-                f"{plain['occupancy']:.0%}",
-                span([round(100 * row["occupancy"]) for row in each]) + "%",
+                f"`{row['kernel']}`",
+                row["threads"],
+                ", ".join(str(entry["registers"]) for entry in shown),
+                max(entry["registers"] for entry in on.values()),
+                static + dynamic if dynamic is not None else static,
+                ", ".join(str(entry["blocks"]) for entry in shown),
+                ", ".join(f"{entry['occupancy']:.0%}" for entry in shown),
+                f"{occupancy[least]:.0%} on {least}",
+                ", ".join(spills) or 0,
             )
         )
-    header = (
-        *("kernel", "registers", "spill stores", "spill loads", "stack", "static shared"),
-        *(f"blocks on {_PLAIN}", f"occupancy on {_PLAIN}", "on all"),
-    )
-    return table(header, rows)
+    header = ("kernel", "threads", "registers", "most", "shared", "blocks", "occupancy", "least")
+    return table((*header, "spilled"), rows)
+
+
+def compile_table(times: Sequence[dict[str, Any]]) -> str:
+    rows = [(f"`{row['file']}`", row["seconds"], row["slowest"]) for row in times]
+    return table(("file", "all architectures", "slowest"), rows)
+
+
+def tile_table(tiles: Sequence[dict[str, Any]]) -> str:
+    rows = [
+        (
+            f"`{row['kernel']}`",
+            row["step"],
+            *(row["classes"][kind] for kind in tile_loops.CLASSES),
+            f"{row['fma_share']:.0%}",
+            row.get("segment_end", ""),
+            row.get("shared_cycles", ""),
+            row.get("shared_share", ""),
+        )
+        for row in tiles
+    ]
+    header = ("kernel", "all", *tile_loops.CLASSES)
+    return table((*header, "fma share", "segment's end", "shared cycles", "fma / shared"), rows)
 
 
 def class_table(loops: Sequence[dict[str, Any]]) -> str:
@@ -96,7 +115,10 @@ def estimate_table(loops: Sequence[dict[str, Any]]) -> str:
 
 
 def report(
-    resources: Sequence[dict[str, Any]], loops: Sequence[dict[str, Any]], about: dict[str, Any]
+    kernels: Sequence[dict[str, Any]],
+    loops: Sequence[dict[str, Any]],
+    tiles: Sequence[dict[str, Any]],
+    about: dict[str, Any],
 ) -> str:
     needed = H200.bandwidth * H200.latency / H200.processors / 1e3
     possible = H200.processors * H200.rate("issue") / 32 * H200.clock / 1e9
@@ -108,13 +130,38 @@ tables say what the compiler made of the kernels, and what that lets one expect.
 
 ## Registers, spills, occupancy
 
-Over the architectures {", ".join(about["architectures"])}; bytes, except registers for each thread.
-Occupancy is that of {THREADS} threads a block and static shared memory. The `planes` kernels add a
-table of at most 24 kB, and less than 4 kB from 7 x 7 elements a channel on, which lowers nothing.
+Compiled for the architectures {", ".join(about["architectures"])}. *threads* of a block at most, by
+its launch bound; *registers* of a thread, *blocks* that a multiprocessor holds and *occupancy* on
+{", ".join(SHOWN)}; *most* registers and *least* occupancy on any architecture; *shared* memory and
+*spilled* registers in bytes.
 
-{resource_table(resources)}
+*shared* is static, except that of `conv2d_tile`, all dynamic. The other kernels that take dynamic
+shared memory do so by their tensor's shape, which is not counted here: `batch_norm_planes` at most
+24 kB, and less than 4 kB from 7 x 7 elements a channel on; `group_norm_kernel` at most 38 kB;
+`layer_norm_by_block`, `softmax_by_block` and `softmax_by_tile` what they stage of a row.
+Occupancy 0%: the block does not fit, and the plan gives the product another tile.
 
-## Main loops on compute capability 9.0
+{resource_table(kernels)}
+
+## Compile times
+
+Seconds of one processor of the machine that wrote this, for all architectures and for the slowest.
+
+{compile_table(about["compile_times"])}
+
+## Convolutions' main loops on compute capability 9.0
+
+Instructions of one thread in one step of the tiled product, which multiplies 16 terms (8 of
+128x64), in the middle of a segment. *segment's end*: what a step has more that ends a segment.
+*shared cycles*: those in which a warp's accesses occupy shared memory, by the layout and not by the
+machine code: 128 bytes a cycle, of accesses in pairs 256 (an engineer of NVIDIA's states the rule
+for compute capability 7.x in its developers' forum; for later ones it is assumed). *fma / shared*:
+cycles in which the schedulers issue the fmas by those; below 1, shared memory would be the limit if
+fmas were all. `conv2d_direct`: a step is a tap, of four pixels and four channels.
+
+{tile_table(tiles)}
+
+## batch_norm's main loops on compute capability 9.0
 
 Instructions of one thread in one pass through the main loop, which stores `vectors` vectors of 16
 bytes; its conditional parts are counted as taken. Kernels named `any` choose the activation at run
@@ -127,7 +174,7 @@ addresses and moves too.
 
 {class_table(loops)}
 
-## Expected fraction of the copy bandwidth
+## Expected fraction of the copy bandwidth, batch_norm
 
 **An estimate that no GPU has confirmed**, for {CHANNELS} channels of {INNER} elements, as many
 samples as give {TENSOR_BYTES / 1e6:.0f} MB, on an H200: {H200.processors} multiprocessors at

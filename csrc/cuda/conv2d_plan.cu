@@ -80,6 +80,7 @@ void plan_conv2d(Conv2dArgs& args) {
   };
   limits.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   limits.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  limits.shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
 
   const int bytes = storage_bytes(args.dtype);
   const int64_t group = args.channels / args.groups;

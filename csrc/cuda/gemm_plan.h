@@ -14,9 +14,9 @@ namespace cuda {
 // tiles of `depth`, which divides R1's segment, `stages` of them in shared memory at a time.
 struct TileShape {
   int rows, columns, thread_rows, thread_columns, depth, stages;
-  // The part of a multiprocessor's FMA rate that the main loop reaches when enough blocks are there:
-  // estimated from loads of shared memory per fma (benchmarks/results/cuda_speed.md).
-  double efficiency;
+  // fmas in the main loop by all its instructions, segments' ends included, on compute capability 9.0:
+  // the mean of points' and windows' (benchmarks/results/cuda_kernels.md).
+  double fma_share;
 
   constexpr int threads() const { return rows / thread_rows * (columns / thread_columns); }
   // A row of A has 4 elements more, so that the rows a warp reads at once lie in other banks.
@@ -29,10 +29,10 @@ struct TileShape {
 enum Tile { kTile128x128, kTile128x64, kTile64x64, kTile128x32, kTile32x32, kTiles };
 
 inline constexpr TileShape kTileShapes[kTiles] = {
-    {128, 128, 8, 8, 16, 2, 0.85},  // of at most 99 KB a block, none: Ampere's and Ada's small chips
-    {128, 64, 8, 8, 8, 2, 0.8},     // two of these share 100 KB
-    {64, 64, 8, 4, 16, 3, 0.65},    // and the others need no more than 48 KB
-    {128, 32, 8, 4, 16, 2, 0.65},  {32, 32, 4, 4, 16, 4, 0.45},
+    {128, 128, 8, 8, 16, 2, 0.83},  // of at most 99 KB a block, none: Ampere's and Ada's small chips
+    {128, 64, 8, 8, 8, 2, 0.79},    // two of these share 100 KB
+    {64, 64, 8, 4, 16, 3, 0.74},    // and the others need no more than 48 KB
+    {128, 32, 8, 4, 16, 2, 0.73},  {32, 32, 4, 4, 16, 4, 0.67},
 };
 
 // The largest tile keeps a window's taps as bits of a register.
@@ -62,25 +62,47 @@ struct DeviceLimits {
   int64_t shared_per_block, shared_per_multiprocessor;
 };
 
-// What a plan takes, in multiples of the time in which a multiprocessor does one fma a lane.
+// What a plan takes, in cycles: the longest of what must be issued, waited for, and read through the L2.
+// benchmarks/speed_model.py is the same with more detail; cuda_speed.md shows both.
 inline double cost(const Product& product, const TileShape& shape, const TilePlan& plan,
                    const DeviceLimits& device) {
-  // Blocks side by side share the FMA units: what counts is how evenly the blocks fill the device.
-  const int64_t waves = (plan.blocks + device.multiprocessors - 1) / device.multiprocessors;
-  const int64_t own = plan.segments_per_block * kSegment < product.terms
-                          ? plan.segments_per_block * kSegment
-                          : product.terms;
-  // A multiprocessor with few warps waits: two fill half of its pipelines.
-  const int64_t resident = waves < 1 ? 1 : waves;
-  const double warps = static_cast<double>(shape.threads() / 32) * static_cast<double>(resident);
-  const double filled = warps < 8 ? 0.25 + 0.75 * warps / 8 : 1;
-  // Filling the stages and the epilogue cost about 64 terms' time.
-  const double block = static_cast<double>(own + 64) * shape.rows * shape.columns;
-  double total = static_cast<double>(waves) * block / (shape.efficiency * filled);
-  if (plan.workspace_bytes > 0) {
-    // Written once and read once at about 16 bytes a multiprocessor and cycle of 128 fma, and a launch.
-    total += 2.0 * static_cast<double>(plan.workspace_bytes) * 8 / device.multiprocessors + 5e5;
-  }
+  // Assumed, as there: cycles until a block's first terms are there, and between two launches; cycles
+  // for which a warp alone waits when it reads terms, two at a time or, of four rows, four; instructions
+  // before the main loop, and for each output after it or, where it goes to the workspace, in it; bytes
+  // a cycle that a multiprocessor gets from the L2 (fewer than there: a doubt speaks for larger tiles).
+  constexpr double kFirstLoads = 1400, kLaunch = 3000, kWait = 36, kL2 = 18;
+  constexpr double kSetup = 600, kFinish = 30, kStore = 5;
+  constexpr int kSchedulers = 4, kResidentThreads = 512;  // by registers: conv2d.cu's launch bounds
+  const auto pieces = [](int64_t size, int64_t piece) { return (size + piece - 1) / piece; };
+  const double element = product.element_bytes;
+
+  const int64_t segment_terms = plan.segments_per_block * kSegment;
+  const auto own =
+      static_cast<double>(segment_terms < product.terms ? segment_terms : product.terms);
+  const bool split = plan.workspace_bytes > 0;
+  const double outputs = shape.thread_rows * shape.thread_columns;
+  const double issue = outputs / shape.fma_share;  // a warp's instructions for a term
+  const double around =
+      kSetup + outputs * (split ? kStore * static_cast<double>(plan.segments_per_block) : kFinish);
+  // Whole blocks and whole warps: the busiest multiprocessor's busiest scheduler.
+  const int64_t blocks = pieces(plan.blocks, device.multiprocessors);
+  const int64_t warps = pieces(blocks * (shape.threads() / 32), kSchedulers);
+  const double issued = static_cast<double>(warps) * (own * issue + around) + kFirstLoads;
+  // Blocks for which there is no room take turns.
+  const double wait = kWait / (shape.thread_rows > 4 ? 2 : 4);
+  const int64_t by_shared = device.shared_per_multiprocessor /
+                            (shape.shared_bytes(product.element_bytes) + 1024);  // reserved
+  const int64_t by_registers = kResidentThreads / shape.threads();
+  const int64_t resident = by_shared < 1 ? 1 : by_shared < by_registers ? by_shared : by_registers;
+  const double waited =
+      static_cast<double>(pieces(blocks, resident)) * (own * (issue + wait) + around + kFirstLoads);
+  const double l2 = kL2 * device.multiprocessors;
+  const double read =
+      static_cast<double>(plan.blocks * (shape.rows + shape.columns)) * own * element / l2;
+  double total = issued > waited ? issued : waited;
+  total = total > read ? total : read;
+  // Sums of segments are written once and read once, by a launch of its own.
+  if (split) total += kLaunch + 2.0 * static_cast<double>(plan.workspace_bytes) / l2;
   return total;
 }
 

@@ -157,6 +157,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
     case cudaDevAttrComputeCapabilityMinor:
       *value = arch / 10 % 10;
       return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      // Of which the system takes 1 KB from each block: one block can have all the rest.
+      *value = static_cast<int>(bninv::emulation::shared_limit(arch)) + 1024;
+      return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(bninv::emulation::shared_limit(arch));
       return cudaSuccess;
