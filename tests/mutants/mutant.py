@@ -24,6 +24,7 @@ class Mutant:
     file: str
     text: str
     replacement: str
+    select: str = ""  # pytest's -k, where tests before the right one would end the process
 
     def source(self) -> str:
         """The mutated file.

@@ -160,29 +160,23 @@ MUTANTS = [
     ),
     Mutant(
         "pool-padding-term",
-        "padding above and below a window of few rows is a term: those behind it move on a lane",
+        "padding beside a window's columns is a term: those of the next row move on a lane",
         "pooling",
         "cuda/pool2d.cu",
-        """      const uint32_t h = k * inverse >> 16, w = k - h * columns;
-      return load_channels<T, kVector>(p + h * taps.row_stride + w * taps.column_stride);
-    };
-    Channels<A, kVector> lanes[kHalf];
-#pragma unroll
-    for (int k = 0; k < kHalf; ++k) {
-      lanes[k] = {};
-      if (k < terms) combine_into(lanes[k], term(k), AddTerm{});
-    }""",
-        """      const uint32_t h = k * inverse >> 16, w = k - h * columns;
-      return load_channels<T, kVector>(p + h * taps.row_stride + w * taps.column_stride);
-    };
-    Channels<A, kVector> lanes[kHalf];
-    const int padding = terms < 4 && taps.rows.padded_count > taps.rows.count() ? 1 : 0;
-#pragma unroll
-    for (int k = 0; k < kHalf; ++k) {
-      lanes[k] = {};
-      if (k >= padding && k - padding < terms)
-        combine_into(lanes[k], term(k - padding), AddTerm{});
-    }""",
+        """    const auto columns = static_cast<uint32_t>(taps.columns.count());
+    const auto terms = static_cast<int>(taps.rows.count()) * static_cast<int>(columns);
+    // k / columns is k * inverse / 2^16 rounded down, both being at most kThreadTerms.
+    const uint32_t inverse = columns > 0 ? 65536 / columns + 1 : 0;
+    const auto term = [&](uint32_t k) {
+      const uint32_t h = k * inverse >> 16, w = k - h * columns;
+""",
+        """    const auto columns = static_cast<uint32_t>(taps.columns.padded_count);
+    const auto terms = static_cast<int>(taps.rows.count()) * static_cast<int>(columns);
+    const uint32_t inverse = columns > 0 ? 65536 / columns + 1 : 0;
+    const auto term = [&](uint32_t k) {
+      const uint32_t h = k * inverse >> 16, w = k - h * columns;
+      if (w >= taps.columns.count()) return Channels<A, kVector>{};
+""",
     ),
     Mutant(
         "pool-fold-order",

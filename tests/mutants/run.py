@@ -52,13 +52,15 @@ class Outcome:
         return self.caught_by.replace("[", r"\[") or "[bold red]survived[/bold red]"
 
 
-def pytest(names: Sequence[str], overlay: Path | None = None) -> subprocess.CompletedProcess[str]:
+def pytest(
+    names: Sequence[str], overlay: Path | None = None, select: str = ""
+) -> subprocess.CompletedProcess[str]:
     """The tests test_NAME_cuda.py up to the first failure, in a process of their own."""
     variables = {"BNINV_EMULATED_OVERLAY": str(overlay)} if overlay else {}
     # A core and a thread each: the tests' own pools would get in one another's way.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     files = [f"tests/test_{name}_cuda.py" for name in names]
-    options = ["-x", "-q", "-m", "not cuda", "--tb=short", "-p", "no:cacheprovider"]
+    options = ["-x", "-q", "-m", "not cuda", "-k", select, "--tb=short", "-p", "no:cacheprovider"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         check=False,
@@ -79,7 +81,7 @@ def examine(mutant: Mutant) -> Outcome:
         try:
             mutant.write(overlay)
             emulated.build_operators(overlay)
-            done = pytest([mutant.caught_by], overlay)
+            done = pytest([mutant.caught_by], overlay, mutant.select)
         except MutantError as error:
             found["error"] = str(error)
         except RuntimeError as error:

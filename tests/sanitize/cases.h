@@ -15,12 +15,15 @@
 #include "hostile_state.h"
 #include "ops/floating_point_scope.h"
 
-// The launcher of an emulated CUDA kernel, where the build has the emulation.
+// The launcher of an emulated CUDA kernel, where the build has the emulation; that of one which is
+// planned before it is launched (buffers.h).
 #if defined(BNINV_EMULATION)
 #include "cuda/kernels.h"
 #define CUDA_KERNEL(name) cuda::name
+#define PLANNED_CUDA_KERNEL(plan, name) launch_planned<cuda::plan, cuda::name>
 #else
 #define CUDA_KERNEL(name) nullptr
+#define PLANNED_CUDA_KERNEL(plan, name) nullptr
 #endif
 
 #if defined(BNINV_HAVE_EMULATED16)

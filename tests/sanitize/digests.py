@@ -40,11 +40,11 @@ def run(command: Sequence[str]) -> tuple[int, Digests]:
 
 
 def differences(digests: Digests, required: set[str]) -> list[str]:
-    """What is not as committed, a line each. CUDA kernels exist for some operators only."""
+    """What is not as committed, a line each. `vec` is the CPU's vectors and no operator."""
     golden: dict[str, str] = json.loads(FILE.read_text())
     lines = [f"level {level} was not run" for level in sorted(required - digests.keys())]
     for level, own in digests.items():
-        expected = golden.keys() & own.keys() if level == "cuda" else golden.keys()
+        expected = {name for name in golden if level != "cuda" or name.split()[0] != "vec"}
         for name in sorted(expected | own.keys()):
             if own.get(name) != golden.get(name):
                 what = "has no digest" if name not in golden else "other bits than committed"

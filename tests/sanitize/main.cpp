@@ -1,5 +1,5 @@
-// Runs every CPU kernel, at every instruction-set level this machine has, on awkward small shapes. The
-// levels' bits must be equal.
+// Runs every kernel, the CPU's at every instruction-set level this machine has and the GPU's where the
+// build has its emulation, on awkward small shapes. All bits must be equal.
 //
 // Built with the address and undefined-behaviour sanitizers (run.py), and for another machine
 // (../aarch64/run.py). Each buffer is a heap block of exactly the elements the kernel may touch, so a

@@ -21,7 +21,7 @@ void linear_case() {
   args.input = x.data, args.weight = weight.data;
   args.bias = between(0, 1) ? bias.data : nullptr;
   const int64_t offset = between(0, 1);
-  run<LinearArgs>("linear", args, &Level::linear, nullptr,
+  run<LinearArgs>("linear", args, &Level::linear, PLANNED_CUDA_KERNEL(plan_linear, linear),
                   args.gemm.row_blocks * args.gemm.column_blocks, rows * columns, offset);
 }
 
@@ -58,13 +58,15 @@ void conv_case(Conv kind) {
   args.bias = between(0, 1) ? bias.data : nullptr;
   const int64_t outputs = args.batch * args.out_stride_n, offset = between(0, 1);
   if (depthwise)
-    run<Conv2dArgs>("conv2d_depthwise", args, &Level::conv2d_depthwise, nullptr,
-                    depthwise_tasks(args), outputs, offset);
+    run<Conv2dArgs>("conv2d_depthwise", args, &Level::conv2d_depthwise,
+                    PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_depthwise), depthwise_tasks(args),
+                    outputs, offset);
   else if (grouped)
-    run<Conv2dArgs>("conv2d_grouped", args, &Level::conv2d_grouped, nullptr,
+    run<Conv2dArgs>("conv2d_grouped", args, &Level::conv2d_grouped,
+                    PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_grouped),
                     grouped_blocks(args).rows * grouped_blocks(args).channels, outputs, offset);
   else
-    run<Conv2dArgs>("conv2d", args, &Level::conv2d, nullptr,
+    run<Conv2dArgs>("conv2d", args, &Level::conv2d, PLANNED_CUDA_KERNEL(plan_conv2d, conv2d),
                     args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs, offset);
 }
 

@@ -49,9 +49,9 @@ bool is_defined(Activation function, DType dtype) {
 void unary_case(Activation function, DType dtype, const Bytes& x, int64_t offset) {
   UnaryArgs args{};
   const int64_t count = static_cast<int64_t>(x.size / size_of(dtype));
-  args.dtype = dtype, args.input = x.data;
+  args.dtype = dtype, args.input = x.data, args.elements = count;
   args.function = function, args.negative_slope = 0.01;
-  run<UnaryArgs>(name_of(function), args, &Level::unary, nullptr, count, count, offset);
+  run<UnaryArgs>(name_of(function), args, &Level::unary, CUDA_KERNEL(unary), count, count, offset);
 }
 
 void layer_norm_case() {
@@ -65,7 +65,8 @@ void layer_norm_case() {
   args.input = x.data, args.eps = 1e-5, args.subtract_mean = between(0, 1);
   args.weight = {between(0, 1) ? weight.data : nullptr, own};
   args.bias = {between(0, 1) ? bias.data : nullptr, own};
-  run<LayerNormArgs>("layer_norm", args, &Level::layer_norm, nullptr, args.rows, count, offset);
+  run<LayerNormArgs>("layer_norm", args, &Level::layer_norm, CUDA_KERNEL(layer_norm), args.rows,
+                     count, offset);
 }
 
 void group_norm_case() {
@@ -82,8 +83,8 @@ void group_norm_case() {
   args.input = x.data, args.eps = 1e-5;
   args.weight = {between(0, 1) ? weight.data : nullptr, own};
   args.bias = {between(0, 1) ? bias.data : nullptr, own};
-  run<GroupNormArgs>("group_norm", args, &Level::group_norm, nullptr, group_norm_tasks(args), count,
-                     offset);
+  run<GroupNormArgs>("group_norm", args, &Level::group_norm, CUDA_KERNEL(group_norm),
+                     group_norm_tasks(args), count, offset);
 }
 
 void softmax_case() {
@@ -95,7 +96,8 @@ void softmax_case() {
   const int64_t count = args.outer * args.terms * args.inner, offset = one_of({0, 1});
   const Bytes x = Bytes::random(count, args.dtype, offset);
   args.input = x.data;
-  run<SoftmaxArgs>("softmax", args, &Level::softmax, nullptr, softmax_tasks(args), count, offset);
+  run<SoftmaxArgs>("softmax", args, &Level::softmax, CUDA_KERNEL(softmax), softmax_tasks(args),
+                   count, offset);
 }
 
 void unary_case(Activation function) {

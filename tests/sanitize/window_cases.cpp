@@ -38,7 +38,8 @@ void pool_case(bool average) {
   args.input = x.data;
   const int64_t outputs = args.batch * args.out_height * args.out_width * args.channels;
   run<Pool2dArgs>(average ? "avg_pool2d" : "max_pool2d", args,
-                  average ? &Level::avg_pool2d : &Level::max_pool2d, nullptr,
+                  average ? &Level::avg_pool2d : &Level::max_pool2d,
+                  average ? CUDA_KERNEL(avg_pool2d) : CUDA_KERNEL(max_pool2d),
                   args.batch * args.out_height, outputs, between(0, 1));
 }
 
@@ -69,7 +70,7 @@ void sum_case() {
   args.input = x.data, args.divisor = between(1, 50);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
-  run<ReduceArgs>("sum", args, &Level::sum, nullptr, outputs / row * blocks, outputs,
+  run<ReduceArgs>("sum", args, &Level::sum, CUDA_KERNEL(sum), outputs / row * blocks, outputs,
                   between(0, 1));
 }
 

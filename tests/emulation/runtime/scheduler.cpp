@@ -116,13 +116,14 @@ void Scheduler::run_grid() {
 }
 
 void Scheduler::run_block() {
-  ready_.resize(threads_.size());
-  std::iota(ready_.begin(), ready_.end(), 0);
+  ready_.clear();
+  ahead_.clear();
   for (Thread& thread : threads_) {
-    thread.state = Thread::kNotStarted;
     thread.fiber = nullptr;
     thread.committed = 0;
   }
+  make_all_ready();
+  for (Thread& thread : threads_) thread.state = Thread::kNotStarted;
   finished_ = arrived_ = predicates_ = 0;
   begin_shared_block();
   dispatch(host_);  // comes back when nothing can go on
@@ -136,11 +137,12 @@ void Scheduler::run_block() {
 
 // Goes on with a thread drawn at random, leaving this stack at `from`.
 void Scheduler::dispatch(Context& from) {
-  if (ready_.empty() || failure_) return switch_to(from, host_);
-  const uint32_t drawn = random_.below(static_cast<uint32_t>(ready_.size()));
-  current_ = ready_[drawn];
-  ready_[drawn] = ready_.back();
-  ready_.pop_back();
+  std::vector<int>& ready = ahead_.empty() ? ready_ : ahead_;
+  if (ready.empty() || failure_) return switch_to(from, host_);
+  const uint32_t drawn = random_.below(static_cast<uint32_t>(ready.size()));
+  current_ = ready[drawn];
+  ready[drawn] = ready.back();
+  ready.pop_back();
   Thread& thread = threads_[current_];
   threadIdx = thread.index;
   in_thread_ = true;
@@ -185,7 +187,16 @@ void Scheduler::wait(Thread& thread, Thread::State state, const char* name,
 
 void Scheduler::make_ready(int thread) {
   threads_[thread].state = Thread::kReady;
-  ready_.push_back(thread);
+  (thread / warpSize == warp_ahead_ ? ahead_ : ready_).push_back(thread);
+}
+
+// At the start of a block and after each of its barriers. Every other time one warp runs as far as it
+// can before any other: where all take turns, a warp never gets past its shuffles while a thread of
+// another has not yet read what lay in shared memory.
+void Scheduler::make_all_ready() {
+  const int count = static_cast<int>(threads_.size()), warps = (count + warpSize - 1) / warpSize;
+  warp_ahead_ = static_cast<int>(random_.below(static_cast<uint32_t>(2 * warps)));
+  for (int i = 0; i < count; ++i) make_ready(i);
 }
 
 // ---- Barriers and warps ---------------------------------------------------------------------------
@@ -202,7 +213,7 @@ int Scheduler::block_barrier(const char* name, bool predicate, std::source_locat
     // Nobody can finish another barrier before all have read this result.
     barrier_result_ = predicates_;
     arrived_ = predicates_ = 0;
-    for (int i = 0; i < static_cast<int>(threads_.size()); ++i) make_ready(i);
+    make_all_ready();
   }
   dispatch(me.fiber->context);
   return barrier_result_;

@@ -82,6 +82,7 @@ class Scheduler {
   void dispatch(Context& from);
   void wait(Thread& thread, Thread::State state, const char* name, std::source_location where);
   void make_ready(int thread);
+  void make_all_ready();
   bool warp_complete(int first, unsigned mask, const char* name) const;
   [[noreturn]] void report_stall();
   static void fiber_body(Fiber* self);
@@ -89,7 +90,9 @@ class Scheduler {
   Kernel kernel_{};
   uint64_t seed_ = 0, launch_ = 0;
   std::vector<Thread> threads_;
-  std::vector<int> ready_;  // not started, or to be resumed; one is drawn at random
+  // Not started, or to be resumed: one is drawn at random, of those ahead while there are any.
+  std::vector<int> ready_, ahead_;
+  int warp_ahead_ = 0;
   int current_ = 0, finished_ = 0;
   int arrived_ = 0, predicates_ = 0, barrier_result_ = 0;
   Random random_;
