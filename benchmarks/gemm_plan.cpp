@@ -32,7 +32,7 @@ void bninv_tile(int tile, int64_t* out) {
 // `own` is 0 for the plan that conv2d would choose, else the segments of a block.
 bool bninv_plan(const int64_t* sizes, int multiprocessors, int64_t shared, int tile, int64_t own,
                 int64_t* out, double* estimate) {
-  const Product product{sizes[0], sizes[1], sizes[2], sizes[3], 4, sizes[4] != 0, sizes[5]};
+  const Product product{sizes[0], sizes[1], sizes[2], sizes[3], 4, 4, sizes[4] != 0, sizes[5]};
   const DeviceLimits device{multiprocessors, shared, shared + 1024};
   if (own == 0) {
     give(product, choose_plan(product, device), device, out, estimate);

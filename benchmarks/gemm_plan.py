@@ -36,13 +36,12 @@ class Tile:
         return f"{self.rows}x{self.columns}"
 
     def shared_bytes(self, dtype: str) -> int:
-        """sizeof(Tiling<...>::Shared): stages, totals and, of half types, what waits to be widened;
-        of the others an empty member, which takes an element."""
+        """sizeof(Tiling<...>::Shared): stages, totals and, in half types, what waits."""
         half = dtype in ("half", "bfloat16")
         arithmetic = 8 if dtype == "double" else 4
         elements = (2 if half else self.stages) * self.stage_elements + self.rows * self.columns
         waiting = (self.rows + self.columns) * self.depth * 2
-        return arithmetic * elements + (waiting if half else arithmetic)
+        return arithmetic * elements + (waiting if half else 0)
 
 
 @dataclass(frozen=True)

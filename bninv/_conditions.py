@@ -164,11 +164,28 @@ def one_division(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         return False
     if not on_cpu(args, kwargs):
         # By a number, or a tensor on the CPU that counts as one, CUDA multiplies with a reciprocal.
-        on_device = all(t.device.type == "cuda" and t.dim() > 0 for t in tensors)
+        on_device = all(t.device.type == "cuda" for t in tensors)
         if len(tensors) != 2 or not on_device:
             return False
     real = all(t.is_floating_point() for t in tensors)
     return real and (full_precision(args, kwargs) or _half_by_number(args, kwargs))
+
+
+def one_reciprocal(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = _every_tensor(args, kwargs)
+    return "out" not in kwargs and len(tensors) == 1 and tensors[0].is_floating_point()
+
+
+def number_over_tensor(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # A reciprocal and a multiplication, each rounded once.
+    real = one_reciprocal(args[:1], kwargs)
+    return real and (full_precision(args, kwargs) or _half_by_number(args, kwargs))
+
+
+def bounds_of_hardtanh(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Those that are missing are -1 and 1: the dispatcher hands over no argument's default.
+    missing = len(args) == 1 and not {"min_val", "max_val"} & kwargs.keys()
+    return no_choice_of_zero(args, kwargs) or missing
 
 
 def one_division_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -134,12 +134,12 @@ GROUPS: tuple[Group, ...] = (
     Group(
         # By a number CUDA multiplies with its reciprocal: covered.py has an adapter for that.
         "one IEEE division an element",
-        names("div reciprocal"),
+        names("div"),
         conditions.one_division,
     ),
     Group(
         "the same, into a tensor of the result's dtype",
-        names("div_ reciprocal_"),
+        names("div_"),
         conditions.one_division_in_place,
     ),
     Group(
@@ -161,9 +161,19 @@ GROUPS: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "one IEEE division an element",
+        names("reciprocal reciprocal_"),
+        conditions.one_reciprocal,
+    ),
+    Group(
         "selects its input or a bound, neither of them zero on CUDA",
-        names("clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_ hardtanh hardtanh_"),
+        names("clamp clamp_ clamp_min clamp_min_ clamp_max clamp_max_"),
         conditions.no_choice_of_zero,
+    ),
+    Group(
+        "selects its input or a bound, neither of them zero on CUDA",
+        names("hardtanh hardtanh_"),
+        conditions.bounds_of_hardtanh,
     ),
     Group(
         # Tried with NaN and zeros of both signs: the same bits in a vector's body and tail, in

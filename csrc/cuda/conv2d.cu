@@ -46,7 +46,7 @@ class PointSource {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
       copies_[i].start(
-          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slots.of(i),
+          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slot(i),
           [&](int) { return next_[i]; }, [&](int) { return terms_ > 0 && next_[i] != nullptr; },
           true);
       if (next_[i] != nullptr) next_[i] += Tile::kDepth;
@@ -58,7 +58,7 @@ class PointSource {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
       copies_[i].land(&shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()],
-                      shared.slots.of(i));
+                      shared.slot(i));
   }
 
  private:
@@ -150,7 +150,7 @@ class WindowSource {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
       copies_[i].start(
-          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slots.of(i),
+          &shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()], shared.slot(i),
           [&](int l) { return sample_[i] + offsets[kWhole ? 0 : l]; },
           [&](int l) { return windows_[i].holds(args_, taps[kWhole ? 0 : l]); }, kWhole);
     tap_.advance(Tile::kDepth, args_.plan.group_channels, static_cast<int>(args_.kernel_w));
@@ -160,7 +160,7 @@ class WindowSource {
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i)
       copies_[i].land(&shared.stages[stage].rows[copy_row<Tile>(i)][copy_term<Tile>()],
-                      shared.slots.of(i));
+                      shared.slot(i));
   }
 
  private:

@@ -53,10 +53,10 @@ void check_sizes(const Conv2dArgs& args) {
 std::atomic<int> forced_tile{-1};
 std::atomic<int64_t> forced_segments{0};
 
-TilePlan forced_plan(const Product& product, TilePlan plan) {
+TilePlan forced_plan(const Product& product, const TilePlan& plan, const DeviceLimits& device) {
   const int tile = forced_tile;
   const int64_t own = forced_segments, segments = (product.terms + kSegment - 1) / kSegment;
-  if (tile < 0 || !product.has_kernel(tile)) return plan;
+  if (tile < 0 || !has_kernel(product, tile, device)) return plan;
   return plan_of(product, tile, own > 0 && own < segments ? own : segments > 0 ? segments : 1);
 }
 
@@ -94,9 +94,10 @@ void plan_conv2d(Conv2dArgs& args) {
                         args.gemm.terms,
                         args.groups,
                         bytes > 4 ? 8 : 4,
+                        bytes,
                         whole_copies && bytes <= 4,
                         args.kernel_h * args.kernel_w};
-  args.plan = forced_plan(product, choose_plan(product, limits));
+  args.plan = forced_plan(product, choose_plan(product, limits), limits);
   args.plan.group_channels = group > 0 ? static_cast<int>(group) : 1;
   args.plan.whole_panel = whole_panel;
   args.plan.whole_copies = whole_copies;

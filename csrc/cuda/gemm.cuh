@@ -65,16 +65,17 @@ struct Tiling {
   // A thread's copies of half types before they are widened: first those of rows, then the panel's.
   struct Slots {
     Elements<T, 4> slots[kRowCopies + kPanelCopies][kThreads];
-    __device__ __forceinline__ void* of(int copy) { return &slots[copy][thread()]; }
+    __device__ __forceinline__ void* slot(int copy) { return &slots[copy][thread()]; }
   };
   struct NoSlots {
-    __device__ __forceinline__ void* of(int) { return nullptr; }
+    __device__ __forceinline__ void* slot(int) { return nullptr; }
   };
-  struct Shared {
+  struct Shared : std::conditional_t<kAsync, NoSlots, Slots> {
     Stage stages[kStages];
     A totals[kThreadRows * kQuads][kThreads][4];
-    std::conditional_t<kAsync, NoSlots, Slots> slots;
   };
+  static_assert(sizeof(Shared) == kShape.shared_bytes(sizeof(A), sizeof(T)),
+                "the plan counts with it");
 };
 
 // What a block works on.
@@ -185,8 +186,8 @@ class PanelSource {
       const int step = i * Tile::kPanelStep;
       const bool inside = step < terms_;
       copies_[i].start(
-          &shared.stages[stage].panel[row() + step][quad() * 4],
-          shared.slots.of(Tile::kRowCopies + i), [&](int l) { return next_ + step * stride_ + l; },
+          &shared.stages[stage].panel[row() + step][quad() * 4], shared.slot(Tile::kRowCopies + i),
+          [&](int l) { return next_ + step * stride_ + l; },
           [&](int l) { return inside && (whole_ || l < columns_); }, whole_);
     }
     terms_ -= Tile::kDepth;
@@ -197,7 +198,7 @@ class PanelSource {
 #pragma unroll
     for (int i = 0; i < Tile::kPanelCopies; ++i)
       copies_[i].land(&shared.stages[stage].panel[row() + i * Tile::kPanelStep][quad() * 4],
-                      shared.slots.of(Tile::kRowCopies + i));
+                      shared.slot(Tile::kRowCopies + i));
   }
 
  private:

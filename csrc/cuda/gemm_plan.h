@@ -21,8 +21,12 @@ struct TileShape {
   constexpr int threads() const { return rows / thread_rows * (columns / thread_columns); }
   // A row of A has 4 elements more, so that the rows a warp reads at once lie in other banks.
   constexpr int stage_elements() const { return rows * (depth + 4) + depth * columns; }
-  constexpr int64_t shared_bytes(int element) const {
-    return int64_t{element} * (stages * stage_elements() + rows * columns);
+  // Of a block, for elements of that arithmetic and storage type: half types have two stages, and what
+  // they are widened from.
+  constexpr int64_t shared_bytes(int element, int storage) const {
+    const bool widened = storage < element;
+    return int64_t{element} * ((widened ? 2 : stages) * stage_elements() + rows * columns) +
+           (widened ? int64_t{storage} * depth * (rows + columns) : 0);
   }
 };
 
@@ -30,7 +34,7 @@ enum Tile { kTile128x128, kTile128x64, kTile64x64, kTile128x32, kTile32x32, kTil
 
 inline constexpr TileShape kTileShapes[kTiles] = {
     {128, 128, 8, 8, 16, 2, 0.83},  // of at most 99 KB a block, none: Ampere's and Ada's small chips
-    {128, 64, 8, 8, 8, 2, 0.79},    // two of these share 100 KB
+    {128, 64, 8, 8, 8, 2, 0.79},    // two of these, in binary32, share 100 KB
     {64, 64, 8, 4, 16, 3, 0.74},    // and the others need no more than 48 KB
     {128, 32, 8, 4, 16, 2, 0.73},  {32, 32, 4, 4, 16, 4, 0.67},
 };
@@ -47,13 +51,12 @@ constexpr bool kernel_exists(int tile, bool whole_copies, int element_bytes) {
 // A product as the plan sees it; `groups` of them are alike.
 struct Product {
   int64_t rows, columns, terms, groups;
-  int element_bytes;  // of the arithmetic type
+  int element_bytes, storage_bytes;  // of the arithmetic type, and in memory
   bool whole_copies;
   int64_t taps;
 
-  bool has_kernel(int tile) const {
-    return kernel_exists(tile, whole_copies, element_bytes) &&
-           (tile != kTile128x128 || taps <= kFewTaps);
+  int64_t shared_bytes(int tile) const {
+    return kTileShapes[tile].shared_bytes(element_bytes, storage_bytes);
   }
 };
 
@@ -61,6 +64,12 @@ struct DeviceLimits {
   int multiprocessors;
   int64_t shared_per_block, shared_per_multiprocessor;
 };
+
+inline bool has_kernel(const Product& product, int tile, const DeviceLimits& device) {
+  return kernel_exists(tile, product.whole_copies, product.element_bytes) &&
+         (tile != kTile128x128 || product.taps <= kFewTaps) &&
+         product.shared_bytes(tile) <= device.shared_per_block;
+}
 
 // What a plan takes, in cycles: the longest of what must be issued, waited for, and read through the L2.
 // benchmarks/speed_model.py is the same with more detail; cuda_speed.md shows both.
@@ -90,8 +99,8 @@ inline double cost(const Product& product, const TileShape& shape, const TilePla
   const double issued = static_cast<double>(warps) * (own * issue + around) + kFirstLoads;
   // Blocks for which there is no room take turns.
   const double wait = kWait / (shape.thread_rows > 4 ? 2 : 4);
-  const int64_t by_shared = device.shared_per_multiprocessor /
-                            (shape.shared_bytes(product.element_bytes) + 1024);  // reserved
+  const int64_t by_shared =
+      device.shared_per_multiprocessor / (product.shared_bytes(plan.tile) + 1024);  // reserved
   const int64_t by_registers = kResidentThreads / shape.threads();
   const int64_t resident = by_shared < 1 ? 1 : by_shared < by_registers ? by_shared : by_registers;
   const double waited =
@@ -129,13 +138,11 @@ inline TilePlan choose_plan(const Product& product, const DeviceLimits& device) 
   TilePlan best{};
   double least = -1;
   for (int tile = 0; tile < kTiles; ++tile) {
-    const TileShape& shape = kTileShapes[tile];
-    if (!product.has_kernel(tile)) continue;
-    if (shape.shared_bytes(product.element_bytes) > device.shared_per_block) continue;
+    if (!has_kernel(product, tile, device)) continue;
     for (int64_t own = segments < 1 ? 1 : segments; own >= 1; own = own > 1 ? (own + 1) / 2 : 0) {
       const TilePlan plan = plan_of(product, tile, own);
       if (plan.workspace_bytes > kMaxWorkspace) break;
-      const double now = cost(product, shape, plan, device);
+      const double now = cost(product, kTileShapes[tile], plan, device);
       if (least < 0 || now < least) least = now, best = plan;
     }
   }
