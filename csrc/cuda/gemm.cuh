@@ -42,8 +42,8 @@ struct Tiling {
   }
 
   // A warp's 32 threads are 4 x 8. A thread's rows are 4 apart; its columns come in fours, 32 apart.
-  // Of neighbouring threads t and t ^ 1 share their columns, t and t ^ 2 their rows: where all pairs of
-  // a warp read the same address, shared memory delivers a wide access in half the cycles.
+  // Threads t and t ^ 1 share their columns, t and t ^ 2 their rows: where a warp's threads read in such
+  // pairs, shared memory delivers a wide access in half the cycles (known of compute capability 7.x).
   static constexpr int kLaneRows = 4, kLaneColumns = 8;
   static constexpr int kWarpRows = kLaneRows * kThreadRows;
   static constexpr int kWarpColumns = kLaneColumns * kThreadColumns;

@@ -72,7 +72,7 @@ inline bool has_kernel(const Product& product, int tile, const DeviceLimits& dev
 }
 
 // What a plan takes, in cycles: the longest of what must be issued, waited for, and read through the L2.
-// benchmarks/speed_model.py is the same with more detail; cuda_speed.md shows both.
+// benchmarks/speed_model.py is the same in more detail; results/cuda_speed.md holds what it gives.
 inline double cost(const Product& product, const TileShape& shape, const TilePlan& plan,
                    const DeviceLimits& device) {
   // Assumed, as there: cycles until a block's first terms are there, and between two launches; cycles
