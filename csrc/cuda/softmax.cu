@@ -134,13 +134,13 @@ __global__ void __launch_bounds__(kWarps * 32)
 
 // ---- Rows side by side ---------------------------------------------------------------------------
 
-// Four blocks of them on a multiprocessor, at up to 64 registers; unasked, ptxas spills some for more.
+// Two blocks of them on a multiprocessor: with fewer registers for each thread ptxas spills on 10.0.
 constexpr int kColumnThreads = 256;
 
 // A thread owns a column, neighbours are neighbours in memory: for few terms, or columns enough to fill
 // the device. It walks R3's tree depth first (thread_sum).
 template <typename T>
-__global__ void __launch_bounds__(kColumnThreads, 4) softmax_by_thread(const SoftmaxArgs args) {
+__global__ void __launch_bounds__(kColumnThreads, 2) softmax_by_thread(const SoftmaxArgs args) {
   const int64_t columns = args.outer * args.inner, inner = args.inner, terms = args.terms;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kColumnThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kColumnThreads + threadIdx.x; i < columns;
