@@ -56,6 +56,7 @@ bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_conv.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_dtypes.py
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_protection.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
 
 clean: ## remove what builds and tests left here (not .venv)
