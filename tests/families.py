@@ -67,6 +67,11 @@ TIMM = {
     "byobnet, repvgg": ("repvgg_a0", 64),
     "convnext, layer norm over channels": ("convnext_atto", 64),
     "vgg, batch norm": ("vgg11_bn", 64),
+    "convnext, response normalization": ("convnextv2_atto", 64),
+    "convnext, rms norm": ("convnext_zepto_rms", 64),
+    "byobnet, global context": ("gcresnext26ts", 64),
+    "efficientnet, EvoNorm": ("test_efficientnet_evos", 64),
+    "resnetv2, filter response": ("resnetv2_50d_frn", 64),
 }
 
 TORCHVISION = {

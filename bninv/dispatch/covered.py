@@ -204,10 +204,9 @@ def _vector_norm(
 
 def _addcmul(input: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
     # Product and sum rounded each by itself; a backend's own kernel may contract them.
-    _need(value == 1 and input.is_floating_point())
-    dtype = torch.promote_types(torch.promote_types(input.dtype, a.dtype), b.dtype)
-    wide = torch.float64 if dtype == torch.float64 else torch.float32
-    return (input.to(wide) + a.to(wide) * b.to(wide)).to(dtype)
+    _need(value == 1 and input.is_floating_point() and input.dtype == a.dtype == b.dtype)
+    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
+    return (input.to(wide) + a.to(wide) * b.to(wide)).to(input.dtype)
 
 
 def _maximum(a: Tensor, b: Tensor) -> Tensor:
