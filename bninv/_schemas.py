@@ -21,7 +21,8 @@ from bninv._memory_format import (
     is_panel,
 )
 
-_UNARY = (
+# Of one tensor, without further arguments.
+UNARY = (
     "relu",
     "relu6",
     "sigmoid",
@@ -63,7 +64,7 @@ SCHEMAS = {
     "adaptive_max_pool2d": "(Tensor input, int[] output_size) -> Tensor",
     "sum": "(Tensor input, int[] dim, bool keepdim) -> Tensor",
     "mean": "(Tensor input, int[] dim, bool keepdim) -> Tensor",
-    **dict.fromkeys(_UNARY, "(Tensor input) -> Tensor"),
+    **dict.fromkeys(UNARY, "(Tensor input) -> Tensor"),
     "gelu": "(Tensor input, str approximate) -> Tensor",
     "leaky_relu": "(Tensor input, float negative_slope) -> Tensor",
 }
@@ -72,7 +73,7 @@ IN_PLACE = {
     f"{name}_": SCHEMAS[name]
     .replace("Tensor input", "Tensor(a!) input")
     .replace("-> Tensor", "-> ()")
-    for name in (*_UNARY, "gelu", "leaky_relu")
+    for name in (*UNARY, "gelu", "leaky_relu")
 }
 FACTS = {
     "_cpu_capability": "() -> str",
@@ -210,7 +211,7 @@ _FAKES: dict[str, Callable[..., Tensor]] = {
     "adaptive_max_pool2d": _fake_adaptive_pool2d,
     "sum": _fake_reduce,
     "mean": _fake_reduce,
-    **dict.fromkeys((*_UNARY, "gelu", "leaky_relu"), _fake_unary),
+    **dict.fromkeys((*UNARY, "gelu", "leaky_relu"), _fake_unary),
 }
 
 

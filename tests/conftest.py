@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -52,3 +53,13 @@ def one_thread(_global_state_is_restored: None) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """Where emulated.run runs CUDA kernels: compiled for the host everywhere, on a GPU if any."""
     return str(request.param)
+
+
+@pytest.fixture
+def controls() -> Iterator[Any]:
+    """The emulated device's own dimensions, which are put back."""
+    from emulated import operators
+
+    library = operators()
+    yield library
+    library.device()

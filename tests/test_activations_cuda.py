@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -120,13 +119,6 @@ def test_empty(device: str) -> None:
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 2, 200])

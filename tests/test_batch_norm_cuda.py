@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -177,13 +177,6 @@ def test_empty(run: Run) -> None:
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 2, 200])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -237,13 +236,6 @@ def test_sizes_that_a_gpu_kernel_does_not_count() -> None:
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 @pytest.mark.parametrize(("arch", "multiprocessors"), [(750, 1), (860, 2), (900, 200)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,13 +24,6 @@ def assert_as_cpu(device: str, name: str, x: Tensor, *args: Any, message: str = 
     assert_bits(actual, expected, message)
     assert actual.stride() == expected.stride(), message
     return actual
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 # ---- layer_norm, rms_norm ------------------------------------------------------------------------

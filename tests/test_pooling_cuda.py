@@ -172,13 +172,6 @@ def test_large_batch(device: str) -> None:
 # ---- The emulation's own dimensions --------------------------------------------------------------
 
 
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
-
-
 @pytest.mark.parametrize("multiprocessors", [1, 2, 200])
 def test_any_grid(controls: Any, multiprocessors: int) -> None:
     controls.device(multiprocessors=multiprocessors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -156,13 +156,6 @@ def test_large_batch(device: str) -> None:
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 2, 200])

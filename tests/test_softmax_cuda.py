@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,13 +25,6 @@ def assert_as_cpu(device: str, x: Tensor, dim: int, message: str = "") -> None:
         message = f"{name} of {tuple(x.shape)}, {x.dtype}, along {dim}: {message}"
         assert_bits(actual, expected, message)
         assert actual.stride() == expected.stride(), message
-
-
-@pytest.fixture
-def controls() -> Iterator[Any]:
-    library = operators()
-    yield library
-    library.device()
 
 
 # Along dense rows: each kernel's last length and the next, rows in shared memory and rows too long

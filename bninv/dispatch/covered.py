@@ -17,19 +17,13 @@ from torch import Tensor
 from bninv import _extension
 from bninv import functional as F
 from bninv._arguments import BatchStatisticsError
+from bninv._schemas import UNARY
+from bninv.dispatch import composed
+from bninv.dispatch.unfit import UnfitError, need
 from bninv.exact import names
 from bninv.nn.base import FLOATING
 
 Adapter = Callable[..., Any]
-
-
-class UnfitError(Exception):
-    """These arguments have no operator of bninv's: the call stays PyTorch's."""
-
-
-def _need(condition: bool) -> None:
-    if not condition:
-        raise UnfitError
 
 
 # ---- Signatures that differ from bninv.functional's ----------------------------------------------
@@ -45,7 +39,7 @@ def _reduction(function: Adapter) -> Adapter:
         axis: Any = None,
         keepdims: bool = False,
     ) -> Tensor:
-        _need(input.is_floating_point() and dtype in (None, input.dtype))
+        need(input.is_floating_point() and dtype in (None, input.dtype))
         # NumPy's names, which PyTorch takes as well.
         return function(input, dim if axis is None else axis, keepdim or keepdims)
 
@@ -53,7 +47,7 @@ def _reduction(function: Adapter) -> Adapter:
 
 
 def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    _need(dtype in (None, input.dtype))
+    need(dtype in (None, input.dtype))
     return F.softmax(input, dim)
 
 
@@ -66,13 +60,13 @@ def _python_softmax(
 
 
 def _aten_softmax(input: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    _need(not half_to_float)
+    need(not half_to_float)
     return F.softmax(input, dim)
 
 
 def _adaptive_max(function: Adapter) -> Adapter:
     def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
-        _need(not return_indices)
+        need(not return_indices)
         return function(input, output_size)
 
     return pool
@@ -88,7 +82,7 @@ def _max_pool(function: Adapter) -> Adapter:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Tensor:
-        _need(not return_indices)
+        need(not return_indices)
         return function(input, kernel_size, stride, padding, dilation, ceil_mode)
 
     return pool
@@ -110,7 +104,7 @@ def _batch_norm(
 
 def _native_batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     # The statistics that the other results hold are what a backward needs, which does not exist.
-    _need(not torch.is_grad_enabled() and not args[5])
+    need(not torch.is_grad_enabled() and not args[5])
     nothing = args[0].new_empty(0)
     return _batch_norm(*args), nothing, nothing
 
@@ -153,71 +147,8 @@ def _instance_norm(
     )
 
 
-def _power(input: Tensor, exponent: Any) -> Tensor:
-    _need(isinstance(exponent, (int, float)) and exponent == 2)
-    return input * input
-
-
-def _square(input: Tensor) -> Tensor:
-    return input * input
-
-
-def _divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    # CUDA multiplies by the reciprocal of a number; by a tensor on the device it divides. In half
-    # precision the CPU rounds the number to binary32, divides, and rounds once: so does this.
-    number = isinstance(other, (int, float)) and not isinstance(other, bool)
-    _need(number and rounding_mode is None and input.device.type == "cuda")
-    wide = input if input.dtype in (torch.float32, torch.float64) else input.float()
-    return (wide / wide.new_full((), other)).to(input.dtype)
-
-
-def _divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    return input.copy_(_divide(input, other, rounding_mode=rounding_mode))
-
-
-def _var(
-    input: Tensor,
-    dim: Any = None,
-    unbiased: bool | None = None,
-    keepdim: bool = False,
-    *,
-    correction: float | None = None,
-) -> Tensor:
-    if isinstance(dim, bool):  # var(unbiased)
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 1 if unbiased is None or unbiased else 0
-    return F.var(input, dim, correction=correction, keepdim=keepdim)
-
-
-def _vector_norm(
-    input: Tensor,
-    ord: float = 2,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    _need(ord == 2 and dtype is None and input.is_floating_point())
-    return F.vector_norm(input, dim, keepdim)
-
-
-def _addcmul(input: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-    # Product and sum rounded each by itself; a backend's own kernel may contract them.
-    _need(value == 1 and input.is_floating_point() and input.dtype == a.dtype == b.dtype)
-    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    return (input.to(wide) + a.to(wide) * b.to(wide)).to(input.dtype)
-
-
-def _maximum(a: Tensor, b: Tensor) -> Tensor:
-    # R0: NaN wins, and of two zeros +0. Stock chooses one of the zeros by its place in a vector.
-    _need(a.is_floating_point() and b.is_floating_point())
-    larger = torch.where((a > b) | (a != a), a, b)
-    return torch.where((a == 0) & (b == 0), a + b, larger)
-
-
 def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    _need(bias.dim() == 1 and beta == 1 and alpha == 1)
+    need(bias.dim() == 1 and beta == 1 and alpha == 1)
     return F.linear(a, b.t(), bias)
 
 
@@ -236,7 +167,7 @@ def _convolution(
     output_padding: Any,
     groups: int,
 ) -> Tensor:
-    _need(not transposed and input.dim() in (3, 4) and input.dim() == weight.dim())
+    need(not transposed and input.dim() in (3, 4) and input.dim() == weight.dim())
     function = F.conv1d if input.dim() == 3 else F.conv2d
     return function(input, weight, bias, stride, padding, dilation, groups)
 
@@ -250,21 +181,10 @@ def _in_place(function: Adapter) -> Adapter:
 
 # ---- The tables ----------------------------------------------------------------------------------
 
-_ELEMENTWISE = (
-    "relu",
-    "relu6",
-    "sigmoid",
-    "silu",
-    "hardswish",
-    "hardsigmoid",
-    "tanh",
-    "sqrt",
-    "rsqrt",
-)
 
 ATEN: dict[str, Adapter] = {
-    **{name: getattr(F, name) for name in (*_ELEMENTWISE, "gelu", "leaky_relu")},
-    **{f"{name}_": _in_place(getattr(F, name)) for name in (*_ELEMENTWISE, "gelu", "leaky_relu")},
+    **{name: getattr(F, name) for name in (*UNARY, "gelu", "leaky_relu")},
+    **{f"{name}_": _in_place(getattr(F, name)) for name in (*UNARY, "gelu", "leaky_relu")},
     **{name: getattr(F, name) for name in ("conv1d", "conv2d", "linear", "rms_norm")},
     **{name: getattr(F, name) for name in ("avg_pool1d", "avg_pool2d")},
     **{name: _max_pool(getattr(F, name)) for name in ("max_pool1d", "max_pool2d")},
@@ -280,21 +200,21 @@ ATEN: dict[str, Adapter] = {
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
-    "pow": _power,
-    "square": _square,
+    "pow": composed.power,
+    "square": composed.square,
     "addmm": _addmm,
     "mm": _mm,
-    "addcmul": _addcmul,
-    "maximum": _maximum,
+    "addcmul": composed.addcmul,
+    "maximum": composed.maximum,
     "bmm": F.matmul,
     "matmul": F.matmul,
-    "var": _var,
-    "linalg_vector_norm": _vector_norm,
+    "var": composed.var,
+    "linalg_vector_norm": composed.vector_norm,
     "convolution": _convolution,
 }
 
 # For calls that are exact only under some arguments, on some devices: what the others become.
-REPAIRS: dict[str, Adapter] = {"div": _divide, "div_": _divide_}
+REPAIRS: dict[str, Adapter] = {"div": composed.divide, "div_": composed.divide_}
 
 PYTHON: dict[str, Adapter] = {
     **{name: getattr(F, name) for name in ("relu", "relu6", "leaky_relu", "silu", "hardswish")},

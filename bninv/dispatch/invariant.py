@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bninv import _extension, _protection, exact
 from bninv.dispatch import covered, table
 from bninv.dispatch.policy import Policy, UncoveredCall
+from bninv.dispatch.unfit import UnfitError
 
 
 class Catch(_protection.Protection):
@@ -34,14 +35,14 @@ class Catch(_protection.Protection):
         if row.adapter is not None:
             try:
                 return covered.call(row.name, row.adapter, args, kwargs)
-            except covered.UnfitError:
+            except UnfitError:
                 pass
         if row.is_exact(args, kwargs):
             return func(*args, **kwargs)
         if row.repair is not None:
             try:
                 return covered.call(row.name, row.repair, args, kwargs)
-            except covered.UnfitError:
+            except UnfitError:
                 pass
         return self._through_net(func, args, kwargs)
 
@@ -74,12 +75,12 @@ class Net(TorchDispatchMode):
         if row is not None and row.adapter is not None:
             try:
                 return covered.call(row.name, row.adapter, args, kwargs)
-            except covered.UnfitError:
+            except UnfitError:
                 pass
         if row is not None and row.repair is not None and not row.is_exact(args, kwargs):
             try:
                 return covered.call(row.name, row.repair, args, kwargs)
-            except covered.UnfitError:
+            except UnfitError:
                 pass
         if row is None and _is_composite(func):
             # Under inference_mode composite operators arrive whole; their parts may be exact.

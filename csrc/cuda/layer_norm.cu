@@ -153,16 +153,8 @@ void launch_dtype(const LayerNormArgs& args, void* stream) {
 }  // namespace
 
 void layer_norm(const LayerNormArgs& args, void* stream) {
-  switch (args.dtype) {
-    case DType::kFloat:
-      return launch_dtype<float>(args, stream);
-    case DType::kDouble:
-      return launch_dtype<double>(args, stream);
-    case DType::kHalf:
-      return launch_dtype<Half>(args, stream);
-    case DType::kBFloat16:
-      return launch_dtype<BFloat16>(args, stream);
-  }
+  with_type(args.dtype,
+            [&](auto type) { launch_dtype<typename decltype(type)::Type>(args, stream); });
 }
 
 }  // namespace cuda
