@@ -93,6 +93,17 @@ def on(device: str, value: Any) -> Any:
     return moved.neg() if value.is_neg() else moved
 
 
+GUARD = 64  # elements in front of and behind an emulated operator's result: csrc/ops/common.cpp
+
+
+def check_guards(result: Tensor) -> None:
+    """Nothing was written beside a result that an emulated operator allocated."""
+    memory = torch.empty(0, dtype=torch.uint8).set_(result.untyped_storage())  # type: ignore[call-overload]
+    size = GUARD * result.element_size()
+    for side, guard in (("in front of", memory[:size]), ("behind", memory[-size:])):
+        assert (guard == 0xFF).all(), f"a kernel wrote {side} its output"
+
+
 def run(device: str, name: str, *args: Any) -> Any:
     """Operator `name` of _schemas.py on `device`, "cpu", "emulated" or "cuda", for CPU tensors.
 
@@ -106,6 +117,8 @@ def run(device: str, name: str, *args: Any) -> Any:
         moved[0] = on(place, args[0].clone())
     with torch.no_grad():
         result = getattr(namespace, name)(*moved)
+    if device == "emulated" and isinstance(result, Tensor):
+        check_guards(result)
     return on("cpu", moved[0] if name in _schemas.IN_PLACE else result)
 
 

@@ -143,7 +143,6 @@ UNKNOWN: dict[str, Callable[[], Any]] = {
     "torch.einsum": lambda: torch.einsum("bchw->b", X),
     "torch.linspace": lambda: torch.linspace(0, 1, 5),
     "torch.rand": lambda: torch.rand(2),
-    "F.normalize": lambda: F.normalize(X),
     "F.glu": lambda: F.glu(X, 3),
     "F.fold": lambda: F.fold(X[:, :, 0].repeat(1, 4, 1), (3, 3), 2),
     "x.type": lambda: X.type("torch.HalfTensor"),

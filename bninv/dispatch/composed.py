@@ -72,3 +72,10 @@ def maximum(a: Tensor, b: Tensor) -> Tensor:
     need(a.is_floating_point() and b.is_floating_point())
     larger = torch.where((a > b) | (a != a), a, b)
     return torch.where((a == 0) & (b == 0), a + b, larger)
+
+
+def normalize(
+    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
+    need(p == 2 and out is None and eps > 0 and input.is_floating_point())
+    return input / F.vector_norm(input, dim, True).clamp_min(eps).expand_as(input)

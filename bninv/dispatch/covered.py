@@ -226,6 +226,7 @@ PYTHON: dict[str, Adapter] = {
     },
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "softmax": _python_softmax,
+    "normalize": composed.normalize,
     "batch_norm": F.batch_norm,
     "layer_norm": F.layer_norm,
     "group_norm": F.group_norm,

@@ -30,7 +30,7 @@ __device__ __forceinline__ int64_t divide(int64_t& i, int64_t size) {
 // belong to two groups, else 1. Its terms are R1's: taps row by row, the group's channels fastest, a chain
 // of 128 at a time; a tap on padding is +0.
 template <typename T, int kVector, bool kDepthwise>
-__global__ void __launch_bounds__(kThreads) conv2d_direct(const Conv2dArgs args) {
+__global__ void __launch_bounds__(kThreads, 4) conv2d_direct(const Conv2dArgs args) {
   using A = Arithmetic<T>;
   using Vector = Elements<T, kVector>;
   const int64_t vectors = args.out_channels / kVector;
@@ -49,7 +49,16 @@ __global__ void __launch_bounds__(kThreads) conv2d_direct(const Conv2dArgs args)
   const int64_t first = kDepthwise ? o : o / (args.out_channels / args.groups) * group;
   const T* sample = static_cast<const T*>(args.input) + n * args.stride_n + first;
   const T* weight = static_cast<const T*>(args.weight) + o;
-  const int64_t top = oh * args.step_h - args.pad_h, left = ow * args.step_w - args.pad_w;
+  const int top = static_cast<int>(oh * args.step_h - args.pad_h);
+  const int64_t left = ow * args.step_w - args.pad_w;
+  // In 32 bits, which plan_conv2d sees to: four pixels' places are compared at every tap.
+  const int height = static_cast<int>(args.height), width = static_cast<int>(args.width);
+  int lefts[kPixels];
+#pragma unroll
+  for (int p = 0; p < kPixels; ++p)
+    lefts[p] = ow + p < args.out_width ? static_cast<int>(left + p * args.step_w) : INT32_MIN / 2;
+  const int64_t pixel_step = args.step_w * args.stride_w,
+                tap_step = args.dilation_w * args.stride_w;
 
   A totals[kPixels][kVector], sums[kPixels][kVector];
 #pragma unroll
@@ -68,24 +77,24 @@ __global__ void __launch_bounds__(kThreads) conv2d_direct(const Conv2dArgs args)
     terms = 0;
   };
 
-  for (int64_t r = 0; r < args.kernel_h; ++r) {
-    const int64_t h = top + r * args.dilation_h;
-    const bool in_height = h >= 0 && h < args.height;
-    for (int64_t s = 0; s < args.kernel_w; ++s) {
-      const T* taps[kPixels];
+  for (int r = 0; r < static_cast<int>(args.kernel_h); ++r) {
+    const int h = top + r * static_cast<int>(args.dilation_h);
+    const bool in_height = h >= 0 && h < height;
+    const T* tap = sample + h * args.stride_h + left * args.stride_w;
+    for (int s = 0; s < static_cast<int>(args.kernel_w); ++s, tap += tap_step) {
       bool exists[kPixels];
 #pragma unroll
       for (int p = 0; p < kPixels; ++p) {
-        const int64_t w = left + p * args.step_w + s * args.dilation_w;
-        exists[p] = in_height && w >= 0 && w < args.width && ow + p < args.out_width;
-        taps[p] = sample + h * args.stride_h + w * args.stride_w;
+        const int w = lefts[p] + s * static_cast<int>(args.dilation_w);
+        exists[p] = in_height && w >= 0 && w < width;
       }
       for (int c = 0; c < group; c += kVector) {
         Vector x[kPixels];
+        const T* pixel = tap + c;
 #pragma unroll
-        for (int p = 0; p < kPixels; ++p) {
+        for (int p = 0; p < kPixels; ++p, pixel += pixel_step) {
           x[p] = Vector{};
-          if (exists[p]) x[p] = *reinterpret_cast<const Vector*>(taps[p] + c);
+          if (exists[p]) x[p] = *reinterpret_cast<const Vector*>(pixel);
         }
         if constexpr (kDepthwise) {
           const Vector w = *reinterpret_cast<const Vector*>(weight);

@@ -49,20 +49,44 @@ std::string dtype_names(std::initializer_list<ScalarType> types) {
   return names;
 }
 
+#if defined(BNINV_EMULATION)
+
+// With room around it that emulated.run looks at, poisoned all over: what a kernel forgets to write must
+// show, and what it writes beside its output.
+Tensor guarded(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides,
+               int32_t dtype, int32_t device) {
+  constexpr int64_t kGuard = 64, kStride = 1;
+  int64_t last = 0, count = 1;
+  for (int64_t d = 0; d < dims; ++d) {
+    count *= sizes[d];
+    last += (sizes[d] - 1) * strides[d];
+  }
+  const int64_t whole_size = 2 * kGuard + (count == 0 ? 0 : last + 1);
+  AtenTensorHandle handle = nullptr, view = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &whole_size, &kStride, dtype, device,
+                                                  like.get_device_index(), &handle));
+  const Tensor whole(handle);
+  std::memset(whole.data_ptr(), 0xff, static_cast<size_t>(whole_size) * whole.element_size());
+  TORCH_ERROR_CODE_CHECK(
+      aoti_torch__reinterpret_tensor(whole.get(), dims, sizes, strides, kGuard, &view));
+  return Tensor(view);
+}
+
+#endif
+
 Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes, const int64_t* strides,
                      int32_t dtype) {
   // Not through the dispatcher: for a small tensor that is a good part of an operator's time.
   int32_t device = 0;
-  AtenTensorHandle handle = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device));
+#if defined(BNINV_EMULATION)
+  return guarded(like, dims, sizes, strides, dtype, device);
+#else
+  AtenTensorHandle handle = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(dims, sizes, strides, dtype, device,
                                                   like.get_device_index(), &handle));
-  Tensor tensor(handle);
-#if defined(BNINV_EMULATION)
-  // What a kernel forgets to write must show.
-  std::memset(tensor.data_ptr(), 0xff, static_cast<size_t>(tensor.numel()) * tensor.element_size());
+  return Tensor(handle);
 #endif
-  return tensor;
 }
 
 Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
