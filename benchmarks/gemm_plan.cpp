@@ -38,7 +38,7 @@ bool bninv_plan(const int64_t* sizes, int multiprocessors, int64_t shared, int t
     give(product, choose_plan(product, device), device, out, estimate);
     return true;
   }
-  if (!product.has_kernel(tile)) return false;
+  if (!has_kernel(product, tile, device)) return false;
   give(product, plan_of(product, tile, own), device, out, estimate);
   return true;
 }
