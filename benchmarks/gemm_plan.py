@@ -15,7 +15,6 @@ from pathlib import Path
 from bninv._build import source_dir
 
 SEGMENT = 128  # terms of R1's chains
-_ELEMENT_BYTES = {"float": 4, "double": 8, "half": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
