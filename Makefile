@@ -4,6 +4,7 @@
 #   make demo PYTHON=/path/to/python     use an interpreter that already has torch, as it is
 #   make test ARGS="-k conv2d"           arguments for pytest
 #   make mutants ARGS="gemm pool"        only the faults whose names begin so
+#   make gpu ARGS="--only matrix"        arguments for benchmarks/gpu/run.py: see its --help
 
 SHELL := /bin/sh
 PYTHON ?=
@@ -14,10 +15,10 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench clean environment lint-environment python
+.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
-	@sed -n 's/^\([a-z0-9]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
 
 demo: environment ## show a stock ResNet-34 whose bits move with the batch, and a patched one
 	$(VENV_PYTHON) -m bninv check resnet34 --batch-sizes 1,2,3,8,32
@@ -58,6 +59,12 @@ bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_dtypes.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_protection.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
+
+gpu: python ## prove and measure everything on this machine's GPU, in under nine minutes; installs nothing
+	PYTHONPATH=. "$(or $(PYTHON),python3)" benchmarks/gpu/run.py $(ARGS)
+
+gpu-emulated: environment ## the same command with emulated kernels, to test it; needs no GPU
+	PYTHONPATH=. $(VENV_PYTHON) benchmarks/gpu/run.py --emulated $(ARGS)
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

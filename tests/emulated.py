@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from emulation import build, host
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv import _extension, _schemas
 
@@ -120,6 +121,25 @@ def run(device: str, name: str, *args: Any) -> Any:
     if device == "emulated" and isinstance(result, Tensor):
         check_guards(result)
     return on("cpu", moved[0] if name in _schemas.IN_PLACE else result)
+
+
+class Redirected(TorchDispatchMode):
+    """Under it bninv's operators are those whose CUDA kernels are compiled for the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        operators()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func.namespace == "bninv":
+            name = func.overloadpacket.__name__
+            assert name in _schemas.SCHEMAS or name in _schemas.IN_PLACE
+            self.seen.add(name)
+            func = getattr(torch.ops.bninv_emulated, name).default
+        return func(*args, **(kwargs or {}))
 
 
 def _namespace(device: str) -> Any:

@@ -6,42 +6,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import emulated
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import bninv
-from bninv import _schemas
 from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal
 
 # Name -> pixels of an image: emulation is slow.
 MODELS = {"test_resnet": 48, "mobilenetv3_small_050": 32, "test_nfnet": 32, "test_convnext": 32}
 BATCH = 3
-
-
-class Emulated(TorchDispatchMode):
-    """bninv's operators are those whose CUDA kernels are compiled for the host."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        emulated.operators()
-        self.seen: set[str] = set()
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func.namespace == "bninv":
-            name = func.overloadpacket.__name__
-            assert name in _schemas.SCHEMAS or name in _schemas.IN_PLACE
-            self.seen.add(name)
-            func = getattr(torch.ops.bninv_emulated, name).default
-        return func(*args, **(kwargs or {}))
 
 
 def runner(device: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -51,7 +29,7 @@ def runner(device: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
         return lambda x: moved(x.cuda()).cpu()
 
     def run(x: Tensor) -> Tensor:
-        with Emulated() as mode:
+        with emulated.Redirected() as mode:
             result: Tensor = model(x)
         assert {"conv2d", "linear"} <= mode.seen
         return result

@@ -1,0 +1,1 @@
+"""`make gpu`: proves and measures everything on this machine's GPU. run.py is the command."""

@@ -1,0 +1,120 @@
+"""Proves and measures everything on this machine's GPU, in under nine minutes.
+
+    PYTHONPATH=. python3 benchmarks/gpu/run.py
+
+A stage whose result is known for these very sources is not run again (--again: it is); one that was
+stopped goes on. --only STAGE runs that one, --report FOLDER rebuilds the report from what FOLDER has.
+
+Needs torch with CUDA, torchvision, timm, pytest, NumPy, ninja and a CUDA toolkit; no network. What
+needs more is left out where it is missing, and the report says so. Results go to
+benchmarks/results/GPU, or below --out. Exit status: 0 all passed; 1 a result was wrong; 2 a wrong
+call, or no GPU; 3 nothing was wrong, but something was not reached: run it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import record, report, runner
+from benchmarks.gpu.stages import STAGES, Stage
+
+RESULTS = runner.ROOT / "benchmarks" / "results"
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [stage.name for stage in STAGES]
+    parser.add_argument(
+        "--only", action="append", choices=names, help="this stage; may be repeated"
+    )
+    parser.add_argument("--again", action="store_true", help="also what is known already")
+    parser.add_argument("--out", type=Path, help="write below this folder")
+    parser.add_argument("--report", type=Path, metavar="FOLDER", help="only rebuild the report")
+    parser.add_argument(
+        "--emulated", action="store_true", help="the kernels emulated, to test this command"
+    )
+    return parser.parse_args(arguments)
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The device and its software, asked in a process of its own."""
+    command = runner.python(str(Path(__file__).with_name("stage.py")), "describe")
+    done = subprocess.run(
+        [*command, "--device", device],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=runner.ROOT,
+        env=runner.environment(device),
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        print(f"bninv: no GPU that torch can use ({sys.executable}): {last}", file=sys.stderr)
+        sys.exit(2)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def job(stage: Stage, device: str, folder: Path, about: dict[str, Any]) -> runner.Job:
+    digest = runner.digest(stage.sources, about)
+
+    def command(seconds: float) -> list[str]:
+        if stage.script:
+            return runner.python(
+                stage.script,
+                *(a.format(out=folder.parent, folder=folder) for a in stage.arguments[device]),
+            )
+        file = str(Path(__file__).with_name("stage.py"))
+        options = ["--device", device, "--folder", str(folder), "--digest", digest]
+        return runner.python(file, stage.name, *options, "--seconds", f"{seconds:.1f}")
+
+    return runner.Job(stage, command, digest)
+
+
+def write_report(folder: Path) -> Path:
+    documents = {path.stem: record.read(path) for path in sorted(folder.glob("*.json"))}
+    path = folder / "report.md"
+    path.write_text(report.build(documents, sorted(p.name for p in folder.glob("*.png"))))
+    return path
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = parse(arguments)
+    if chosen.report:
+        print(write_report(chosen.report))
+        return 0
+    device = "emulated" if chosen.emulated else "cuda"
+    if chosen.emulated:
+        from bninv import _extension
+
+        # The emulation keeps what it compiled only in a folder that is named.
+        os.environ.setdefault("BNINV_CACHE_DIR", str(_extension.cache_dir()))
+    about = describe(device)
+    # What an emulation gives is no measurement: it never lands among the results.
+    out = chosen.out or (
+        Path(tempfile.mkdtemp(prefix="bninv-gpu-")) if chosen.emulated else RESULTS
+    )
+    folder = out.resolve() / about["slug"]
+    stages = [stage for stage in STAGES if not chosen.only or stage.name in chosen.only]
+    known = record.read(folder / "run.json")
+    record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
+    jobs = [job(stage, device, folder, about) for stage in stages]
+    try:
+        outcomes = runner.run(jobs, folder, device, again=chosen.again)
+    finally:
+        print(write_report(folder))
+    return runner.exit_status(stages, outcomes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Runs the stages, each in a process of its own, within their time; keeps what came of each."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import record
+from benchmarks.gpu.stages import Stage
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh")
+# A stage ends by itself this long before its time is over, so that nothing has to be killed.
+MARGIN = 4
+TAIL = 3000  # characters of its output that a failed stage leaves in the report
+
+PASSED, FAILED, UNFINISHED, LEFT_OUT, CRASHED = (
+    "passed",
+    "failed",
+    "unfinished",
+    "left out",
+    "crashed",
+)
+Outcome = dict[str, Any]
+
+
+def digest(sources: Sequence[str], about: Mapping[str, Any], root: Path = ROOT) -> str:
+    """Of the files that a stage depends on, and of the device and the software."""
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for source in sources:
+        path = root / source
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in found:
+            if file.suffix in SUFFIXES and file.is_file():
+                total.update(f"{file.relative_to(root).as_posix()}\0".encode())
+                total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()[:24]
+
+
+def environment(device: str) -> dict[str, str]:
+    """Of the stages: this project's own modules first, and CUDA kernels or an error."""
+    folders = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
+    if device == "cuda":
+        # For this machine's GPU alone, whatever an image has in its environment.
+        found.pop("TORCH_CUDA_ARCH_LIST", None)
+        found["BNINV_BUILD"] = "cuda"
+    return found
+
+
+def missing(modules: Sequence[str]) -> list[str]:
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+@dataclass
+class Job:
+    """How one stage is started: its command without the time, which is added."""
+
+    stage: Stage
+    command: Callable[[float], list[str]]
+    digest: str
+
+
+def run_process(command: Sequence[str], seconds: float, log: Path, device: str) -> int | None:
+    """The exit status, or None if it had to be ended; its output goes to `log` and is shown."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=environment(device),
+            start_new_session=True,  # so that its compilers end with it
+        )
+        try:
+            return process.wait(timeout=max(1.0, seconds))
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            end(process)
+
+
+def end(process: subprocess.Popen[Any]) -> None:
+    """Ends the process and all that it started; a moment for what it is just writing."""
+    if process.poll() is not None:
+        return
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(timeout=3)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def outcome_of(
+    stage: Stage, status: int | None, document: Mapping[str, Any], output: str
+) -> Outcome:
+    """What came of a stage that was run, from its exit status and its rows."""
+    failed = record.failures(document) if stage.proves else {}
+    if failed:
+        return {
+            "status": FAILED,
+            "why": f"{len(failed)} of {document['total']}: {list(failed)[:6]}",
+        }
+    if status is None:
+        return {"status": UNFINISHED, "why": "its time was over"}
+    if status != 0:
+        return {"status": CRASHED, "why": output[-TAIL:]}
+    if not stage.script and not record.is_complete(document):
+        done = sum("error" not in row for row in document.get("rows", {}).values())
+        why = f"its time was over after {done} of {document.get('total', 0)}"
+        return {"status": UNFINISHED, "why": why}
+    return {"status": PASSED, "why": ""}
+
+
+def run(
+    jobs: Sequence[Job],
+    folder: Path,
+    device: str,
+    *,
+    again: bool = False,
+    say: Callable[[str], None] = lambda text: print(text, flush=True),
+) -> dict[str, Outcome]:
+    """Every job in turn; writes `folder`/run.json after each.
+
+    A stage that was finished for the same digest is not run again, whatever came of it. One that
+    ran out of time, crashed or was left out is.
+    """
+    path = folder / "run.json"
+    document = record.read(path)
+    outcomes: dict[str, Outcome] = document.get("stages", {})
+    start = time.monotonic()
+    share = 0.0
+    for job in jobs:
+        stage = job.stage
+        share += stage.seconds
+        known = outcomes.get(stage.name, {})
+        finished = known.get("status") in (PASSED, FAILED) and known.get("digest") == job.digest
+        if finished and not again:
+            say(f"{stage.name}: {known['status']} before, not run again")
+            continue
+        lacks = missing(stage.needs)
+        if lacks:
+            outcome = {"status": LEFT_OUT, "why": f"needs {', '.join(lacks)}", "seconds": 0}
+        else:
+            say(f"{stage.name}: up to {share - (time.monotonic() - start):.0f} s")
+            outcome = _run_one(job, folder, device, start + share, again)
+        outcomes[stage.name] = {**outcome, "digest": job.digest}
+        record.write(path, {**document, "stages": outcomes})
+        say(f"{stage.name}: {outcome['status']} in {outcome['seconds']} s {outcome['why']}".strip())
+    return outcomes
+
+
+def _run_one(job: Job, folder: Path, device: str, until: float, again: bool) -> Outcome:
+    begun = time.monotonic()
+    data, log = folder / f"{job.stage.document}.json", folder / "logs" / f"{job.stage.name}.txt"
+    if again:
+        data.unlink(missing_ok=True)
+    seconds = max(1.0, until - begun)
+    status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, device)
+    output = log.read_text(errors="replace")
+    found = record.read(data)
+    outcome = outcome_of(job.stage, status, found, output)
+    return {**outcome, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def exit_status(stages: Sequence[Stage], outcomes: Mapping[str, Outcome]) -> int:
+    """1 if something that proves failed or crashed, 3 if anything was not reached, else 0."""
+    status = 0
+    for stage in stages:
+        found = outcomes.get(stage.name, {}).get("status")
+        if stage.proves and found in (FAILED, CRASHED):
+            return 1
+        if found != PASSED:
+            status = 3
+    return status
+
+
+def python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
