@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -269,15 +270,14 @@ def test_more_than_2_to_the_31_elements() -> None:
 
 
 @pytest.mark.cuda
-def test_patch_swaps_batch_norm_and_lists_the_rest() -> None:
+def test_a_model_patched_on_the_gpu() -> None:
+    torch.manual_seed(0)
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU()
     ).eval()
-    with pytest.warns(bninv.NotInvariantWarning, match="no kernel for cuda yet"):
-        bninv.patch(model.cuda())
-    assert [isinstance(m, bninv.nn.Patched) for m in model] == [False, True, False]
-    x = normal("x", 2, 8, 5, 5)
-    norm = model[1]
-    values = [norm.running_mean, norm.running_var, norm.weight.detach(), norm.bias.detach()]
+    x = normal("x", 2, 3, 7, 7)
     with torch.no_grad():
-        assert_bits(norm(x.cuda()), F.batch_norm(x, *(v.cpu() for v in values)))
+        expected = bninv.patch(copy.deepcopy(model), strict=True)(x)
+        found = bninv.patch(model.cuda(), strict=True)(x.cuda())
+    assert found.is_cuda
+    assert_bits(found, expected)

@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python3 benchmarks/gpu/run.py
 
-A stage whose result is known for these very sources is not run again (--again: it is); one that was
-stopped goes on. --only STAGE runs that one, --report FOLDER rebuilds the report from what FOLDER has.
+A stage whose result is known for these very sources is not run again (--again: it is); one that
+was stopped goes on. --only STAGE runs that one; --report FOLDER rebuilds the report of FOLDER.
 
 Needs torch with CUDA, torchvision, timm, pytest, NumPy, ninja and a CUDA toolkit; no network. What
 needs more is left out where it is missing, and the report says so. Results go to

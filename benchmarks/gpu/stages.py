@@ -45,4 +45,15 @@ STAGES = (
         (*LIBRARY, *SHARED, "benchmarks/gpu/matrix.py"),
         needs=("timm",),
     ),
+    Stage(
+        "operators",
+        35,
+        "operators",
+        True,
+        (
+            *(*LIBRARY, *SHARED, "benchmarks/gpu/operators.py", "benchmarks/gpu/draws.py"),
+            *("tests/emulated.py", "tests/properties.py"),
+        ),
+        needs=("pytest", "numpy"),
+    ),
 )
