@@ -10,7 +10,7 @@ from benchmarks.gpu.device import Device
 from benchmarks.gpu.record import Row
 
 
-def work(device: Device, variant: str = "") -> dict[str, Callable[[], Row]]:
+def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[], Row]]:
     def compile_and_load() -> Row:
         start = time.monotonic()
         device.load()

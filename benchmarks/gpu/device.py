@@ -86,11 +86,29 @@ class Cuda:
         return result.clone()
 
 
-class Emulated:
+class Host:
+    """The CPU, for what is asked of stock PyTorch alone."""
+
+    name = "cpu"
+    place = torch.device("cpu")
+
+    def describe(self) -> dict[str, Any]:
+        return {"slug": "cpu", "gpu": "none"}
+
+    def free_bytes(self) -> int:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    def synchronize(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+class Emulated(Host):
     """The CUDA kernels compiled for the host, which take the host's tensors."""
 
     name = "emulated"
-    place = torch.device("cpu")
 
     def describe(self) -> dict[str, Any]:
         return {"slug": "emulated", "gpu": "none: emulated on the host"}
@@ -118,15 +136,6 @@ class Emulated:
 
         return run
 
-    def free_bytes(self) -> int:
-        return 2**30
-
-    def synchronize(self) -> None:
-        pass
-
-    def release(self) -> None:
-        pass
-
     def on_side_stream(self, run: Run, x: Tensor) -> Tensor:
         return run(x)
 
@@ -134,7 +143,7 @@ class Emulated:
         return run(x)
 
 
-Device = Cuda | Emulated
+Device = Any  # Cuda or Emulated; Host where stock PyTorch alone is asked
 
 
 def describe(device: Device) -> dict[str, Any]:
@@ -152,18 +161,22 @@ def describe(device: Device) -> dict[str, Any]:
 
 
 def named(name: str) -> Device:
-    return {"cuda": Cuda, "emulated": Emulated}[name]()
+    return {"cuda": Cuda, "emulated": Emulated, "cpu": Host}[name]()
 
 
 @contextlib.contextmanager
 def math_settings(
     *,
     tf32: bool = False,
+    matmul_tf32: bool | None = None,
     cudnn: bool = True,
     benchmark: bool = False,
     deterministic: bool = False,
 ) -> Iterator[None]:
     """PyTorch's switches of the whole process, put back at the end.
+
+    Args:
+        tf32: for cuDNN, and for other products unless `matmul_tf32` says otherwise.
 
     Through the older names alone: PyTorch refuses a mixture with `fp32_precision`.
     """
@@ -175,7 +188,7 @@ def math_settings(
     try:
         for name, value in zip(names, (cudnn, benchmark, deterministic, tf32), strict=True):
             setattr(convolution, name, value)
-        matmul.allow_tf32 = tf32
+        matmul.allow_tf32 = tf32 if matmul_tf32 is None else matmul_tf32
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
         yield
     finally:

@@ -56,7 +56,7 @@ def compare(device: Device, amount: Amount, name: str, dtype: torch.dtype) -> Ro
     return {"ok": failed == 0, "compared": amount.calls, "differed": failed, "first": first}
 
 
-def work(device: Device, variant: str = "") -> dict[str, Callable[[], Row]]:
+def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[], Row]]:
     amount = AMOUNTS[device.name, variant]
     return {
         f"{name} {str(dtype).removeprefix('torch.')}": functools.partial(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.gpu import record, report_cause
 from benchmarks.gpu.stages import STAGES
+from benchmarks.gpu.tables import table
 
 Document = Mapping[str, Any]
 
@@ -18,8 +20,17 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         images: names of PNG files beside the report.
     """
     run = documents.get("run", {})
-    parts = [heading(run.get("about", {})), outcomes(run.get("stages", {}))]
-    parts += [f"![{name}]({name})" for name in images]
+    parts = [
+        heading(run.get("about", {})),
+        outcomes(run.get("stages", {})),
+        failures(documents),
+        built(documents.get("build", {})),
+        models(documents.get("matrix", {}) or documents.get("matrix_quick", {})),
+        operators(documents.get("operators", {})),
+        suite(documents.get("suite", {})),
+        report_cause.section(documents.get("cause", {}).get("rows", {})),
+        *(f"![{name}]({name})" for name in images),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -33,7 +44,7 @@ def heading(about: Mapping[str, Any]) -> str:
 
 
 def outcomes(stages: Mapping[str, Any]) -> str:
-    """The first table: what passed, what failed, what was not reached."""
+    """What passed, what failed, what was not reached."""
     rows = []
     for stage in STAGES:
         found = stages.get(stage.name, {"status": "not run"})
@@ -43,7 +54,62 @@ def outcomes(stages: Mapping[str, Any]) -> str:
     return table(("stage", "outcome", "seconds", ""), rows)
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+def failures(documents: Mapping[str, Document]) -> str:
+    """The first rows of each stage that are wrong, with what they say."""
+    lines = []
+    for stage in STAGES:
+        failed = {} if stage.script else record.failures(documents.get(stage.document, {}))
+        for name, row in list(failed.items())[:3]:
+            texts = row.get("failures") or [row.get("error") or row.get("first", "")]
+            lines.append(f"### {stage.name}: {name}\n\n```\n{texts[0].strip()[-900:]}\n```")
+    return "\n\n".join(["## What was wrong", *lines]) if lines else ""
+
+
+def built(document: Document) -> str:
+    row = document.get("rows", {}).get("operators", {})
+    if "build_seconds" not in row:
+        return ""
+    return (
+        f"The operators were compiled for {row['built_for']} in {row['build_seconds']} s on "
+        f"{row['processors']} processors."
+    )
+
+
+def models(document: Document) -> str:
+    rows = document.get("rows", {})
+    if not rows:
+        return ""
+    lines = [
+        (name, row.get("compared", ""), row.get("differed", "raised"), row.get("first", ""))
+        for name, row in rows.items()
+    ]
+    note = (
+        "One sample's outputs, alone and at random positions of batches of random images and of "
+        "NaN, under every setting, against the CPU's bits."
+    )
+    titles = ("patched model", "compared", "differed", "first")
+    return f"## One sample, one set of bits\n\n{note}\n\n{table(titles, lines)}"
+
+
+def operators(document: Document) -> str:
+    rows = document.get("rows", {})
+    if not rows:
+        return ""
+    calls = sum(row.get("compared", 0) for row in rows.values())
+    wrong = sum(row.get("differed", 0) for row in rows.values())
+    kinds = len({name.split()[0] for name in rows})
+    return (
+        f"## Operators\n\n{kinds} operators in their dtypes ({len(rows)} of {document['total']} "
+        f"pairs), {calls} random calls against the CPU's bits: {wrong} differed."
+    )
+
+
+def suite(document: Document) -> str:
+    rows = document.get("rows", {})
+    if not rows:
+        return ""
+    titles = ("passed", "failed", "skipped")
+    lines = [
+        (name, *(row.get(title, "not reached") for title in titles)) for name, row in rows.items()
+    ]
+    return f"## Tests\n\n{table(('file', *titles), lines)}"

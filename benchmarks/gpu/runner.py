@@ -55,6 +55,8 @@ def environment(device: str) -> dict[str, str]:
         # For this machine's GPU alone, whatever an image has in its environment.
         found.pop("TORCH_CUDA_ARCH_LIST", None)
         found["BNINV_BUILD"] = "cuda"
+    else:
+        found["OMP_NUM_THREADS"] = "1"  # what is emulated is small, and one core is enough
     return found
 
 
@@ -110,19 +112,20 @@ def outcome_of(
     stage: Stage, status: int | None, document: Mapping[str, Any], output: str
 ) -> Outcome:
     """What came of a stage that was run, from its exit status and its rows."""
-    failed = record.failures(document) if stage.proves else {}
-    if failed:
-        return {
-            "status": FAILED,
-            "why": f"{len(failed)} of {document['total']}: {list(failed)[:6]}",
-        }
+    rows = {} if stage.script else document.get("rows", {})
+    wrong = record.failures(document) if rows else {}
+    if wrong:
+        name, row = next(iter(wrong.items()))
+        reason = row["error"].strip().splitlines()[-1] if "error" in row else row.get("first", "")
+        why = f"{len(wrong)} of {document['total']}: {name}: {reason}"
+        late = all("TimeoutError" in row.get("error", "") for row in wrong.values())
+        return {"status": UNFINISHED if late else FAILED, "why": why}
     if status is None:
         return {"status": UNFINISHED, "why": "its time was over"}
     if status != 0:
         return {"status": CRASHED, "why": output[-TAIL:]}
     if not stage.script and not record.is_complete(document):
-        done = sum("error" not in row for row in document.get("rows", {}).values())
-        why = f"its time was over after {done} of {document.get('total', 0)}"
+        why = f"its time was over after {len(rows)} of {document.get('total', 0)}"
         return {"status": UNFINISHED, "why": why}
     return {"status": PASSED, "why": ""}
 

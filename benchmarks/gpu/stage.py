@@ -20,7 +20,7 @@ from benchmarks.gpu import record  # noqa: E402
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="a stage, or `describe` for the device alone")
-    parser.add_argument("--device", choices=["cuda", "emulated"], required=True)
+    parser.add_argument("--device", choices=["cuda", "emulated", "cpu"], required=True)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--digest", default="")
     parser.add_argument("--seconds", type=float, default=600)
@@ -30,14 +30,15 @@ def main() -> None:
         print(json.dumps(devices.describe(device)))
         return
     module_name, _, variant = arguments.name.partition("-")
+    deadline = START + arguments.seconds
     module = importlib.import_module(f"benchmarks.gpu.{module_name}")
-    if module_name != "build":
+    if module_name not in ("build", "cause"):  # the one does that, the other wants none of it
         device.load()
     record.fill(
         arguments.folder / f"{arguments.name.replace('-', '_')}.json",
         arguments.digest,
-        module.work(device, variant),
-        START + arguments.seconds,
+        module.work(device, variant, deadline),
+        deadline,
         device.synchronize,
     )
 

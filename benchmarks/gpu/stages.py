@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-# What a patched model's results depend on.
-LIBRARY = ("csrc", "bninv")
-SHARED = ("benchmarks/gpu/device.py", "benchmarks/gpu/record.py", "benchmarks/gpu/stage.py")
-TIMING = ("benchmarks/harness.py", "benchmarks/cuda_timing.py", "benchmarks/stock_cudnn.py")
-
 
 @dataclass(frozen=True)
 class Stage:
@@ -17,12 +12,12 @@ class Stage:
 
     Attributes:
         seconds: its share of the time. A stage may also use what earlier ones left of theirs.
-        document: NAME.json is what it writes; those of the benchmarks are their own.
-        proves: it can fail for a wrong result, and then the command fails.
+        document: NAME.json is what it writes; a benchmark's is the benchmark's own.
+        proves: it can find a wrong result, and then the command fails.
         sources: files and folders, from the root, on which its rows depend.
-        needs: modules beyond those that bninv itself needs.
-        script: a benchmark of its own command line; without one the module of its name here.
-        arguments: of that script, by kind of device.
+        needs: modules beyond torch and NumPy.
+        script: a benchmark with a command line of its own; without one, the module of its name.
+        arguments: of that script, by device; {folder} holds the results, {out} that folder.
     """
 
     name: str
@@ -35,25 +30,65 @@ class Stage:
     arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
+_LIBRARY = ("csrc", "bninv")
+
+
+def _own(name: str, seconds: int, *sources: str, needs: Sequence[str] = ()) -> Stage:
+    """A stage that is a module here: it compares bits, and says so."""
+    here = ("device", "record", "stage", *sources)
+    files = tuple(source if "/" in source else f"benchmarks/gpu/{source}.py" for source in here)
+    return Stage(name, seconds, name.replace("-", "_"), True, (*_LIBRARY, *files), needs)
+
+
+def _benchmark(name: str, seconds: int, document: str, cuda: str, emulated: str) -> Stage:
+    script = f"benchmarks/{name}.py"
+    # A change of any of the benchmarks' modules may be one of this one's.
+    files = ("benchmarks/harness.py", "benchmarks/cuda_timing.py", "benchmarks/stock_cudnn.py")
+    arguments = {
+        "cuda": f"--device cuda --folder {{out}} {cuda}".split(),
+        "emulated": f"--device cpu --folder {{folder}} {emulated}".split(),
+    }
+    needs = ("typer", "rich", "timm")
+    return Stage(
+        name, seconds, document, False, (*_LIBRARY, *files, script), needs, script, arguments
+    )
+
+
 STAGES = (
-    Stage("build", 130, "build", True, (*LIBRARY, *SHARED, "benchmarks/gpu/build.py")),
+    _own("build", 120, "build"),
+    _own("matrix-quick", 25, "matrix", needs=("timm",)),
+    _benchmark(
+        "bench_models",
+        85,
+        "models",
+        "",
+        "--models test_resnet --batch-sizes 1,2 --seconds 0.2",
+    ),
+    _own("suite", 80, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
+    _own(
+        "operators",
+        40,
+        *("operators", "draws", "tests/emulated.py", "tests/properties.py"),
+        needs=("pytest",),
+    ),
+    _own("matrix", 75, "matrix", needs=("timm",)),
     Stage(
-        "matrix-quick",
-        25,
-        "matrix_quick",
-        True,
-        (*LIBRARY, *SHARED, "benchmarks/gpu/matrix.py"),
+        "cause",
+        50,
+        "cause",
+        False,
+        tuple(
+            f"benchmarks/gpu/{name}.py"
+            for name in ("cause", "batch_norm_switches", "distance", "device", "matrix", "record")
+        ),
         needs=("timm",),
     ),
-    Stage(
-        "operators",
-        35,
-        "operators",
-        True,
-        (
-            *(*LIBRARY, *SHARED, "benchmarks/gpu/operators.py", "benchmarks/gpu/draws.py"),
-            *("tests/emulated.py", "tests/properties.py"),
-        ),
-        needs=("pytest", "numpy"),
+    _benchmark("bench_conv", 35, "conv", "", "--batch-sizes 1 --seconds 0.01"),
+    _benchmark(
+        "bench_batch_norm",
+        25,
+        "batch_norm",
+        "--dtypes float32,float16 --batch-sizes 1,32,256",
+        "--models resnet34 --batch-sizes 1 --dtypes float32 --seconds 0.01",
     ),
 )
