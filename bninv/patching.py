@@ -29,7 +29,9 @@ from bninv.dispatch import (
     unprotected_nodes,
 )
 from bninv.dispatch.modules import own_methods, policy_of
+from bninv.fusion import PROGRAMS, fuse_chains
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
+from bninv.nn.base import forward_owner
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]
@@ -47,7 +49,13 @@ class Unpatched:
         return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
 
 
-def patch(model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = False) -> ModelT:
+def patch(
+    model: ModelT,
+    *,
+    filter_fn: FilterFn | None = None,
+    strict: bool = False,
+    fuse: bool = True,
+) -> ModelT:
     """Make `model` batch-invariant in place and return it.
 
     In eval mode the same sample then gives the same output bits at any batch size, at any position,
@@ -61,6 +69,8 @@ def patch(model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = Fa
         filter_fn: `filter_fn(module, qualified_name) -> bool` picks the modules to patch; the
             others stay stock and are not reported.
         strict: raise instead of warning.
+        fuse: run convolution, BatchNorm, addition and activation that follow each other as one
+            operator, and a linear layer with its activation. The bits are the same either way.
 
     Raises:
         NotInvariantError: `strict`, and something cannot be made invariant.
@@ -83,6 +93,7 @@ def patch(model: ModelT, *, filter_fn: FilterFn | None = None, strict: bool = Fa
         if isinstance(module, Protected):
             module._bninv_policy = policy
         cast(Patched, module).lay_out()
+    fuse_chains(model, chosen_by=filter_fn, fuse=fuse)
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
     return model
@@ -96,7 +107,8 @@ def unpatch(model: ModelT) -> ModelT:
     for module in model.modules():
         if isinstance(module, Patched):
             module.restore_layout()
-            module.__dict__.pop("_bninv_policy", None)
+            for name in ("_bninv_policy", PROGRAMS):
+                module.__dict__.pop(name, None)
             module.__class__ = stock_class(module)
     return model
 
@@ -144,7 +156,7 @@ def _kind_of(
     module: nn.Module, whole: tuple[torch.device, torch.dtype]
 ) -> tuple[type[Patched] | None, str | None]:
     """What patching makes of a module: a kind, or the reason why it stays stock, or neither."""
-    owner = _forward_owner(module)
+    owner = forward_owner(module)
     kind = KINDS.get(owner)
     if kind is not None:
         return kind, _why_not(module, kind, whole)
@@ -156,14 +168,6 @@ def _kind_of(
     if reason is not None:
         return None, reason
     return (SqueezeExcite if owner in BLOCKS else Protected), None
-
-
-def _forward_owner(module: nn.Module) -> str:
-    """The qualified name of the class that defines the module's forward."""
-    for cls in type(module).__mro__:
-        if "forward" in vars(cls):
-            return f"{cls.__module__}.{cls.__qualname__}"
-    return ""
 
 
 def _why_not(

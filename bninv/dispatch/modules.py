@@ -19,6 +19,7 @@ from bninv._protection import active, step_in, step_out
 from bninv.dispatch.invariant import Invariant
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
+from bninv.fusion.programs import fusing, stock_forward
 from bninv.nn.base import Patched
 
 Method = Callable[..., Any]
@@ -27,19 +28,26 @@ Method = Callable[..., Any]
 class Protected(Patched):
     """A module of unknown code. In training mode it does what the stock one does."""
 
+    is_kind = False
+    fuses = True
     _bninv_policy: Policy
 
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
-        return {name: protected(method) for name, method in own_methods(stock)}
+        return {
+            name: protected(fusing(method) if name == "forward" else method)
+            for name, method in own_methods(stock)
+        }
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # A forward of the stock class's own is among the members above: this one is torch.nn's.
-        return super(Patched, self).forward(*args, **kwargs)  # type: ignore[misc]
+        return stock_forward(self, *args, **kwargs)
 
 
 class Excluded(Patched):
     """A module that `filter_fn` left out below a protected one: its own calls stay stock."""
+
+    is_kind = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         protection = step_out()

@@ -28,6 +28,8 @@ BLOCKS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 class SqueezeExcite(Protected):
     """`x * gate(layers(mean(x)))`: R3 and one product an element."""
 
+    fuses = False
+
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
         owner: Any = next(c for c in stock.__mro__ if "forward" in vars(c))

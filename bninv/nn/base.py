@@ -19,6 +19,11 @@ FLOATING = NARROW | {torch.float64}
 class Patched:
     """Base of the mixins. In training mode a patched module does what the stock one does."""
 
+    # Whether this stands for one known forward, in place of which bninv has its own.
+    is_kind: ClassVar[bool] = True
+    # Whether calls in the module's own code may be run as one.
+    fuses: ClassVar[bool] = False
+
     # For which the module's operators have kernels, on the CPU and on CUDA alike.
     dtypes: ClassVar[frozenset[torch.dtype]] = FLOATING
 
@@ -119,6 +124,15 @@ def stock_class(module: Any) -> type:
     """The class a patched module had before."""
     stock: type = type(module)._stock_class
     return stock
+
+
+def forward_owner(module: Any) -> str:
+    """The qualified name of the class that defines a module's forward, patched or not."""
+    stock = stock_class(module) if isinstance(module, Patched) else type(module)
+    for cls in stock.__mro__:
+        if "forward" in vars(cls):
+            return f"{cls.__module__}.{cls.__qualname__}"
+    return ""
 
 
 def drop_and_act(module: Any, x: Tensor) -> Tensor:

@@ -8,21 +8,53 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
+from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched, drop_and_act
+from bninv.nn.fused import has_activation, is_like
 
 
-def _normalize(module: Any, input: Tensor) -> Tensor:
-    return F.batch_norm(
-        input,
-        module.running_mean,
-        module.running_var,
-        module.weight,
-        module.bias,
-        eps=module.eps,
-    )
+class _Norm(Patched):
+    """What these modules are before whatever follows in them: `normalize`."""
+
+    def normalize(self, input: Tensor) -> Tensor:
+        mean, variance, weight, bias, eps = self.statistics()
+        return F.batch_norm(input, mean, variance, weight, bias, eps=eps)
+
+    def statistics(
+        self,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]:
+        """Running mean and variance, weight and bias, and eps."""
+        module: Any = self
+        return module.running_mean, module.running_var, module.weight, module.bias, module.eps
+
+    def fused_forward(
+        self,
+        input: Tensor,
+        norm: None,
+        residual: Tensor | None,
+        activation: Activation,
+        negative_slope: float,
+    ) -> Tensor | None:
+        """`activation(normalize(input) + residual)`; None if one operator cannot do it."""
+        if not (is_like(residual, input, input.shape) and has_activation(input, activation)):
+            return None
+        mean, variance, weight, bias, eps = self.statistics()
+        if mean is None or variance is None:
+            return None
+        return F.batch_norm(
+            input,
+            mean,
+            variance,
+            weight,
+            bias,
+            eps=eps,
+            residual=residual,
+            activation=activation,
+            negative_slope=negative_slope,
+        )
 
 
-class BatchNorm(Patched):
+class BatchNorm(_Norm):
     """BatchNorm1d/2d/3d and SyncBatchNorm, which in eval mode synchronises nothing."""
 
     @classmethod
@@ -37,22 +69,29 @@ class BatchNorm(Patched):
         return None
 
     def invariant_forward(self, input: Tensor) -> Tensor:
+        return self.normalize(input)
+
+    def normalize(self, input: Tensor) -> Tensor:
         self._check_input_dim(input)  # type: ignore[attr-defined]
-        return _normalize(self, input)
+        return super().normalize(input)
+
+    def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
+        self._check_input_dim(input)  # type: ignore[attr-defined]
+        return super().fused_forward(input, *args)
 
 
 class BatchNormAct(BatchNorm):
     """timm's BatchNormAct2d, SyncBatchNormAct and SplitBatchNorm2d: then drop, then act."""
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return drop_and_act(self, super().invariant_forward(input))
+        return drop_and_act(self, self.normalize(input))
 
 
-class FrozenBatchNorm(Patched):
+class FrozenBatchNorm(_Norm):
     """torchvision's FrozenBatchNorm2d and timm's FrozenBatchNormAct2d."""
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        return drop_and_act(self, _normalize(self, x))
+        return drop_and_act(self, self.normalize(x))
 
 
 KINDS: dict[str, type[Patched]] = {

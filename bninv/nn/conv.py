@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
+from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
+from bninv.nn.fused import has_activation, is_like
 
 
 def pad_same(
@@ -28,6 +30,9 @@ def pad_same(
         total = max((math.ceil(size / step) - 1) * step + reach - size, 0)
         amounts += [total // 2, total - total // 2]
     return torch.nn.functional.pad(input, amounts, value=value)
+
+
+_NO_NORM = (None, None, None, None, 1e-5)
 
 
 class _Conv(Patched):
@@ -59,6 +64,51 @@ class _Conv(Patched):
         )
         return result
 
+    def fused_forward(
+        self,
+        input: Tensor,
+        norm: Any,
+        residual: Tensor | None,
+        activation: Activation,
+        negative_slope: float,
+    ) -> Tensor | None:
+        """`activation(norm(forward(input)) + residual)`; None if one operator cannot do it."""
+        padding: Any = self.padding
+        fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
+        if not (fits and has_activation(input, activation)):
+            return None
+        if residual is not None and not is_like(
+            residual, input, self._output_shape(input, padding)
+        ):
+            return None
+        mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
+        if norm is not None and (mean is None or variance is None):
+            return None
+        return F.conv2d_fused(
+            input,
+            self.weight,
+            self.bias,
+            self.stride,
+            padding,
+            self.dilation,
+            self.groups,
+            running_mean=mean,
+            running_var=variance,
+            norm_weight=weight,
+            norm_bias=bias,
+            eps=eps,
+            residual=residual,
+            activation=activation,
+            negative_slope=negative_slope,
+        )
+
+    def _output_shape(self, input: Tensor, padding: tuple[int, ...]) -> tuple[int, ...]:
+        def size(d: int) -> int:
+            reach = self.dilation[d] * (self.weight.shape[2 + d] - 1) + 1
+            return (input.shape[2 + d] + 2 * padding[d] - reach) // self.stride[d] + 1
+
+        return (input.shape[0], self.weight.shape[0], size(0), size(1))
+
 
 class Conv1d(_Conv):
     def invariant_forward(self, input: Tensor) -> Tensor:
@@ -72,6 +122,12 @@ class Conv2d(_Conv):
 
 class Conv2dSame(_Conv):
     """timm's Conv2dSame, whose padding depends on the input's size."""
+
+    def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
+        if input.dim() != 4:
+            return None
+        padded = pad_same(input, self.weight.shape[-2:], self.stride, self.dilation)
+        return super().fused_forward(padded, *args)
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)

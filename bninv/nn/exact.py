@@ -47,6 +47,21 @@ _EXACT = {
 }
 
 
+# In eval mode their output is their input.
+_IDENTITIES = {
+    "torch.nn.modules.linear.Identity",
+    *(f"torch.nn.modules.dropout.{name}" for name in _TORCH["dropout"]),
+    "timm.layers.drop.DropPath",
+    "timm.layers.drop.DropBlock2d",
+    "torchvision.ops.stochastic_depth.StochasticDepth",
+}
+
+
+def is_identity(owner: str) -> bool:
+    """Whether modules whose forward is defined by the class `owner` return their input itself."""
+    return owner in _IDENTITIES
+
+
 def is_exact(owner: str, module: Any) -> bool:
     """Whether a module whose forward is defined by the class `owner` is exact in eval mode."""
     if owner == "torch.nn.modules.upsampling.Upsample":

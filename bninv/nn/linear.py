@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bninv import functional as F
+from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
+from bninv.nn.fused import has_activation, is_like
 
 
 class Linear(Patched):
@@ -15,6 +17,27 @@ class Linear(Patched):
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
+
+    def fused_forward(
+        self,
+        input: Tensor,
+        norm: None,
+        residual: Tensor | None,
+        activation: Activation,
+        negative_slope: float,
+    ) -> Tensor | None:
+        """`activation(forward(input) + residual)`; None if one operator cannot do it."""
+        shape = (*input.shape[:-1], self.weight.shape[0])
+        if not (is_like(residual, input, shape) and has_activation(input, activation)):
+            return None
+        return F.linear_fused(
+            input,
+            self.weight,
+            self.bias,
+            residual=residual,
+            activation=activation,
+            negative_slope=negative_slope,
+        )
 
 
 KINDS: dict[str, type[Patched]] = {

@@ -1,0 +1,61 @@
+"""From a block to its program, or to the reason why it has none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from bninv.fusion.chains import find_chains
+from bninv.fusion.errors import Unfusable
+from bninv.fusion.generate import generate
+from bninv.fusion.programs import Program
+from bninv.fusion.record import record
+from bninv.fusion.recording import Path, has_hooks
+from bninv.fusion.structure import Structure
+from bninv.nn.base import Patched, stock_class
+
+
+class FusedChain(NamedTuple):
+    head: nn.Module  # the layer that it begins with
+    calls: int
+
+
+@dataclass(frozen=True)
+class FusedBlock:
+    """What became of a block."""
+
+    program: Program | None = None
+    chains: tuple[FusedChain, ...] = ()
+    members: tuple[tuple[Path, nn.Module], ...] = ()  # whose calls the program replaces
+    reason: str | None = None  # why its calls could not be recorded
+
+    def hooked(self, block: nn.Module) -> str | None:
+        """Why the program does not run though there is one, or None."""
+        for path, module in self.members:
+            if module is not block and has_hooks(module):
+                return f"its {'.'.join(path)} carries hooks"
+        return None
+
+
+def fuse_block(block: nn.Module, structure: Structure) -> FusedBlock:
+    """A block's program for arguments of that structure; none where there is no chain."""
+    try:
+        recording = record(block, structure)
+    except Unfusable as error:
+        return FusedBlock(reason=str(error))
+    chains = find_chains(recording)
+    if not chains:
+        return FusedBlock()
+    stock: Any = stock_class(block) if isinstance(block, Patched) else type(block)
+    program = generate(recording, chains, stock.forward.__code__)
+    whole = tuple((path, m.module) for path, m in recording.members.items() if m.whole)
+    heads = (recording.members[chain.head.meta["path"]].module for chain in chains)
+    counts = (len(chain.nodes) for chain in chains)
+    return FusedBlock(program, tuple(map(FusedChain, heads, counts)), whole)
+
+
+def compile_block(block: nn.Module, structure: Structure) -> Program | None:
+    """The program alone, as Programs makes it."""
+    return fuse_block(block, structure).program

@@ -1,0 +1,116 @@
+"""Whether code does anything besides computing its result.
+
+A program replays the calls that a block's code made; whatever else the code did (a counter that it
+raised, a line that it printed) would happen no more. Code of torch, torchvision and timm is
+trusted; other code is watched while it runs, and what cannot be told to be harmless is refused.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
+from typing import Any, TypeVar
+
+import torch
+
+from bninv.exact import names
+from bninv.fusion.errors import Unfusable
+
+T = TypeVar("T")
+
+_TRUSTED = ("torch", "torchvision", "timm", "bninv")
+_STORES = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_ATTR", "DELETE_ATTR")
+_BUILTINS = names(
+    """abs all any bool callable dict divmod enumerate filter float frozenset getattr hasattr int
+    isinstance issubclass iter len list map max min next pow range reversed round set slice sorted
+    str sum super tuple type zip"""
+)
+_MODULES = frozenset({None, "math", "_operator", "itertools", "_functools"})
+_CONSTANTS = (type(None), bool, int, float, str, torch.dtype, torch.device)
+_CALLABLES = (ModuleType, type, FunctionType, BuiltinFunctionType, functools.partial)
+
+
+def is_trusted(function: Any) -> bool:
+    """Whether a function or class is of a trusted package."""
+    return str(getattr(function, "__module__", "")).partition(".")[0] in _TRUSTED
+
+
+class Watch:
+    """Runs code under observation; `globals_read` is what the result depends on besides.
+
+    Watching makes Python several times slower: `needed` says whether there is code to watch.
+    """
+
+    def __init__(self, needed: bool) -> None:
+        self.needed = needed
+        self.globals_read: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
+        self._seen: set[CodeType] = set()
+
+    def run(self, function: Callable[[], T]) -> T:
+        """Raises Unfusable for code that may do something besides."""
+        if not self.needed:
+            return function()
+        reasons: list[str] = []
+
+        def notice(frame: FrameType, event: str, function: Any) -> None:
+            if _is_trusted(frame) or reasons:
+                return
+            if event == "call" and frame.f_code not in self._seen:
+                self._seen.add(frame.f_code)
+                reasons.extend(self._faults(frame))
+            elif event == "c_call" and not _is_harmless(function):
+                reasons.append(f"calls {getattr(function, '__qualname__', function)}")
+
+        before = sys.getprofile()
+        sys.setprofile(notice)  # of this thread only
+        try:
+            result = function()
+        finally:
+            sys.setprofile(before)
+        if reasons:
+            raise Unfusable(reasons[0])
+        return result
+
+    def _faults(self, frame: FrameType) -> Iterator[str]:
+        where = f"line {frame.f_lineno} of {frame.f_code.co_filename}"
+        for name in frame.f_code.co_freevars:  # of the function around it
+            if name != "__class__" and not isinstance(frame.f_locals.get(name), _CALLABLES):
+                yield f"reads the variable {name} ({where})"
+        for instruction in dis.get_instructions(frame.f_code):
+            if instruction.opname in _STORES:
+                yield f"sets {instruction.argval} ({where})"
+            if instruction.opname != "LOAD_GLOBAL":
+                continue
+            name = instruction.argval
+            if name not in frame.f_globals:
+                value = getattr(builtins, name, None)
+                if not isinstance(value, type) and name not in _BUILTINS:
+                    yield f"calls {name} ({where})"
+                continue
+            value = frame.f_globals[name]
+            if isinstance(value, _CONSTANTS):
+                key = (id(frame.f_globals), name)
+                self.globals_read[key] = (frame.f_globals, name, value)
+            elif not isinstance(value, _CALLABLES) and type(value).__module__ != "typing":
+                yield f"reads the variable {name} ({where})"
+
+
+def _is_trusted(frame: FrameType | None) -> bool:
+    """Whether code belongs to a trusted package, or to the standard library and serves one."""
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in sys.stdlib_module_names:
+            return package in _TRUSTED
+        frame = frame.f_back
+    return False
+
+
+def _is_harmless(function: Any) -> bool:
+    module = getattr(function, "__module__", None)
+    if module == "builtins":
+        return function.__name__ in _BUILTINS or function.__name__ == "__build_class__"
+    return module in _MODULES or str(module).partition(".")[0] == "torch"

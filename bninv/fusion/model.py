@@ -1,0 +1,94 @@
+"""Fusing in a whole model, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from bninv.fusion.block import compile_block, fuse_block
+from bninv.fusion.programs import PROGRAMS, FusedSequential, Programs
+from bninv.fusion.structure import ONE_TENSOR
+from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
+
+_SEQUENTIAL = "torch.nn.modules.container.Sequential"
+
+
+@dataclass(frozen=True)
+class Unfused:
+    """A block that runs call by call although it may have chains."""
+
+    name: str  # qualified; "" is the model itself
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
+
+
+@dataclass
+class Fusion:
+    """What `bninv.fusion_of` finds in a patched model."""
+
+    chains: int = 0  # that run as one operator each
+    calls: int = 0  # in those chains
+    blocks: int = 0  # that have some
+    unfused: list[Unfused] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        text = f"{self.calls} calls run as {self.chains} operators in {self.blocks} blocks"
+        return f"{text}; {len(self.unfused)} blocks run unfused" if self.unfused else text
+
+
+def fuse_chains(
+    model: nn.Module, *, chosen_by: Callable[[nn.Module, str], bool] | None, fuse: bool
+) -> None:
+    """Give all blocks of a patched model programs to run, or take them away."""
+    if fuse:
+        for name, module in model.named_modules():
+            if isinstance(module, Patched) or forward_owner(module) != _SEQUENTIAL:
+                continue
+            chosen = chosen_by is None or chosen_by(module, name)
+            if chosen and fuse_block(module, ONE_TENSOR).chains:
+                module.__class__ = patched_class(FusedSequential, type(module))
+    for module in model.modules():
+        if isinstance(module, Patched) and module.fuses:
+            if fuse:
+                module.__dict__.setdefault(PROGRAMS, Programs(compile_block))
+            else:
+                module.__dict__.pop(PROGRAMS, None)
+
+
+def fusion_of(model: nn.Module) -> Fusion:
+    """How many calls of a patched model run as fewer operators, and which blocks run unfused.
+
+    Of a forward with one tensor per block; a block that is handed something else is looked at when
+    it first runs. Empty for a model that is not patched, or with `fuse=False`.
+    """
+    found = Fusion()
+    heads: set[nn.Module] = set()
+    for name, module in _blocks(model):
+        fused = fuse_block(module, ONE_TENSOR)
+        reason = fused.reason or fused.hooked(module)
+        if reason is not None and _has_layers(module):
+            kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
+            found.unfused.append(Unfused(name, kind, reason))
+        elif fused.chains:
+            new = [chain for chain in fused.chains if chain.head not in heads]
+            heads.update(chain.head for chain in new)
+            found.blocks += bool(new)
+            found.chains += len(new)
+            found.calls += sum(chain.calls for chain in new)
+    return found
+
+
+def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    for name, module in model.named_modules():
+        if PROGRAMS in vars(module):
+            yield name, module
+
+
+def _has_layers(module: nn.Module) -> bool:
+    """Whether there are layers of known kinds right below, of which chains are made."""
+    return sum(isinstance(m, Patched) and m.is_kind for m in module.children()) > 1

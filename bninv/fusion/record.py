@@ -1,0 +1,44 @@
+"""Records a block's forward by running its code on stand-ins, for tensors and for modules.
+
+So nothing of the block's is touched or called, no other thread sees anything, and every attribute
+that the code looks at is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from bninv.fusion.effects import Watch
+from bninv.fusion.errors import Unfusable
+from bninv.fusion.recording import Recording
+from bninv.fusion.stand_in import Site
+from bninv.fusion.structure import Structure, build
+
+
+def record(block: nn.Module, structure: Structure) -> Recording:
+    """The calls of a block's forward on arguments of that structure.
+
+    Raises:
+        Unfusable: the code does something that a recording does not hold.
+    """
+    recording = Recording(block)
+    site = recording.sites[()] = Site(recording, block, ())
+    recording.whole(())
+
+    def run() -> Any:
+        return site.run_forward(*build(structure, recording.placeholder))
+
+    watch = Watch(recording.has_foreign_code)
+    try:
+        result = watch.run(run)
+        recording.graph.output(recording.tracer.create_arg(result))
+    except Unfusable:
+        raise
+    except Exception as error:
+        # Whatever the code raises when it meets a proxy: a condition on a tensor's values or size.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise Unfusable(f"torch.fx cannot trace it: {lines[0]}") from error
+    recording.globals_read = list(watch.globals_read.values())
+    return recording

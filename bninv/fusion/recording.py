@@ -1,0 +1,87 @@
+"""A block's calls, as a graph of torch.fx, and all that they depend on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.fx import Graph, Proxy
+
+from bninv.fusion.effects import is_trusted
+from bninv.fusion.proxies import BlockTracer
+
+Path = tuple[str, ...]  # names of modules, from the block down; () is the block itself
+
+MISSING = object()
+# The part of a module that is its normalization, without what the module does after it.
+NORMALIZE = "normalize"
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether calling a module is more than calling its class's forward."""
+    own = vars(module)
+    return any(own[name] for name in HOOKS) or "forward" in own
+
+
+@dataclass
+class Member:
+    """A module that the code looked at; with `whole` the program does what calling it did."""
+
+    module: nn.Module
+    whole: bool = False
+    children: tuple[str, ...] | None = None  # their names, where the code went over all of them
+
+
+class Recording:
+    """Holds while its members, attributes and globals are what they were."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.graph = Graph()
+        self.tracer = BlockTracer(self.graph)
+        self.members: dict[Path, Member] = {(): Member(block)}  # outer ones first
+        self.attributes: dict[tuple[Path, str], Any] = {}
+        self.nothing: list[tuple[Path, str]] = []  # parameters and modules that were None
+        self.globals_read: list[tuple[dict[str, Any], str, Any]] = []
+        self.sites: dict[Path, Any] = {}
+        classes = {cls for module in block.modules() for cls in type(module).__mro__}
+        self.has_foreign_code = not all(is_trusted(cls) for cls in classes - {object})
+
+    def member(self, path: Path, module: nn.Module) -> Member:
+        return self.members.setdefault(path, Member(module))
+
+    def whole(self, path: Path) -> None:
+        self.members[path].whole = True
+
+    def placeholder(self, place: str) -> Proxy:
+        name = place.replace("[", "_").replace("]", "")
+        return self._proxy("placeholder", name, (), {}, place=place)
+
+    def parameter(self, path: Path, name: str) -> Proxy:
+        return self._proxy("get_attr", ".".join((*path, name)), (), {}, path=path, attribute=name)
+
+    def call_module(
+        self, path: Path, args: Any, kwargs: Any, *, part: str = "", known: bool = False
+    ) -> Proxy:
+        """`known`: the result is one tensor."""
+        target = ".".join(path)
+        return self._proxy("call_module", target, args, kwargs, path=path, part=part, tensor=known)
+
+    def _proxy(self, kind: str, target: str, args: Any, kwargs: Any, **meta: Any) -> Proxy:
+        node = self.tracer.create_proxy(kind, target, args, kwargs).node
+        node.meta.update(meta)
+        return self.tracer.proxy(node)
+
+    # ---- Taking back -----------------------------------------------------------------------------
+
+    def mark(self) -> tuple[Any, ...]:
+        members = {path: Member(m.module, m.whole, m.children) for path, m in self.members.items()}
+        return len(self.graph.nodes), members, dict(self.attributes), len(self.nothing)
+
+    def back_to(self, mark: tuple[Any, ...]) -> None:
+        nodes, self.members, self.attributes, nothing = mark
+        for node in reversed(list(self.graph.nodes)[nodes:]):
+            self.graph.erase_node(node)
+        del self.nothing[nothing:]
+        self.sites = {path: s for path, s in self.sites.items() if path in self.members}

@@ -1,0 +1,26 @@
+"""Whether a chain of calls fits one operator: what is only known when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bninv.functional.normalization import Activation
+
+
+def is_like(residual: Any, input: Tensor, shape: Sequence[int]) -> bool:
+    """Whether `residual` is None, or can be added to a result of that shape without converting."""
+    return residual is None or (
+        type(residual) is Tensor
+        and residual.shape == shape
+        and residual.dtype is input.dtype
+        and residual.device == input.device
+    )
+
+
+def has_activation(input: Tensor, activation: Activation) -> bool:
+    """Whether the activation is defined for the input's dtype."""
+    return activation != "silu" or input.dtype is not torch.float64
