@@ -1,0 +1,90 @@
+"""What bench_models.py makes of its rows: a summary of groups, and tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tables import table
+
+Row = dict[str, Any]
+SETTING = ("model", "dtype", "batch_size")
+
+
+def by_setting(rows: list[Row]) -> dict[tuple[Any, ...], list[Row]]:
+    """Rows of the same model, dtype and batch size together: one for each group."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in SETTING), []).append(row)
+    return found
+
+
+def summarize(rows: list[Row]) -> list[Row]:
+    """Each setting's ratio to its best stock, whichever group that is in.
+
+    Ratios of one group are compared, not times across groups: those were not taken in turn.
+    """
+    summary = []
+    for setting, groups in by_setting(rows).items():
+        best = min(groups, key=lambda row: row["ratio"])
+        entry = dict(zip(SETTING, setting, strict=True))
+        entry |= {key: best[key] for key in ("ratio", "best_stock")}
+        if "eager_ratio" in best:
+            entry["eager_ratio"] = min(row["eager_ratio"] for row in groups)
+        entry["groups"] = [row["group"] for row in groups]
+        entry["ratios"] = {n: r for row in reversed(groups) for n, r in ratios(row).items()}
+        summary.append(entry)
+    return summary
+
+
+def ratios(row: Row) -> dict[str, float]:
+    """Every candidate's; those without a graph by what a caller waits for."""
+    return {**row.get("eager_ratios", {}), **row["ratios"]}
+
+
+def show(rows: list[Row]) -> None:
+    for setting, groups in by_setting(rows).items():
+        print(setting_table("{}, {}, batch {}".format(*setting), groups))
+        for row in groups:
+            for name, reason in row["failures"].items():
+                print(f"{name} failed: {reason}")
+    lines = [
+        (
+            entry["model"],
+            entry["dtype"],
+            str(entry["batch_size"]),
+            f"{entry['ratio']:.2f}",
+            *([f"{entry['eager_ratio']:.2f}"] if "eager_ratio" in entry else []),
+            entry["best_stock"],
+        )
+        for entry in summarize(rows)
+    ]
+    columns = ["model", "dtype", "batch", "ratio", "eager\nratio", "best stock"]
+    if not any("eager_ratio" in row for row in rows):
+        columns.remove("eager\nratio")
+    title = "The best IEEE stock's time to patched's: above 1, patched is faster"
+    print(table(title, columns, lines, left=2))
+
+
+def setting_table(title: str, groups: list[Row]) -> str:
+    """A line for each candidate."""
+    on_gpu = any("eager_milliseconds" in row for row in groups)
+    lines = []
+    for row in groups:
+        waits = row.get("eager_milliseconds", row["milliseconds"])
+        for name in waits:
+            t = row["milliseconds"].get(name)
+            peak = row["peak_mib"][name]
+            lines.append(
+                (
+                    name,
+                    f"{t['median']:#.4g}" if t else "",
+                    f"{t['low']:#.3g} - {t['high']:#.3g}" if t else "",
+                    *([f"{waits[name]['median']:#.4g}"] if on_gpu else []),
+                    f"{row['images_per_s'][name]:#.4g}",
+                    "" if peak is None else f"{peak:.0f}",
+                    f"{ratios(row).get(name, 1.0):.2f}",
+                )
+            )
+    eager = ["eager\nms"] if on_gpu else []
+    columns = ["", "ms", "quartiles", *eager, "images/s", "peak\nMiB", "time to\npatched"]
+    return table(title, columns, lines)
