@@ -226,7 +226,7 @@ def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     for stage in STAGES:
         for source in stage.sources:
-            assert (runner.ROOT / source).exists(), f"{stage.name}: {source}"
+            assert list(runner.ROOT.glob(source)), f"{stage.name}: {source}"
 
 
 def test_without_a_gpu_it_says_so() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.gpu import record, report_cause
+from benchmarks.gpu.markdown import table
 from benchmarks.gpu.stages import STAGES
-from benchmarks.gpu.tables import table
 
 Document = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu.tables import number, table
+from benchmarks.gpu.markdown import number, table
 
 Row = Mapping[str, Any]
 

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,8 +40,7 @@ def digest(sources: Sequence[str], about: Mapping[str, Any], root: Path = ROOT) 
     total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for source in sources:
         path = root / source
-        found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in found:
+        for file in sorted(path.rglob("*") if path.is_dir() else root.glob(source)):
             if file.suffix in SUFFIXES and file.is_file():
                 total.update(f"{file.relative_to(root).as_posix()}\0".encode())
                 total.update(hashlib.sha256(file.read_bytes()).digest())
@@ -124,6 +124,8 @@ def outcome_of(
         return {"status": UNFINISHED, "why": "its time was over"}
     if status != 0:
         return {"status": CRASHED, "why": output[-TAIL:]}
+    if left := re.search(r"\d+ \w+ are left for --resume", output):
+        return {"status": UNFINISHED, "why": left[0]}
     if not stage.script and not record.is_complete(document):
         why = f"its time was over after {len(rows)} of {document.get('total', 0)}"
         return {"status": UNFINISHED, "why": why}
@@ -160,24 +162,27 @@ def run(
         if lacks:
             outcome = {"status": LEFT_OUT, "why": f"needs {', '.join(lacks)}", "seconds": 0}
         else:
+            data = folder / f"{stage.name_of_document(device)}.json"
+            if again or (stage.script and known.get("digest") != job.digest):
+                # A benchmark goes on with the rows that are there, whatever they were made from.
+                data.unlink(missing_ok=True)
+            stopped = {"status": UNFINISHED, "why": "the command was stopped", "seconds": 0}
+            outcomes[stage.name] = {**stopped, "digest": job.digest}
+            record.write(path, {**document, "stages": outcomes})
             say(f"{stage.name}: up to {share - (time.monotonic() - start):.0f} s")
-            outcome = _run_one(job, folder, device, start + share, again)
+            outcome = _run_one(job, folder, device, data, start + share)
         outcomes[stage.name] = {**outcome, "digest": job.digest}
         record.write(path, {**document, "stages": outcomes})
         say(f"{stage.name}: {outcome['status']} in {outcome['seconds']} s {outcome['why']}".strip())
     return outcomes
 
 
-def _run_one(job: Job, folder: Path, device: str, until: float, again: bool) -> Outcome:
+def _run_one(job: Job, folder: Path, device: str, data: Path, until: float) -> Outcome:
     begun = time.monotonic()
-    data, log = folder / f"{job.stage.document}.json", folder / "logs" / f"{job.stage.name}.txt"
-    if again:
-        data.unlink(missing_ok=True)
+    log = folder / "logs" / f"{job.stage.name}.txt"
     seconds = max(1.0, until - begun)
     status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, device)
-    output = log.read_text(errors="replace")
-    found = record.read(data)
-    outcome = outcome_of(job.stage, status, found, output)
+    outcome = outcome_of(job.stage, status, record.read(data), log.read_text(errors="replace"))
     return {**outcome, "seconds": round(time.monotonic() - begun, 1)}
 
 
@@ -195,3 +200,8 @@ def exit_status(stages: Sequence[Stage], outcomes: Mapping[str, Outcome]) -> int
 
 def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """A module of this folder; as one, so that the folder itself is not where imports look."""
+    return python("-m", f"benchmarks.gpu.{name}", *arguments)

@@ -1,6 +1,6 @@
 """One stage, in a process of its own; run.py starts it.
 
-python benchmarks/gpu/stage.py matrix --device cuda --folder F --digest D --seconds 60
+python -m benchmarks.gpu.stage matrix --device cuda --folder F --digest D --seconds 60
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Stage:
         sources: files and folders, from the root, on which its rows depend.
         needs: modules beyond torch and NumPy.
         script: a benchmark with a command line of its own; without one, the module of its name.
-        arguments: of that script, by device; {folder} holds the results, {out} that folder.
+        arguments: of that script, by device; {folder} is that of the results, {seconds} its time.
     """
 
     name: str
@@ -28,6 +28,9 @@ class Stage:
     needs: Sequence[str] = ()
     script: str = ""
     arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def name_of_document(self, device: str) -> str:
+        return f"{self.document}_cpu" if self.script and device != "cuda" else self.document
 
 
 _LIBRARY = ("csrc", "bninv")
@@ -40,29 +43,23 @@ def _own(name: str, seconds: int, *sources: str, needs: Sequence[str] = ()) -> S
     return Stage(name, seconds, name.replace("-", "_"), True, (*_LIBRARY, *files), needs)
 
 
-def _benchmark(name: str, seconds: int, document: str, cuda: str, emulated: str) -> Stage:
-    script = f"benchmarks/{name}.py"
-    # A change of any of the benchmarks' modules may be one of this one's.
-    files = ("benchmarks/harness.py", "benchmarks/cuda_timing.py", "benchmarks/stock_cudnn.py")
+def _benchmark(name: str, seconds: int, document: str, emulated: str) -> Stage:
+    """A script of its own, which says nothing of bits; it begins with what matters most."""
+    shared = "--folder {folder} --resume --budget {seconds}"
     arguments = {
-        "cuda": f"--device cuda --folder {{out}} {cuda}".split(),
-        "emulated": f"--device cpu --folder {{folder}} {emulated}".split(),
+        "cuda": f"--device cuda {shared}".split(),
+        "emulated": f"--device cpu {shared} {emulated}".split(),
     }
-    needs = ("typer", "rich", "timm")
-    return Stage(
-        name, seconds, document, False, (*_LIBRARY, *files, script), needs, script, arguments
-    )
+    script = f"benchmarks/{name}.py"
+    sources = (*_LIBRARY, "benchmarks/*.py")
+    return Stage(name, seconds, document, False, sources, ("timm",), script, arguments)
 
 
 STAGES = (
     _own("build", 120, "build"),
     _own("matrix-quick", 25, "matrix", needs=("timm",)),
     _benchmark(
-        "bench_models",
-        85,
-        "models",
-        "",
-        "--models test_resnet --batch-sizes 1,2 --seconds 0.2",
+        "bench_models", 85, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
     ),
     _own("suite", 80, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
     _own(
@@ -83,12 +80,11 @@ STAGES = (
         ),
         needs=("timm",),
     ),
-    _benchmark("bench_conv", 35, "conv", "", "--batch-sizes 1 --seconds 0.01"),
+    _benchmark("bench_conv", 35, "conv", "--models resnext50_32x4d --batch-sizes 1 --seconds 0.01"),
     _benchmark(
         "bench_batch_norm",
         25,
         "batch_norm",
-        "--dtypes float32,float16 --batch-sizes 1,32,256",
         "--models resnet34 --batch-sizes 1 --dtypes float32 --seconds 0.01",
     ),
 )
