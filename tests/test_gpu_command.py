@@ -370,6 +370,9 @@ def test_a_report_of_nothing() -> None:
 
 def test_a_report_of_failures_and_of_what_is_missing() -> None:
     wrong = {"ok": False, "compared": 9, "differed": 2, "first": "batch 3 of NaN, position 1: |x|"}
+    setting = {"model": "resnet50", "dtype": "float32", "batch_size": 32, "eager_ratio": 0.9}
+    ratios = {"stock NCHW": 1.21, "stock NCHW, TF32": 0.4, "compiled, TF32": 0.3}
+    speed = {**setting, "ratio": 1.21, "best_stock": "stock NCHW", "ratios": ratios}
     documents = {
         "run": {
             "about": {"slug": "nvidia-h200", "gpu": "NVIDIA H200", "torch": "2.11"},
@@ -382,6 +385,7 @@ def test_a_report_of_failures_and_of_what_is_missing() -> None:
             "total": 2,
             "rows": {"resnet50 float32": wrong, "resnet34 float32": {"error": "out of memory"}},
         },
+        "models": {"summary": [speed], "rows": [speed]},
     }
     text = report.build(documents, ["models.png"])
     assert text.startswith("# bninv on a GPU\n\nNVIDIA H200, torch 2.11\n")
@@ -389,6 +393,7 @@ def test_a_report_of_failures_and_of_what_is_missing() -> None:
     assert "| bench_conv | **unfinished** | 35 |" in text and "| suite | **not run** |" in text
     assert "### matrix: resnet50 float32" in text and "out of memory" in text
     assert "| resnet50 float32 | 9 | 2 | batch 3 of NaN, position 1: \\|x\\| |" in text
+    assert "| resnet50 | float32 | 32 | 1.21 | stock NCHW | 0.90 | 0.30 | 0.30 |" in text
     assert "![models.png](models.png)" in text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu import record, report_cause
+from benchmarks.gpu import record, report_cause, report_speed
 from benchmarks.gpu.markdown import table
 from benchmarks.gpu.stages import STAGES
 
@@ -25,11 +25,11 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         outcomes(run.get("stages", {})),
         failures(documents),
         built(documents.get("build", {})),
+        report_speed.section(documents, images),
         models(documents.get("matrix", {}) or documents.get("matrix_quick", {})),
         operators(documents.get("operators", {})),
         suite(documents.get("suite", {})),
         report_cause.section(documents.get("cause", {}).get("rows", {})),
-        *(f"![{name}]({name})" for name in images),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
