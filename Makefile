@@ -63,6 +63,9 @@ bench: environment ## time patched models and convolutions against stock
 gpu: python ## prove and measure everything on this machine's GPU, in under nine minutes; installs nothing
 	PYTHONPATH=. "$(or $(PYTHON),python3)" benchmarks/gpu/run.py $(ARGS)
 
+gpu-sanitize: python ## run every operator under compute-sanitizer, on this machine's GPU; installs nothing
+	PYTHONPATH=. "$(or $(PYTHON),python3)" -m benchmarks.gpu.sanitize $(ARGS)
+
 gpu-emulated: environment ## the same command with emulated kernels, to test it; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/gpu/run.py --emulated $(ARGS)
 

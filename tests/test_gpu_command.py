@@ -14,10 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.gpu import device, draws, matrix, operators, record, report, report_cause, runner
+import bninv
+from benchmarks.gpu import (
+    device,
+    draws,
+    matrix,
+    operators,
+    record,
+    report,
+    report_cause,
+    runner,
+    sanitize,
+)
 from benchmarks.gpu.stages import STAGES, Stage
 
 Row = dict[str, Any]
@@ -111,8 +124,8 @@ def command(stage: Stage, code: str) -> runner.Job:
     return runner.Job(stage, lambda seconds: runner.python("-c", code), "d")
 
 
-def run(jobs: list[runner.Job], folder: Path, **options: Any) -> dict[str, Any]:
-    return runner.run(jobs, folder, "emulated", say=lambda text: None, **options)
+def run(jobs: list[runner.Job], folder: Path, again: bool = False) -> dict[str, Any]:
+    return runner.Run(jobs, folder, "emulated", again=again).all()
 
 
 def done(folder: Path) -> list[str]:
@@ -162,16 +175,40 @@ def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(tmp_path: Path)
     pytest.fail("the child outlived its stage")
 
 
-def test_a_stage_may_use_what_earlier_ones_left(tmp_path: Path) -> None:
+def test_who_may_use_what_earlier_stages_left(tmp_path: Path) -> None:
     given: list[float] = []
 
     def note(seconds: float) -> list[str]:
-        given.append(seconds)
+        given.append(seconds + runner.MARGIN)
         return runner.python("-c", "pass")
 
-    run([runner.Job(SECOND, note, "d"), runner.Job(FIRST, note, "d")], tmp_path)
-    assert given[0] <= SECOND.seconds - runner.MARGIN
-    assert SECOND.seconds < given[1] <= SECOND.seconds + FIRST.seconds - runner.MARGIN
+    third = Stage("third", 5, "third", False, (), script="another benchmark")
+    run([runner.Job(stage, note, "d") for stage in (SECOND, FIRST, third)], tmp_path)
+    benchmark, proof, last = given
+    assert benchmark == last == 5 and 5 < proof <= 10
+
+
+def test_what_is_left_at_the_end_goes_to_the_unfinished(tmp_path: Path) -> None:
+    codes = iter(["print('3 rows are left for --resume.')", "pass"])
+    given: list[float] = []
+
+    def benchmark(seconds: float) -> list[str]:
+        given.append(seconds)
+        return runner.python("-c", next(codes))
+
+    quick = Stage("quick", 100, "quick", False, (), script="another benchmark")
+    jobs = [runner.Job(SECOND, benchmark, "d"), command(quick, "pass")]
+    assert run(jobs, tmp_path)["second"]["status"] == "passed"
+    assert given[0] < 5 and given[1] > 90
+
+
+def test_a_benchmark_goes_on_only_with_rows_of_these_sources(tmp_path: Path) -> None:
+    rows = tmp_path / "second_cpu.json"
+    code = "print('3 rows are left for --resume.')"
+    for digest, kept in (("one", False), ("one", True), ("another", False)):
+        rows.write_text("{}")
+        run([runner.Job(SECOND, lambda seconds: runner.python("-c", code), digest)], tmp_path)
+        assert rows.exists() == kept
 
 
 @pytest.mark.parametrize(
@@ -311,6 +348,25 @@ def test_every_operator_is_called_in_every_dtype() -> None:
             assert args[0].dtype == dtype
 
 
+@pytest.mark.parametrize("name", matrix.PLANS["cuda", ""].models)
+def test_the_models_run_strictly_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
+) -> None:
+    """No call that a GPU may round otherwise: on tensors that only say that they are on one."""
+    monkeypatch.setattr("bninv._extension.has_cuda", lambda: True)
+    model = bninv.patch(timm.create_model(name).eval(), strict=True)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        for module in model.modules():
+            for kind in (module._parameters, module._buffers):
+                for key, value in kind.items():
+                    if value is not None:
+                        options = {"dtype": value.dtype, "device": "cuda"}
+                        fake = torch.empty_strided(value.shape, value.stride(), **options)
+                        kind[key] = nn.Parameter(fake) if kind is module._parameters else fake
+        result = model(torch.empty(2, 3, 64, 64, device="cuda"))
+    assert result.is_cuda and bninv.uncovered(model) == []
+
+
 def test_settings_are_put_back() -> None:
     def now() -> tuple[bool, ...]:
         b = torch.backends
@@ -323,6 +379,44 @@ def test_settings_are_put_back() -> None:
         assert now() == (False, True, True, False, True, True)
         raise KeyError
     assert now() == before
+
+
+# ---- compute-sanitizer ---------------------------------------------------------------------------
+
+# In its place: keeps its options, runs the program behind them, and finds what it is told to.
+SANITIZER = """#!/bin/sh
+echo "$@" >> {folder}/options
+while [ "$1" != {python} ]; do shift; done
+"$@" || exit 1
+echo "========= Invalid __global__ write of size 4 bytes"
+echo "========= ERROR SUMMARY: {errors} errors"
+exit {status}
+"""
+
+
+@pytest.mark.parametrize(
+    ("tool", "errors", "status"), [("initcheck", 0, "passed"), ("memcheck", 2, "failed")]
+)
+def test_what_compute_sanitizer_finds(tmp_path: Path, tool: str, errors: int, status: str) -> None:
+    fake = tmp_path / "compute-sanitizer"
+    values = {"folder": tmp_path, "python": sys.executable, "errors": errors}
+    fake.write_text(SANITIZER.format(**values, status=sanitize.FOUND if errors else 0))
+    fake.chmod(0o755)
+    found = sanitize.examine(str(fake), tool, "emulated", 60)
+    assert found["status"] == status and found["reached"] == found["total"] > 100
+    options = (tmp_path / "options").read_text()
+    assert f"--tool {tool}" in options and ("kns=bninv" in options) == (tool == "memcheck")
+    text = report.build({"sanitize": {"tools": {tool: found}}})
+    assert f"| {tool} | {status} | ERROR SUMMARY: {errors} errors |" in text
+    assert ("Invalid __global__ write" in text) == bool(errors)
+
+
+def test_without_compute_sanitizer_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sanitize, "find_sanitizer", lambda: None)
+    assert sanitize.main([]) == 2
+    assert "compute-sanitizer was not found" in capsys.readouterr().err
 
 
 # ---- The report ----------------------------------------------------------------------------------

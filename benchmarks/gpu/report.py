@@ -29,6 +29,7 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         models(documents.get("matrix", {}) or documents.get("matrix_quick", {})),
         operators(documents.get("operators", {})),
         suite(documents.get("suite", {})),
+        sanitizer(documents.get("sanitize", {})),
         report_cause.section(documents.get("cause", {}).get("rows", {})),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -113,3 +114,16 @@ def suite(document: Document) -> str:
         (name, *(row.get(title, "not reached") for title in titles)) for name, row in rows.items()
     ]
     return f"## Tests\n\n{table(('file', *titles), lines)}"
+
+
+def sanitizer(document: Document) -> str:
+    """Of `make gpu-sanitize`, which is a command of its own."""
+    if not document:
+        return ""
+    lines = [
+        (name, row["status"], row["summary"], f"{row['reached']} of {row['total']}", row["seconds"])
+        for name, row in document["tools"].items()
+    ]
+    titles = ("tool", "outcome", "summary", "operators and dtypes", "seconds")
+    first = [f"```\n{row['first']}\n```" for row in document["tools"].values() if row["first"]]
+    return "\n\n".join(["## compute-sanitizer", table(titles, lines), *first])

@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
     jobs = [job(stage, device, folder, about) for stage in stages]
     try:
-        outcomes = runner.run(jobs, folder, device, again=chosen.again)
+        outcomes = runner.Run(jobs, folder, device, again=chosen.again).all()
     finally:
         print(write_report(folder))
     return runner.exit_status(stages, outcomes)

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh")
 # A stage ends by itself this long before its time is over, so that nothing has to be killed.
 MARGIN = 4
+LEAST = 15  # of what is left at the end, to go on with a stage
 TAIL = 3000  # characters of its output that a failed stage leaves in the report
 
 PASSED, FAILED, UNFINISHED, LEFT_OUT, CRASHED = (
@@ -132,58 +133,83 @@ def outcome_of(
     return {"status": PASSED, "why": ""}
 
 
-def run(
-    jobs: Sequence[Job],
-    folder: Path,
-    device: str,
-    *,
-    again: bool = False,
-    say: Callable[[str], None] = lambda text: print(text, flush=True),
-) -> dict[str, Outcome]:
-    """Every job in turn; writes `folder`/run.json after each.
+class Run:
+    """The stages of one call of the command, and what came of each in `folder`/run.json.
 
-    A stage that was finished for the same digest is not run again, whatever came of it. One that
+    A stage that was finished for the same digest is not run again, whatever came of it; one that
     ran out of time, crashed or was left out is.
     """
-    path = folder / "run.json"
-    document = record.read(path)
-    outcomes: dict[str, Outcome] = document.get("stages", {})
-    start = time.monotonic()
-    share = 0.0
-    for job in jobs:
+
+    def __init__(self, jobs: Sequence[Job], folder: Path, device: str, *, again: bool) -> None:
+        self.jobs = jobs
+        self.folder = folder
+        self.device = device
+        self.again = again
+        self.start = time.monotonic()
+        self.path = folder / "run.json"
+        self.document = record.read(self.path)
+        self.outcomes: dict[str, Outcome] = self.document.get("stages", {})
+
+    def all(self) -> dict[str, Outcome]:
+        """Every stage in turn; what is left of the time goes to those that ran out of theirs."""
+        share = 0.0
+        for job in self.jobs:
+            share += job.stage.seconds
+            if self._finished(job) and not self.again:
+                say(f"{job.stage.name}: {self.outcomes[job.stage.name]['status']} before")
+            else:
+                # A benchmark would use all that earlier stages left, and later ones may need it.
+                own = job.stage.seconds if job.stage.script else share
+                self._stage(job, min(own, share - self._elapsed()))
+        for job in self.jobs:
+            left = share - self._elapsed()
+            if left >= LEAST and self.outcomes[job.stage.name]["status"] == UNFINISHED:
+                self._stage(job, left, goes_on=True)
+        return self.outcomes
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self.start
+
+    def _known(self, job: Job) -> Outcome:
+        """What came of it before, from the same sources on the same device."""
+        found = self.outcomes.get(job.stage.name, {})
+        return found if found.get("digest") == job.digest else {}
+
+    def _finished(self, job: Job) -> bool:
+        return self._known(job).get("status") in (PASSED, FAILED)
+
+    def _stage(self, job: Job, seconds: float, goes_on: bool = False) -> None:
         stage = job.stage
-        share += stage.seconds
-        known = outcomes.get(stage.name, {})
-        finished = known.get("status") in (PASSED, FAILED) and known.get("digest") == job.digest
-        if finished and not again:
-            say(f"{stage.name}: {known['status']} before, not run again")
-            continue
         lacks = missing(stage.needs)
         if lacks:
-            outcome = {"status": LEFT_OUT, "why": f"needs {', '.join(lacks)}", "seconds": 0}
-        else:
-            data = folder / f"{stage.name_of_document(device)}.json"
-            if again or (stage.script and known.get("digest") != job.digest):
-                # A benchmark goes on with the rows that are there, whatever they were made from.
-                data.unlink(missing_ok=True)
-            stopped = {"status": UNFINISHED, "why": "the command was stopped", "seconds": 0}
-            outcomes[stage.name] = {**stopped, "digest": job.digest}
-            record.write(path, {**document, "stages": outcomes})
-            say(f"{stage.name}: up to {share - (time.monotonic() - start):.0f} s")
-            outcome = _run_one(job, folder, device, data, start + share)
-        outcomes[stage.name] = {**outcome, "digest": job.digest}
-        record.write(path, {**document, "stages": outcomes})
-        say(f"{stage.name}: {outcome['status']} in {outcome['seconds']} s {outcome['why']}".strip())
-    return outcomes
+            self._keep(job, {"status": LEFT_OUT, "why": f"needs {', '.join(lacks)}", "seconds": 0})
+            return
+        data = self.folder / f"{stage.name_of_document(self.device)}.json"
+        # A benchmark goes on with the rows that are there, whatever they were made from.
+        if not goes_on and (self.again or (stage.script and not self._known(job))):
+            data.unlink(missing_ok=True)
+        before = self._known(job).get("seconds", 0) if goes_on else 0
+        stopped = {"status": UNFINISHED, "why": "the command was stopped", "seconds": before}
+        self._keep(job, stopped, quiet=True)
+        say(f"{stage.name}: up to {seconds:.0f} s")
+        begun = time.monotonic()
+        log = self.folder / "logs" / f"{stage.name}.txt"
+        status = run_process(
+            job.command(max(1.0, seconds - MARGIN)), max(1.0, seconds), log, self.device
+        )
+        outcome = outcome_of(stage, status, record.read(data), log.read_text(errors="replace"))
+        self._keep(job, {**outcome, "seconds": round(before + time.monotonic() - begun, 1)})
+
+    def _keep(self, job: Job, outcome: Outcome, quiet: bool = False) -> None:
+        self.outcomes[job.stage.name] = {**outcome, "digest": job.digest}
+        record.write(self.path, {**self.document, "stages": self.outcomes})
+        if not quiet:
+            name, why = job.stage.name, outcome["why"]
+            say(f"{name}: {outcome['status']} in {outcome['seconds']} s {why}".strip())
 
 
-def _run_one(job: Job, folder: Path, device: str, data: Path, until: float) -> Outcome:
-    begun = time.monotonic()
-    log = folder / "logs" / f"{job.stage.name}.txt"
-    seconds = max(1.0, until - begun)
-    status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, device)
-    outcome = outcome_of(job.stage, status, record.read(data), log.read_text(errors="replace"))
-    return {**outcome, "seconds": round(time.monotonic() - begun, 1)}
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 def exit_status(stages: Sequence[Stage], outcomes: Mapping[str, Outcome]) -> int:

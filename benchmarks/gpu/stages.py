@@ -11,7 +11,7 @@ class Stage:
     """One step, run in a process of its own.
 
     Attributes:
-        seconds: its share of the time. A stage may also use what earlier ones left of theirs.
+        seconds: its share of the time. All but the benchmarks may use what earlier ones left, too.
         document: NAME.json is what it writes; a benchmark's is the benchmark's own.
         proves: it can find a wrong result, and then the command fails.
         sources: files and folders, from the root, on which its rows depend.

@@ -1,0 +1,130 @@
+"""NVIDIA's compute-sanitizer over every operator, in few and small random calls.
+
+    PYTHONPATH=. python3 -m benchmarks.gpu.sanitize [--tool racecheck]
+
+Writes sanitize.json beside the other results. Exit status: 0 nothing was found; 1 something was; 2
+there is no GPU or no compute-sanitizer; 3 nothing was found, but not every operator was reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu import record, run, runner
+
+TOOLS = {
+    # What torch's own calls return is torch's matter.
+    "memcheck": ["--report-api-errors", "no"],
+    "racecheck": [],
+    # All kernels: what another one wrote is no uninitialised memory.
+    "initcheck": [],
+    "synccheck": [],
+}
+OURS = ["--kernel-regex", "kns=bninv"]
+FOUND = 86  # its exit status for errors
+
+
+def find_sanitizer() -> str | None:
+    """On PATH, or in a CUDA toolkit."""
+    from bninv import _cuda_toolkit
+
+    for home in _cuda_toolkit.system_candidates():
+        for folder in ("bin", "compute-sanitizer"):
+            path = home / folder / "compute-sanitizer"
+            if path.is_file():
+                return str(path)
+    return shutil.which("compute-sanitizer")
+
+
+def command(sanitizer: str, tool: str, device: str, folder: Path, seconds: float) -> list[str]:
+    options = ["--tool", tool, "--error-exitcode", str(FOUND)]
+    options += ["--target-processes", "application-only", *TOOLS[tool]]
+    options += [] if tool == "initcheck" else OURS
+    work = ["operators-few", "--device", device, "--folder", str(folder)]
+    return [sanitizer, *options, *runner.module("stage", *work, "--seconds", f"{seconds:.0f}")]
+
+
+def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str, Any]:
+    """One tool's findings."""
+    # A tensor's memory of its own: a cached block would hide an access beside it.
+    environment = {**runner.environment(device), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            command(sanitizer, tool, device, Path(folder), seconds),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            cwd=runner.ROOT,
+            env=environment,
+        )
+        rows = record.read(Path(folder) / "operators_few.json")
+    print(done.stdout, flush=True)
+    summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", done.stdout)
+    wrong = record.failures(rows)
+    found = {
+        "summary": summary[-1] if summary else "none",
+        "first": "\n".join(re.findall(r"^=========.*", done.stdout, re.MULTILINE)[:40]),
+        "reached": len(rows.get("rows", {})),
+        "total": rows.get("total", 0),
+        "wrong": list(wrong)[:5],
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    if done.returncode == FOUND or wrong:
+        return {"status": runner.FAILED, **found}
+    if done.returncode != 0 or not summary:
+        return {"status": runner.CRASHED, **found, "first": done.stdout[-runner.TAIL :]}
+    status = runner.PASSED if record.is_complete(rows) else runner.UNFINISHED
+    return {"status": status, **found, "first": ""}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tool", action="append", choices=list(TOOLS), help="may be repeated")
+    parser.add_argument("--seconds", type=float, default=120, help="for each tool (default: 120)")
+    parser.add_argument("--out", type=Path, default=run.RESULTS, help="write below this folder")
+    parser.add_argument("--emulated", action="store_true", help="to test this command")
+    chosen = parser.parse_args(arguments)
+    sanitizer = find_sanitizer()
+    if sanitizer is None:
+        print(
+            "bninv: compute-sanitizer was not found: it is part of the CUDA toolkit; put it on "
+            "PATH or name the toolkit in CUDA_HOME",
+            file=sys.stderr,
+        )
+        return 2
+    device = "emulated" if chosen.emulated else "cuda"
+    about = run.describe(device)
+    # Compiled before, and not under the sanitizer.
+    with tempfile.TemporaryDirectory() as folder:
+        build = ["build", "--device", device, "--folder", folder]
+        built = subprocess.run(
+            runner.module("stage", *build), cwd=runner.ROOT, env=runner.environment(device)
+        )
+        if built.returncode != 0:
+            return 1
+    path = chosen.out.resolve() / about["slug"] / "sanitize.json"
+    tools = {}
+    for tool in chosen.tool or TOOLS:
+        tools[tool] = examine(sanitizer, tool, device, chosen.seconds)
+        record.write(path, {"about": about, "tools": tools})
+        print(f"{tool}: {tools[tool]['status']}, {tools[tool]['summary']}", flush=True)
+    statuses = {found["status"] for found in tools.values()}
+    if statuses & {runner.FAILED, runner.CRASHED}:
+        return 1
+    return 3 if runner.UNFINISHED in statuses else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
