@@ -1,10 +1,8 @@
-"""`make gpu`: what it runs, keeps, ends and says. Its kernels' bits are other tests' matter."""
+"""`make gpu`: what it runs, keeps and ends. What it finds: test_gpu_stages.py."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -14,20 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
-import bninv
 from benchmarks.gpu import (
-    device,
-    draws,
-    matrix,
-    operators,
     record,
     report,
-    report_cause,
     runner,
     sanitize,
 )
@@ -229,6 +218,35 @@ def test_outcomes(tmp_path: Path, job: runner.Job, status: str, why: str) -> Non
     assert record.read(tmp_path / "run.json")["stages"]["second"] == outcome
 
 
+def test_what_is_built_is_built_in_any_case(tmp_path: Path) -> None:
+    """Its result may be known from another machine."""
+    build = Stage("first", 5, "first", True, (), prepares=True)
+    library = Stage("second", 5, "second", False, ("csrc",), script="a benchmark")
+    built: list[float] = []
+
+    def compile_all(seconds: float) -> list[str]:
+        built.append(seconds)
+        return scripted(tmp_path).command(seconds)
+
+    log = tmp_path / "log"
+    uses = command(library, f"open({str(log)!r}, 'a').write('x')")
+    for _ in range(2):
+        outcomes = run([runner.Job(build, compile_all, "d"), uses], tmp_path)
+        assert [o["status"] for o in outcomes.values()] == ["passed", "passed"]
+    assert len(built) == 2 and log.read_text() == "x"
+    (tmp_path / "run.json").unlink()
+    jobs = [command(build, "raise SystemExit(1)"), command(library, "pass")]
+    outcomes = run(jobs, tmp_path)
+    assert (
+        outcomes["second"]["status"] == "left out" and outcomes["second"]["why"] == "first crashed"
+    )
+
+
+def test_results_do_not_say_where_files_lie() -> None:
+    text = f'File "{record.ROOT}/bninv/x.py" File "/opt/env/lib/python3/site-packages/torch/y.py"'
+    assert record.without_paths(text) == 'File "bninv/x.py" File "torch/y.py"'
+
+
 def test_the_exit_status(tmp_path: Path) -> None:
     stages = [FIRST, SECOND]
     passed, crashed = {"status": "passed"}, {"status": "crashed"}
@@ -280,107 +298,6 @@ def test_without_a_gpu_it_says_so() -> None:
     assert done.returncode == 2 and "no GPU that torch can use" in done.stderr
 
 
-# ---- What the stages find ------------------------------------------------------------------------
-
-
-class OnHost(device.Emulated):
-    """The CPU's own kernels; `fault` changes a result."""
-
-    def __init__(self, fault: Callable[[Tensor], Tensor] = lambda y: y) -> None:
-        self.fault = fault
-
-    def model(self, model: nn.Module) -> device.Run:
-        return lambda x: self.fault(model(x))
-
-
-def one_bit(y: Tensor) -> Tensor:
-    """Of the last output of the last sample, in batches."""
-    y = y.clone()
-    if len(y) > 1:
-        y[-1, -1:].view(torch.int32).bitwise_xor_(1)
-    return y
-
-
-def test_the_matrix_finds_a_single_bit(one_thread: None) -> None:
-    plan = matrix.Plan(("test_resnet",), (1, 2), 32, 2, 2)
-    row = matrix.compare(OnHost(), plan, "test_resnet", torch.float32, None)
-    # Alone; both among random images and, with nobody left between them, NaN; six settings.
-    assert row["ok"] and row["compared"] == 1 + 2 * 2 + 6 * 2
-    row = matrix.compare(OnHost(one_bit), plan, "test_resnet", torch.float32, None)
-    assert not row["ok"] and row["differed"] == 2 + 6
-    assert "batch 2 of random, position 1: 1 of 1000 outputs" in row["first"]
-
-
-def test_a_model_whose_outputs_say_nothing_proves_nothing(one_thread: None) -> None:
-    class Nothing(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.zeros(len(x), 10)
-
-    plan = matrix.Plan(("nothing",), (1,), 8, 1, 0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matrix, "patched", lambda *_: Nothing())
-        row = matrix.compare(OnHost(), plan, "nothing", torch.float32, None)
-    assert row["differed"] == 0 and not row["ok"]
-
-
-def test_random_calls_find_a_single_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    genuine = operators.emulated.run
-
-    def faulty(where: str, name: str, *args: Any) -> Any:
-        result = genuine("cpu", name, *args)
-        if where == "emulated" and name == "relu" and result.numel() > 8:
-            first = result.as_strided((1,), (1,), 0)
-            first.view(torch.int32).bitwise_xor_(1)
-        return result
-
-    monkeypatch.setattr(operators.emulated, "run", faulty)
-    amount = operators.Amount(3, 200)
-    for name, right in (("relu", False), ("linear", True)):
-        row = operators.compare(device.Emulated(), amount, name, torch.float32)
-        assert row["ok"] == right and (row["differed"] == 0) == right
-        assert right or "elements differ in bits" in row["first"]
-
-
-def test_every_operator_is_called_in_every_dtype() -> None:
-    for name in draws.operators():
-        for dtype in draws.dtypes(name):
-            args = draws.operators()[name](draws.Draw(name, dtype, 300))
-            assert args[0].dtype == dtype
-
-
-@pytest.mark.parametrize("name", matrix.PLANS["cuda", ""].models)
-def test_the_models_run_strictly_on_a_gpu(
-    monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
-) -> None:
-    """No call that a GPU may round otherwise: on tensors that only say that they are on one."""
-    monkeypatch.setattr("bninv._extension.has_cuda", lambda: True)
-    model = bninv.patch(timm.create_model(name).eval(), strict=True)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        for module in model.modules():
-            for kind in (module._parameters, module._buffers):
-                for key, value in kind.items():
-                    if value is not None:
-                        options = {"dtype": value.dtype, "device": "cuda"}
-                        fake = torch.empty_strided(value.shape, value.stride(), **options)
-                        kind[key] = nn.Parameter(fake) if kind is module._parameters else fake
-        result = model(torch.empty(2, 3, 64, 64, device="cuda"))
-    assert result.is_cuda and bninv.uncovered(model) == []
-
-
-def test_settings_are_put_back() -> None:
-    def now() -> tuple[bool, ...]:
-        b = torch.backends
-        cudnn = (b.cudnn.enabled, b.cudnn.benchmark, b.cudnn.deterministic, b.cudnn.allow_tf32)
-        return (*cudnn, b.cuda.matmul.allow_tf32, torch.are_deterministic_algorithms_enabled())
-
-    before = now()
-    changed = {"cudnn": False, "benchmark": True, "deterministic": True, "matmul_tf32": True}
-    with contextlib.suppress(KeyError), device.math_settings(**changed):
-        assert now() == (False, True, True, False, True, True)
-        raise KeyError
-    assert now() == before
-
-
 # ---- compute-sanitizer ---------------------------------------------------------------------------
 
 # In its place: keeps its options, runs the program behind them, and finds what it is told to.
@@ -417,90 +334,3 @@ def test_without_compute_sanitizer_it_says_so(
     monkeypatch.setattr(sanitize, "find_sanitizer", lambda: None)
     assert sanitize.main([]) == 2
     assert "compute-sanitizer was not found" in capsys.readouterr().err
-
-
-# ---- The report ----------------------------------------------------------------------------------
-
-
-def kind(moved: int, calls: int = 4) -> Row:
-    by = {"batch 2": moved} if moved else {}
-    return {"calls": calls, "moved": moved, "by": by, "max_relative": 1e-6 * moved}
-
-
-def examined(**kinds: Row) -> Row:
-    moved = [2] if any(k["moved"] for k in kinds.values()) else []
-    logits = {"moved_at": moved, "max_abs": 1e-3, "largest": 10.0}
-    return {"model": "resnet34", "logits": logits, "operators": kinds}
-
-
-def alone(*moved: str) -> Row:
-    return {"moved": list(moved), "max_abs": 1e-7 * len(moved), "max_ulp": len(moved)}
-
-
-def test_the_verdict_on_batch_norm() -> None:
-    still = {"resnet34, defaults": examined(conv2d=kind(3), batch_norm=kind(0))}
-    text = report_cause.verdict(still, {"ordinary": alone()})
-    assert "conv2d (3 of 4 calls)" in text
-    assert "**BatchNorm in eval mode never moved a bit**: 0 of its 4 calls" in text
-    text = report_cause.verdict(still, {"ordinary": alone(), "65536 samples": alone("sample 0")})
-    assert "moved, but not in these models" in text and "first: 65536 samples" in text
-    moving = {"resnet34, defaults": examined(conv2d=kind(0), batch_norm=kind(1))}
-    text = report_cause.verdict(moving, {"ordinary": alone()})
-    assert "**BatchNorm in eval mode moved bits**: 1 of its 4 calls" in text
-    assert "these moved: batch_norm (1 of 4 calls)" in text
-
-
-def test_the_verdict_without_rows() -> None:
-    assert report_cause.section({}) == ""
-    assert report_cause.verdict({}, {}) == "BatchNorm was not examined."
-    text = report_cause.section({"batch_norm large": {"left_out": "needs 26 GiB of memory"}})
-    assert "BatchNorm was not examined." in text and "large needs 26 GiB" in text
-
-
-def test_a_report_of_nothing() -> None:
-    text = report.build({})
-    assert all(f"| {stage.name} | **not run** |" in text for stage in STAGES)
-
-
-def test_a_report_of_failures_and_of_what_is_missing() -> None:
-    wrong = {"ok": False, "compared": 9, "differed": 2, "first": "batch 3 of NaN, position 1: |x|"}
-    setting = {"model": "resnet50", "dtype": "float32", "batch_size": 32, "eager_ratio": 0.9}
-    ratios = {"stock NCHW": 1.21, "stock NCHW, TF32": 0.4, "compiled, TF32": 0.3}
-    speed = {**setting, "ratio": 1.21, "best_stock": "stock NCHW", "ratios": ratios}
-    documents = {
-        "run": {
-            "about": {"slug": "nvidia-h200", "gpu": "NVIDIA H200", "torch": "2.11"},
-            "stages": {
-                "matrix": {"status": "failed", "seconds": 30, "why": "1 of 2"},
-                "bench_conv": {"status": "unfinished", "seconds": 35, "why": "its time was over"},
-            },
-        },
-        "matrix": {
-            "total": 2,
-            "rows": {"resnet50 float32": wrong, "resnet34 float32": {"error": "out of memory"}},
-        },
-        "models": {"summary": [speed], "rows": [speed]},
-    }
-    text = report.build(documents, ["models.png"])
-    assert text.startswith("# bninv on a GPU\n\nNVIDIA H200, torch 2.11\n")
-    assert "| matrix | **failed** | 30 | 1 of 2 |" in text
-    assert "| bench_conv | **unfinished** | 35 |" in text and "| suite | **not run** |" in text
-    assert "### matrix: resnet50 float32" in text and "out of memory" in text
-    assert "| resnet50 float32 | 9 | 2 | batch 3 of NaN, position 1: \\|x\\| |" in text
-    assert "| resnet50 | float32 | 32 | 1.21 | stock NCHW | 0.90 | 0.30 | 0.30 |" in text
-    assert "![models.png](models.png)" in text
-
-
-def test_an_emulated_report_says_that_it_is_one(tmp_path: Path) -> None:
-    from benchmarks.gpu import run as command
-
-    record.write(tmp_path / "run.json", {"about": {"slug": "emulated"}, "stages": {}})
-    assert command.main(["--report", str(tmp_path)]) == 0
-    title = (tmp_path / "report.md").read_text().splitlines()[0]
-    assert "emulated" in title and "no GPU" in title
-
-
-def test_documents_survive_json(tmp_path: Path) -> None:
-    document = {"digest": "d", "total": 1, "rows": {"a": {"ok": True, "list": [1, 2]}}}
-    record.write(tmp_path / "x.json", document)
-    assert json.loads((tmp_path / "x.json").read_text()) == document

@@ -104,7 +104,9 @@ def main(arguments: list[str] | None = None) -> int:
         Path(tempfile.mkdtemp(prefix="bninv-gpu-")) if chosen.emulated else RESULTS
     )
     folder = out.resolve() / about["slug"]
-    stages = [stage for stage in STAGES if not chosen.only or stage.name in chosen.only]
+    stages = [
+        stage for stage in STAGES if not chosen.only or stage.name in chosen.only or stage.prepares
+    ]
     known = record.read(folder / "run.json")
     record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
     jobs = [job(stage, device, folder, about) for stage in stages]

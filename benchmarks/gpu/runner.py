@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.gpu import record
 from benchmarks.gpu.stages import Stage
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = record.ROOT
 SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh")
 # A stage ends by itself this long before its time is over, so that nothing has to be killed.
 MARGIN = 4
@@ -51,6 +51,7 @@ def digest(sources: Sequence[str], about: Mapping[str, Any], root: Path = ROOT) 
 def environment(device: str) -> dict[str, str]:
     """Of the stages: this project's own modules first, and CUDA kernels or an error."""
     folders = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "tests")]
+    folders += filter(None, [os.environ.get("PYTHONPATH")])
     found = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
     if device == "cuda":
         # For this machine's GPU alone, whatever an image has in its environment.
@@ -88,7 +89,7 @@ def run_process(command: Sequence[str], seconds: float, log: Path, device: str) 
             start_new_session=True,  # so that its compilers end with it
         )
         try:
-            return process.wait(timeout=max(1.0, seconds))
+            return process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             return None
         finally:
@@ -124,7 +125,7 @@ def outcome_of(
     if status is None:
         return {"status": UNFINISHED, "why": "its time was over"}
     if status != 0:
-        return {"status": CRASHED, "why": output[-TAIL:]}
+        return {"status": CRASHED, "why": record.without_paths(output[-TAIL:])}
     if left := re.search(r"\d+ \w+ are left for --resume", output):
         return {"status": UNFINISHED, "why": left[0]}
     if not stage.script and not record.is_complete(document):
@@ -154,13 +155,14 @@ class Run:
         """Every stage in turn; what is left of the time goes to those that ran out of theirs."""
         share = 0.0
         for job in self.jobs:
-            share += job.stage.seconds
-            if self._finished(job) and not self.again:
-                say(f"{job.stage.name}: {self.outcomes[job.stage.name]['status']} before")
-            else:
-                # A benchmark would use all that earlier stages left, and later ones may need it.
-                own = job.stage.seconds if job.stage.script else share
-                self._stage(job, min(own, share - self._elapsed()))
+            stage = job.stage
+            share += stage.seconds
+            if self._finished(job) and not self.again and not stage.prepares:
+                say(f"{stage.name}: {self.outcomes[stage.name]['status']} before")
+                continue
+            left = max(share - self._elapsed(), stage.most)
+            # A benchmark would use all that earlier stages left, and later ones may need it.
+            self._stage(job, min(stage.seconds, left) if stage.script else left)
         for job in self.jobs:
             left = share - self._elapsed()
             if left >= LEAST and self.outcomes[job.stage.name]["status"] == UNFINISHED:
@@ -180,9 +182,11 @@ class Run:
 
     def _stage(self, job: Job, seconds: float, goes_on: bool = False) -> None:
         stage = job.stage
-        lacks = missing(stage.needs)
-        if lacks:
-            self._keep(job, {"status": LEFT_OUT, "why": f"needs {', '.join(lacks)}", "seconds": 0})
+        if why := self._obstacle(stage):
+            self._keep(job, {"status": LEFT_OUT, "why": why, "seconds": 0})
+            return
+        if seconds < 1:
+            self._keep(job, {"status": UNFINISHED, "why": "no time was left", "seconds": 0})
             return
         data = self.folder / f"{stage.name_of_document(self.device)}.json"
         # A benchmark goes on with the rows that are there, whatever they were made from.
@@ -194,11 +198,18 @@ class Run:
         say(f"{stage.name}: up to {seconds:.0f} s")
         begun = time.monotonic()
         log = self.folder / "logs" / f"{stage.name}.txt"
-        status = run_process(
-            job.command(max(1.0, seconds - MARGIN)), max(1.0, seconds), log, self.device
-        )
+        status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, self.device)
         outcome = outcome_of(stage, status, record.read(data), log.read_text(errors="replace"))
         self._keep(job, {**outcome, "seconds": round(before + time.monotonic() - begun, 1)})
+
+    def _obstacle(self, stage: Stage) -> str:
+        if lacks := missing(stage.needs):
+            return f"needs {', '.join(lacks)}"
+        for job in self.jobs:
+            if job.stage.prepares and job.stage is not stage and stage.needs_library:
+                status = self.outcomes[job.stage.name]["status"]
+                return "" if status == PASSED else f"{job.stage.name} {status}"
+        return ""
 
     def _keep(self, job: Job, outcome: Outcome, quiet: bool = False) -> None:
         self.outcomes[job.stage.name] = {**outcome, "digest": job.digest}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Stage:
         needs: modules beyond torch and NumPy.
         script: a benchmark with a command line of its own; without one, the module of its name.
         arguments: of that script, by device; {folder} is that of the results, {seconds} its time.
+        most: seconds that it gets in any case, even if it takes others' time.
+        prepares: it builds what others need, so it runs even if its rows are known.
     """
 
     name: str
@@ -28,6 +31,12 @@ class Stage:
     needs: Sequence[str] = ()
     script: str = ""
     arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    most: int = 0
+    prepares: bool = False
+
+    @property
+    def needs_library(self) -> bool:
+        return "csrc" in self.sources
 
     def name_of_document(self, device: str) -> str:
         return f"{self.document}_cpu" if self.script and device != "cuda" else self.document
@@ -36,11 +45,13 @@ class Stage:
 _LIBRARY = ("csrc", "bninv")
 
 
-def _own(name: str, seconds: int, *sources: str, needs: Sequence[str] = ()) -> Stage:
+def _own(
+    name: str, seconds: int, *sources: str, needs: Sequence[str] = (), **options: Any
+) -> Stage:
     """A stage that is a module here: it compares bits, and says so."""
     here = ("device", "record", "stage", *sources)
     files = tuple(source if "/" in source else f"benchmarks/gpu/{source}.py" for source in here)
-    return Stage(name, seconds, name.replace("-", "_"), True, (*_LIBRARY, *files), needs)
+    return Stage(name, seconds, name.replace("-", "_"), True, (*_LIBRARY, *files), needs, **options)
 
 
 def _benchmark(name: str, seconds: int, document: str, emulated: str) -> Stage:
@@ -56,7 +67,7 @@ def _benchmark(name: str, seconds: int, document: str, emulated: str) -> Stage:
 
 
 STAGES = (
-    _own("build", 120, "build"),
+    _own("build", 120, "build", most=300, prepares=True),
     _own("matrix-quick", 25, "matrix", needs=("timm",)),
     _benchmark(
         "bench_models", 85, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
@@ -68,7 +79,7 @@ STAGES = (
         *("operators", "draws", "tests/emulated.py", "tests/properties.py"),
         needs=("pytest",),
     ),
-    _own("matrix", 75, "matrix", needs=("timm",)),
+    _own("matrix", 70, "matrix", needs=("timm",)),
     Stage(
         "cause",
         50,

@@ -6,14 +6,12 @@ import functools
 import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from benchmarks.gpu.device import Device
-from benchmarks.gpu.record import Row
+from benchmarks.gpu.record import ROOT, Row, without_paths
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SHOWN = 5  # failures of a file whose texts are kept
 MOST_FAILURES = 30  # of a file, after which it is left
 
@@ -43,14 +41,14 @@ class Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> object:
         result = yield
-        if time.monotonic() > self.deadline:
+        if nextitem is not None and time.monotonic() > self.deadline:
             item.session.shouldstop = "its time was over"
         return result
 
     def _failure(self, name: str, text: str) -> None:
         self.counts["failed"] += 1
         if len(self.texts) < SHOWN:
-            self.texts.append(f"{name}: {text[-700:]}")
+            self.texts.append(f"{name}: {without_paths(text)[-700:]}")
 
 
 def run_file(file: str, selection: list[str], deadline: float) -> Row:
