@@ -200,22 +200,53 @@ def test_a_benchmark_goes_on_only_with_rows_of_these_sources(tmp_path: Path) -> 
         assert rows.exists() == kept
 
 
+OK: Row = {"ok": True}
+LATE: Row = {"error": "Traceback\nTimeoutError: 3 of 9 not reached"}
+RAISED: Row = {"error": "Traceback\nRuntimeError: CUDA error"}
+
+
 @pytest.mark.parametrize(
-    ("job", "status", "why"),
+    ("exit_status", "rows", "expected", "why"),
     [
-        (command(SECOND, "import sys; sys.exit('the last words')"), "crashed", "the last words"),
-        (
-            runner.Job(Stage("second", 5, "x", False, (), ("no_such_module",)), list, "d"),
-            "left out",
-            "needs no_such_module",
-        ),
+        (0, [OK, OK], "passed", ""),
+        (0, [OK], "unfinished", "after 1 of 2"),
+        (0, [OK, LATE], "unfinished", "after 1 of 2"),
+        (None, [OK], "unfinished", "after 1 of 2"),
+        (0, [OK, {"ok": False, "first": "bit 3"}], "failed", "1 of 2: 1: bit 3"),
+        (0, [{"ok": False}, RAISED], "failed", "1 of 2: 0"),
+        (1, [RAISED], "crashed", "1 of 2 raised: 0: RuntimeError: CUDA error"),
+        (-11, [OK], "crashed", "last words"),
+        (1, [], "crashed", "last words"),
+        (0, [], "unfinished", "after 0 of 2"),
     ],
-    ids=["crashed", "left out"],
 )
-def test_outcomes(tmp_path: Path, job: runner.Job, status: str, why: str) -> None:
-    outcome = run([job], tmp_path)["second"]
-    assert outcome["status"] == status and why in outcome["why"]
-    assert record.read(tmp_path / "run.json")["stages"]["second"] == outcome
+def test_outcomes(exit_status: int | None, rows: list[Row], expected: str, why: str) -> None:
+    document = {"total": 2, "rows": {str(i): row for i, row in enumerate(rows)}}
+    outcome = runner.outcome_of(FIRST, exit_status, document, "last words")
+    assert outcome["status"] == expected and why in outcome["why"]
+    assert runner.outcome_of(FIRST, 0, {}, "")["status"] == "crashed"  # it wrote nothing
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "output", "expected"),
+    [
+        (0, "written", "passed"),
+        (0, "12 inputs are left for --resume.", "unfinished"),
+        (None, "", "unfinished"),
+        (2, "usage", "crashed"),
+    ],
+)
+def test_outcomes_of_benchmarks(exit_status: int | None, output: str, expected: str) -> None:
+    # Its file is its own, and says nothing of right or wrong.
+    outcome = runner.outcome_of(SECOND, exit_status, {"rows": [1, 2]}, output)
+    assert outcome["status"] == expected
+
+
+def test_a_stage_that_needs_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    stage = Stage("first", 5, "first", False, (), ("no_such_module",))
+    outcome = run([runner.Job(stage, list, "d")], tmp_path)["first"]
+    assert outcome["status"] == "left out" and outcome["why"] == "needs no_such_module"
+    assert record.read(tmp_path / "run.json")["stages"]["first"] == outcome
 
 
 def test_what_is_built_is_built_in_any_case(tmp_path: Path) -> None:

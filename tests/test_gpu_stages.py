@@ -111,6 +111,7 @@ def test_settings_are_put_back() -> None:
         return (*cudnn, b.cuda.matmul.allow_tf32, torch.are_deterministic_algorithms_enabled())
 
     before = now()
+    assert before == (True, False, False, True, False, False)  # as cause.Setting says
     changed = {"cudnn": False, "benchmark": True, "deterministic": True, "matmul_tf32": True}
     with contextlib.suppress(KeyError), device.math_settings(**changed):
         assert now() == (False, True, True, False, True, True)

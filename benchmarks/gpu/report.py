@@ -20,6 +20,7 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         images: names of PNG files beside the report.
     """
     run = documents.get("run", {})
+    documents = of_these_sources(documents, run.get("stages", {}))
     parts = [
         heading(run.get("about", {})),
         outcomes(run.get("stages", {})),
@@ -33,6 +34,18 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         report_cause.section(documents.get("cause", {}).get("rows", {})),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def of_these_sources(
+    documents: Mapping[str, Document], stages: Mapping[str, Any]
+) -> dict[str, Document]:
+    """Without what an earlier run made from other sources, and this one did not reach."""
+    kept = dict(documents)
+    for stage in STAGES:
+        digest = stages.get(stage.name, {}).get("digest")
+        if digest != documents.get(stage.document, {}).get("digest", digest):
+            kept.pop(stage.document)
+    return kept
 
 
 def heading(about: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.report:
         print(write_report(chosen.report))
         return 0
+    # Whoever ends this command also ends the stage that is running.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = "emulated" if chosen.emulated else "cuda"
     if chosen.emulated:
         from bninv import _extension

@@ -113,24 +113,32 @@ def end(process: subprocess.Popen[Any]) -> None:
 def outcome_of(
     stage: Stage, status: int | None, document: Mapping[str, Any], output: str
 ) -> Outcome:
-    """What came of a stage that was run, from its exit status and its rows."""
+    """What came of a stage that was run.
+
+    Args:
+        status: its exit status; None: it had to be ended.
+        document: what it wrote, from the sources of now.
+        output: what it printed.
+    """
     rows = {} if stage.script else document.get("rows", {})
-    wrong = record.failures(document) if rows else {}
-    if wrong:
-        name, row = next(iter(wrong.items()))
-        reason = row["error"].strip().splitlines()[-1] if "error" in row else row.get("first", "")
-        why = f"{len(wrong)} of {document['total']}: {name}: {reason}"
-        late = all("TimeoutError" in row.get("error", "") for row in wrong.values())
-        return {"status": UNFINISHED if late else FAILED, "why": why}
-    if status is None:
-        return {"status": UNFINISHED, "why": "its time was over"}
-    if status != 0:
+    total = document.get("total", 0)
+    wrong = record.failures({"rows": rows})
+    failed = [name for name, row in wrong.items() if "error" not in row]
+    late = [name for name in wrong if "TimeoutError" in rows[name].get("error", "")]
+    raised = [name for name in wrong if name not in failed and name not in late]
+    if failed:
+        first = rows[failed[0]].get("first", "")
+        return {"status": FAILED, "why": f"{len(failed)} of {total}: {failed[0]}: {first}"}
+    if raised:
+        reason = rows[raised[0]]["error"].strip().splitlines()[-1]
+        why = f"{len(raised)} of {total} raised: {raised[0]}: {reason}"
+        return {"status": CRASHED, "why": why}
+    if status not in (0, None) or (status == 0 and not document and not stage.script):
         return {"status": CRASHED, "why": record.without_paths(output[-TAIL:])}
-    if left := re.search(r"\d+ \w+ are left for --resume", output):
-        return {"status": UNFINISHED, "why": left[0]}
-    if not stage.script and not record.is_complete(document):
-        why = f"its time was over after {len(rows)} of {document.get('total', 0)}"
-        return {"status": UNFINISHED, "why": why}
+    left = re.search(r"\d+ \w+ are left for --resume", output) if stage.script else None
+    if status is None or left or late or len(rows) < (0 if stage.script else total):
+        done = f" after {len(rows) - len(late)} of {total}" if total else ""
+        return {"status": UNFINISHED, "why": left[0] if left else f"its time was over{done}"}
     return {"status": PASSED, "why": ""}
 
 
@@ -182,16 +190,16 @@ class Run:
 
     def _stage(self, job: Job, seconds: float, goes_on: bool = False) -> None:
         stage = job.stage
+        data = self.folder / f"{stage.name_of_document(self.device)}.json"
+        # A benchmark goes on with the rows that are there, whatever they were made from.
+        if not goes_on and (self.again or (stage.script and not self._known(job))):
+            data.unlink(missing_ok=True)
         if why := self._obstacle(stage):
             self._keep(job, {"status": LEFT_OUT, "why": why, "seconds": 0})
             return
         if seconds < 1:
             self._keep(job, {"status": UNFINISHED, "why": "no time was left", "seconds": 0})
             return
-        data = self.folder / f"{stage.name_of_document(self.device)}.json"
-        # A benchmark goes on with the rows that are there, whatever they were made from.
-        if not goes_on and (self.again or (stage.script and not self._known(job))):
-            data.unlink(missing_ok=True)
         before = self._known(job).get("seconds", 0) if goes_on else 0
         stopped = {"status": UNFINISHED, "why": "the command was stopped", "seconds": before}
         self._keep(job, stopped, quiet=True)
@@ -199,7 +207,10 @@ class Run:
         begun = time.monotonic()
         log = self.folder / "logs" / f"{stage.name}.txt"
         status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, self.device)
-        outcome = outcome_of(stage, status, record.read(data), log.read_text(errors="replace"))
+        document = record.read(data)
+        if document.get("digest") != job.digest:
+            document = {}  # it was ended, or ended itself, before it wrote its own
+        outcome = outcome_of(stage, status, document, log.read_text(errors="replace"))
         self._keep(job, {**outcome, "seconds": round(before + time.monotonic() - begun, 1)})
 
     def _obstacle(self, stage: Stage) -> str:
