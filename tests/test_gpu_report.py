@@ -89,6 +89,14 @@ def test_an_emulated_report_says_that_it_is_one(tmp_path: Path) -> None:
     assert "emulated" in title and "no GPU" in title
 
 
+def test_what_other_sources_gave_is_not_shown() -> None:
+    rows = {"total": 1, "rows": {"resnet50": {"compared": 9, "differed": 0}}}
+    stages = {"matrix": {"status": "unfinished", "seconds": 0, "digest": "new"}}
+    for digest, shown in (("new", True), ("old", False)):
+        documents = {"run": {"stages": stages}, "matrix": {"digest": digest, **rows}}
+        assert ("| resnet50 | 9 |" in report.build(documents)) == shown
+
+
 def test_documents_survive_json(tmp_path: Path) -> None:
     document = {"digest": "d", "total": 1, "rows": {"a": {"ok": True, "list": [1, 2]}}}
     record.write(tmp_path / "x.json", document)

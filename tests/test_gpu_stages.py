@@ -194,10 +194,19 @@ def test_a_batch_norm_that_moves_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert row["moved"] == ["sample 0", "sample 1", "sample 2", "sample 4", "batch 2"]
 
 
-def test_samples_that_lie_far_apart_in_memory() -> None:
+def test_samples_that_lie_far_apart_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     case = batch_norm_switches.Case("apart", (2, 3, 2, 2), apart=1000)
     x = batch_norm_switches.tensor(case, torch.float32, False, torch.device("cpu"))
     assert x.stride() == (1000, 4, 2, 1) and case.elements == 1012
+    arguments = (device.Host(), case, "float32", False, True)
+    assert batch_norm_switches.examine(*arguments)["moved"] == []
+    genuine = torch.nn.functional.batch_norm
+
+    def switching(x: Tensor, *args: Any) -> Tensor:
+        return genuine(x, *args) * (1.0001 if x.stride(0) > 500 else 1)
+
+    monkeypatch.setattr(batch_norm_switches.F, "batch_norm", switching)
+    assert batch_norm_switches.examine(*arguments)["moved"] == ["near each other"]
 
 
 def test_what_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

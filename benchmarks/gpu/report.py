@@ -43,18 +43,21 @@ def of_these_sources(
     kept = dict(documents)
     for stage in STAGES:
         digest = stages.get(stage.name, {}).get("digest")
-        if digest != documents.get(stage.document, {}).get("digest", digest):
+        if digest and documents.get(stage.document, {}).get("digest", digest) != digest:
             kept.pop(stage.document)
     return kept
 
 
 def heading(about: Mapping[str, Any]) -> str:
-    emulated = about.get("slug") == "emulated"
-    title = "bninv, kernels emulated on the host: no GPU was used" if emulated else "bninv on a GPU"
-    gpu = "" if emulated else f"{about.get('gpu', 'an unknown GPU')}, "
+    titles = {
+        "": "bninv: single stages",
+        "emulated": "bninv, emulated on the host: no GPU was used",
+    }
+    slug = about.get("slug", "")
     names = ("driver", "cuda", "cudnn", "torch", "torchvision", "timm", "python")
-    software = ", ".join(f"{name} {about[name]}" for name in names if name in about)
-    return f"# {title}\n\n{gpu}{software}"
+    facts = [] if slug in titles else [about.get("gpu", "an unknown GPU")]
+    facts += [f"{name} {about[name]}" for name in names if name in about]
+    return f"# {titles.get(slug, 'bninv on a GPU')}\n\n{', '.join(facts)}".rstrip()
 
 
 def outcomes(stages: Mapping[str, Any]) -> str:
