@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -125,20 +124,3 @@ def result_file(name: str, given: argparse.Namespace) -> ResultFile:
             file=sys.stderr,
         )
     return results
-
-
-class Budget:
-    """Time for a run, counted from here."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.start = time.monotonic()
-
-    def spent(self) -> bool:
-        return self.seconds > 0 and time.monotonic() - self.start > self.seconds
-
-
-def progress(done: int, of: int) -> None:
-    """A count for whoever watches."""
-    if sys.stderr.isatty():
-        print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)

@@ -49,7 +49,7 @@ def show(results: ResultFile) -> None:
         names = list(rows[0]["milliseconds"])
         lines = [
             (
-                row["layer"],
+                row["conv"],
                 *(f"{row['milliseconds'][name]['median'] * 1e3:#.4g}" for name in names),
                 f"{row['ratio']:.2f}",
                 f"{row['tflops']['bninv']:#.3g}",

@@ -105,7 +105,7 @@ def _compiled(
     nets: Networks, device: str, dtype: torch.dtype, seconds: float
 ) -> dict[str, Candidate]:
     # Else a second batch size is compiled for any batch size.
-    torch._dynamo.reset()
+    torch.compiler.reset()
     last = partial(reads_channels_last, nets.channels_last)
     found = {"stock channels_last": Candidate(last, baseline=True)}
     for tf32 in _tf32(device, dtype):

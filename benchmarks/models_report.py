@@ -36,6 +36,10 @@ def summarize(rows: list[Row]) -> list[Row]:
     return summary
 
 
+def summaries(rows: list[Row]) -> dict[str, list[Row]]:
+    return {"summary": summarize(rows)}
+
+
 def ratios(row: Row) -> dict[str, float]:
     """Every candidate's; those without a graph by what a caller waits for."""
     return {**row.get("eager_ratios", {}), **row["ratios"]}

@@ -35,7 +35,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
     """A panel for each operation and, below, the rates; layers along x, batch sizes in colours."""
     from matplotlib import pyplot
 
-    layers = plot_style.unique(rows, "layer")
+    layers = plot_style.unique(rows, "conv")
     operations = plot_style.unique(rows, "operation")
     batches = sorted(plot_style.unique(rows, "batch_size"))
     made, panels = pyplot.subplots(
@@ -54,7 +54,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
         panel.axhline(1, color="black", linewidth=0.8)
         for i, batch in enumerate(batches):
             own = [r for r in rows if (r["operation"], r["batch_size"]) == (operation, batch)]
-            places = [layers.index(r["layer"]) + (i - (len(batches) - 1) / 2) * width for r in own]
+            places = [layers.index(r["conv"]) + (i - (len(batches) - 1) / 2) * width for r in own]
             # From the line at 1, in both directions.
             heights = [row["ratio"] - 1 for row in own]
             label = f"best IEEE stock, batch {batch}"
@@ -78,7 +78,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
     )
     for i, batch in enumerate(batches):
         own = [r for r in rows if (r["operation"], r["batch_size"]) == ("conv", batch)]
-        places = [layers.index(r["layer"]) + (i - (len(batches) - 1) / 2) * width for r in own]
+        places = [layers.index(r["conv"]) + (i - (len(batches) - 1) / 2) * width for r in own]
         fractions = [row["fraction_of_gemm"] for row in own]
         rate.bar(places, [f["bninv"] for f in fractions], width, color=COLOURS[i % 4])
         best = [f[row["best_stock"]] for f, row in zip(fractions, own, strict=True)]

@@ -33,6 +33,8 @@ class ResultFile:
         # References and circumstances, such as a copy's bandwidth: measured once for all rows.
         self.measured: Row = {}
         self.rows: list[Row] = []
+        # What was not measured, and why.
+        self.failed: list[Row] = []
         # Lists made of the rows, written before them.
         self.summaries: dict[str, list[Row]] = {}
         self.written = 0.0
@@ -65,7 +67,8 @@ class ResultFile:
         if self.path is None:
             return
         heads = {k: getattr(self, k) for k in ("machine", "arguments", "measured")}
-        write_document(self.path, heads, {**self.summaries, "rows": self.rows})
+        lists = {**self.summaries, "failed": self.failed, "rows": self.rows}
+        write_document(self.path, heads, lists)
 
 
 def write_document(path: Path, heads: dict[str, Row], lists: dict[str, list[Row]]) -> None:
