@@ -213,7 +213,8 @@ def main(arguments: list[str] | None = None) -> None:
     all_shapes = given.device == "cuda" or chosen_dtypes
     few = shapes if all_shapes else tuple(s for s in shapes if s in FEW_SHAPES)
     plan = {dtype: shapes if dtype == "float32" else few for dtype in given.dtypes}
-    results = command_line.result_file("batch_norm", given)
+    summarize = partial(batch_norm_report.summaries, models=given.models)
+    results = command_line.result_file("batch_norm", given, summarize)
     todo = [
         case
         for case in cases(given.models, given.batch_sizes, plan)
@@ -225,11 +226,8 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             return measure(case, given.device, given.seconds, results.measured["copy_gb_per_s"])
 
-    def summaries(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-        return {"networks": batch_norm_report.sum_networks(given.models, rows)}
-
-    runner.measure_all(results, todo, rows_of, given.budget, summaries)
-    batch_norm_report.show(results)
+    runner.measure_all(results, todo, rows_of, given.budget)
+    batch_norm_report.show(results.rows, given.models, results.measured)
     runner.finish(results, given, plot_batch_norm.draw)
 
 

@@ -148,8 +148,9 @@ def main(arguments: list[str] | None = None) -> None:
     command_line.settle(made, given, ON_CPU, ON_CUDA)
     command_line.need_known(made, "--models", given.models, NETWORKS)
     command_line.need_known(made, "--dtypes", given.dtypes, ON_CUDA["dtypes"])
-    results = command_line.result_file("conv", given)
     known = layers(given.models)
+    summarize = partial(conv_report.summaries, known=list(known.values()))
+    results = command_line.result_file("conv", given, summarize)
     items = itertools.product(given.dtypes, given.batch_sizes, OPERATIONS, known)
     todo = [item for item in itertools.starmap(Item, items) if item.key() not in results]
     references.add_to(results.measured, given.device, gemm=True)
@@ -159,11 +160,8 @@ def main(arguments: list[str] | None = None) -> None:
             times = measure(item, given.device, given.seconds)
         return [row_of(item, known[item.conv], times, results.measured)]
 
-    def summaries(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-        return {"networks": conv_report.sum_networks(rows, list(known.values()))}
-
-    runner.measure_all(results, todo, rows_of, given.budget, summaries)
-    conv_report.show(results)
+    runner.measure_all(results, todo, rows_of, given.budget)
+    conv_report.show(results.rows, list(known.values()), results.measured)
     runner.finish(results, given, plot_conv.draw)
 
 

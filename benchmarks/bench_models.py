@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     for name in given.models:
         if not timm.is_model(name):
             made.error(f"argument --models: timm has no {name!r}")
-    results = command_line.result_file("models", given)
+    results = command_line.result_file("models", given, models_report.summaries)
     todo = [key for key in plan(given) if key._asdict() not in results]
 
     def rows_of(key: Key) -> list[dict[str, Any]]:
@@ -205,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
             return [SEARCHING.submit(measure, key, given).result()]
         return [measure(key, given)]
 
-    runner.measure_all(results, todo, rows_of, given.budget, models_report.summaries)
+    runner.measure_all(results, todo, rows_of, given.budget)
     models_report.show(results.rows)
     runner.finish(results, given, plot_models.draw)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import cuda_timing
 import torch
 from harness import RESULTS, machine
-from result_file import ResultFile
+from result_file import ResultFile, Row
 
 # What an option is when it was not given.
 Defaults = dict[str, Any]
@@ -102,7 +102,9 @@ def need_known(
             made.error(f"argument {option}: {value!r}; there are {', '.join(known)}")
 
 
-def result_file(name: str, given: argparse.Namespace) -> ResultFile:
+def result_file(
+    name: str, given: argparse.Namespace, summarize: Callable[[list[Row]], dict[str, list[Row]]]
+) -> ResultFile:
     """FOLDER/NAME.json, on the CPU NAME_cpu.json."""
     on_gpu = given.device == "cuda"
     about = {**machine(), **(cuda_timing.describe() if on_gpu else {})}
@@ -113,7 +115,7 @@ def result_file(name: str, given: argparse.Namespace) -> ResultFile:
         if key not in ("folder", "budget", "resume", "plot", "write_results", "threads")
     }
     results = ResultFile(
-        path if given.write_results else None, about, arguments, resume=given.resume
+        path if given.write_results else None, about, arguments, summarize, resume=given.resume
     )
     load = os.getloadavg()[0]
     results.measured.setdefault("load_average_before", round(load, 2))

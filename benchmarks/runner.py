@@ -19,7 +19,6 @@ def measure_all(
     todo: Sequence[Item],
     measure: Callable[[Item], list[Row]],
     budget: float,
-    summaries: Callable[[list[Row]], dict[str, list[Row]]],
 ) -> None:
     """Add the rows of each item to `results`.
 
@@ -27,7 +26,6 @@ def measure_all(
         todo: the most important first.
         measure: an item's rows. What it raises is written down, and the next item's turn comes.
         budget: seconds after which no item is begun, but for the first; 0 is no limit.
-        summaries: lists made of all rows, by name.
     """
     start = time.monotonic()
     try:
@@ -43,11 +41,9 @@ def measure_all(
                 failure = f"{type(error).__name__}: {error}"
                 print(f"{item}: {failure}", file=sys.stderr)
                 results.failed.append({"item": str(item), "error": failure[:1000]})
-            results.summaries = summaries(results.rows)
             results.write_soon()
     finally:
         show_progress("")
-        results.summaries = summaries(results.rows)
         results.write()
 
 
