@@ -23,6 +23,7 @@ import plot_conv
 import references
 import runner
 import torch
+from candidate import Candidate
 from conv_candidates import OPERATIONS, Layer
 from harness import digits
 from network_convolutions import Convolution, convolutions
@@ -95,22 +96,12 @@ def bytes_moved(conv: Convolution, batch: int, dtype: torch.dtype) -> int:
     return (batch * pixels + conv.out_channels * conv.terms) * dtype.itemsize
 
 
-def check_results(runs: dict[str, Any], inputs: Layer, dtype: torch.dtype) -> None:
-    """A wrong result is not worth timing. Only about equal: stock rounds differently."""
+def check_results(runs: dict[str, Candidate], inputs: Layer, dtype: torch.dtype) -> None:
     expected = runs["bninv"].run(*inputs).double()
     for name, candidate in runs.items():
-        with candidate.switches.on():
-            result = candidate.run(*inputs).double()
-        # TF32 has float16's significand.
-        epsilon = max(torch.finfo(dtype).eps, 2**-10 if candidate.switches.tf32 else 0)
-        scale = expected.abs().max().item()
-        torch.testing.assert_close(
-            result,
-            expected,
-            rtol=0,
-            atol=64 * epsilon * scale,
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
+        difference = candidate.difference(inputs, expected)
+        if not difference <= candidate.tolerance(dtype):
+            raise RuntimeError(f"{name} is {difference:.2g} of the greatest element off")
 
 
 def row_of(

@@ -100,8 +100,6 @@ def measure(key: Key, given: argparse.Namespace) -> dict[str, Any]:
             key.model, given.device, dtype, key.batch_size, key.group, given.compile_seconds
         )
         runs, row["failures"] = check(runs, inputs, dtype)
-        if "patched" not in runs:
-            raise RuntimeError(f"patched: {row['failures']['patched']}")
         row["peak_mib"] = {name: peak_mib(c, inputs, given.device) for name, c in runs.items()}
         if given.device == "cuda":
             times = time_on_cuda(runs, inputs, given.seconds)
@@ -120,30 +118,24 @@ def measure(key: Key, given: argparse.Namespace) -> dict[str, Any]:
 def check(
     runs: dict[str, Candidate], inputs: tuple[Tensor, Tensor], dtype: torch.dtype
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
-    """Call each twice: those whose results are about the first one's, and why others have failed.
-
-    A wrong result is not worth timing. Only about equal: stock rounds differently.
-    """
+    """Call each twice: those whose results are about the patched one's, and why others have failed."""
     good, failures = {}, {}
-    expected: Tensor | None = None
+    expected = runs["patched"].run(*inputs).double()
     for name, candidate in runs.items():
         try:
             with candidate.switches.on():
                 candidate.run(*inputs)
-                result = candidate.run(*inputs).double()
+            difference = candidate.difference(inputs, expected)
         # Whatever a compiler or an allocator raises: the other candidates are timed all the same.
         except Exception as error:
             failures[name] = f"{type(error).__name__}: {error}"[:500]
             continue
-        expected = result if expected is None else expected
-        error = ((result - expected).abs().max() / expected.abs().max()).item()
-        # TF32 has float16's significand. The deepest of these networks double an error some times.
-        epsilon = max(torch.finfo(dtype).eps, 2**-10 if candidate.switches.tf32 else 0)
-        tolerance = min(256 * epsilon, 0.25)
-        if error <= tolerance:
+        if difference <= candidate.tolerance(dtype):
             good[name] = candidate
         else:
-            failures[name] = f"its result is {error:.2g} of the greatest off"
+            failures[name] = f"its result is {difference:.2g} of the greatest element off"
+    if not any(candidate.baseline for candidate in good.values()):
+        raise RuntimeError(f"no stock result is patched's: {failures}")
     return good, failures
 
 

@@ -213,11 +213,19 @@ def test_a_failure_is_recorded_and_the_others_are_timed(
 def test_a_wrong_result_is_not_timed() -> None:
     x = torch.ones(3)
     runs = {
-        "stock": bench_models.Candidate(lambda x: x),
+        "stock": bench_models.Candidate(lambda x: x, baseline=True),
         "wrong": bench_models.Candidate(lambda x: 2 * x),
+        "nan": bench_models.Candidate(lambda x: x * torch.nan),
+        "patched": bench_models.Candidate(lambda x: x * 1.0001),
     }
     good, failures = bench_models.check(runs, (x,), torch.float32)
-    assert good.keys() == {"stock"} and failures["wrong"] == "its result is 1 of the greatest off"
+    assert good.keys() == {"stock", "patched"}
+    assert failures["wrong"] == "its result is 1 of the greatest element off"
+    assert "nan" in failures
+    # Then it is rather the patched one that is wrong.
+    runs["stock"] = bench_models.Candidate(lambda x: 3 * x, baseline=True)
+    with pytest.raises(RuntimeError, match="no stock result is patched's"):
+        bench_models.check(runs, (x,), torch.float32)
 
 
 def test_an_unavailable_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
