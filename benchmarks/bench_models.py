@@ -118,7 +118,7 @@ def measure(key: Key, given: argparse.Namespace) -> dict[str, Any]:
 def check(
     runs: dict[str, Candidate], inputs: tuple[Tensor, Tensor], dtype: torch.dtype
 ) -> tuple[dict[str, Candidate], dict[str, str]]:
-    """Call each twice: those whose results are about the patched one's, and why others have failed."""
+    """Call each twice: those whose results are about patched's, and why others have failed."""
     good, failures = {}, {}
     expected = runs["patched"].run(*inputs).double()
     for name, candidate in runs.items():
