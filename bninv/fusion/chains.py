@@ -74,6 +74,11 @@ def find_chains(recording: Recording) -> list[Chain]:
     return found
 
 
+def may_be_in_chain(module: nn.Module) -> bool:
+    """Whether a layer is of a kind that chains begin with."""
+    return isinstance(module, (*_HEADS, *_NORMS))
+
+
 def target_of(node: Node) -> Any:
     """A called function; the tensor's method for a call of one."""
     return getattr(Tensor, str(node.target), None) if node.op == "call_method" else node.target

@@ -130,7 +130,7 @@ class _Writer:
                 self._need(f"tuple({m}._modules) == {self._constant(member.children)}")
         for (path, name), value in self.recording.attributes.items():
             found = f"{self.modules[path]}.__dict__.get({name!r}, MISSING)"
-            same = "==" if type(value) in (int, float, str, tuple) else "is"
+            same = "==" if type(value) in (int, float, str, tuple, list) else "is"
             self._need(f"{found} {same} {self._constant(value)}")
         for path, name in self.recording.nothing:
             self._need(f"getattr({self.modules[path]}, {name!r}, MISSING) is None")

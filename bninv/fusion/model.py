@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from bninv.fusion.block import compile_block, fuse_block
+from bninv.fusion.chains import may_be_in_chain
 from bninv.fusion.programs import PROGRAMS, FusedSequential, Programs
-from bninv.fusion.structure import ONE_TENSOR
+from bninv.fusion.structure import Structure
 from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
@@ -50,7 +52,7 @@ def fuse_chains(
             if isinstance(module, Patched) or forward_owner(module) != _SEQUENTIAL:
                 continue
             chosen = chosen_by is None or chosen_by(module, name)
-            if chosen and fuse_block(module, ONE_TENSOR).chains:
+            if chosen and any(may_be_in_chain(layer) for layer in module.children()):
                 module.__class__ = patched_class(FusedSequential, type(module))
     for module in model.modules():
         if isinstance(module, Patched) and module.fuses:
@@ -63,13 +65,14 @@ def fuse_chains(
 def fusion_of(model: nn.Module) -> Fusion:
     """How many calls of a patched model run as fewer operators, and which blocks run unfused.
 
-    Of a forward with one tensor per block; a block that is handed something else is looked at when
-    it first runs. Empty for a model that is not patched, or with `fuse=False`.
+    Of a model that has not run yet each block is looked at as if it were handed one tensor for each
+    argument that it requires. Empty for a model that is not patched, or with `fuse=False`.
     """
     found = Fusion()
     heads: set[nn.Module] = set()
     for name, module in _blocks(model):
-        fused = fuse_block(module, ONE_TENSOR)
+        structures = vars(module)[PROGRAMS].structures() or [_tensors_for(module)]
+        fused = max((fuse_block(module, s) for s in structures), key=lambda f: len(f.chains))
         reason = fused.reason or fused.hooked(module)
         if reason is not None and _has_layers(module):
             kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
@@ -91,4 +94,11 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _has_layers(module: nn.Module) -> bool:
     """Whether there are layers of known kinds right below, of which chains are made."""
-    return sum(isinstance(m, Patched) and m.is_kind for m in module.children()) > 1
+    return any(may_be_in_chain(layer) for layer in module.children())
+
+
+def _tensors_for(module: nn.Module) -> Structure:
+    """One tensor for each argument that the module's forward requires."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return (Tensor,) * max(len(required), 1)

@@ -33,6 +33,10 @@ class Programs:
     def __reduce__(self) -> Any:
         return Programs, (self._make,)
 
+    def structures(self) -> list[Structure]:
+        """Of the arguments that the block was called with so far."""
+        return list(self._made)
+
     def run(self, block: Any, args: tuple[Any, ...]) -> Any:
         """The block's result, or UNFIT: its own code is to run."""
         structure = structure_of(args)

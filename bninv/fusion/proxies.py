@@ -12,33 +12,29 @@ from bninv._call_site import calling_frame
 from bninv.fusion.errors import Unfusable
 
 
-class TensorProxy(Proxy):
-    """Known to be a tensor, and says so: code that asks takes the way that tensors take."""
+class BlockProxy(Proxy):
+    """Says that it is a tensor where that is known: code that asks takes the way of tensors."""
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
+        if not self.is_tensor():
+            raise Unfusable("it asks for the type of a value that is not known before it runs")
         return Tensor
 
     def __getattr__(self, name: str) -> Attribute:
-        if not hasattr(Tensor, name):
+        if self.is_tensor() and not hasattr(Tensor, name):
             raise AttributeError(name)
         return Attribute(self, name)
 
-
-class UnknownProxy(Proxy):
-    """A tensor, a number, or something else: code that asks which cannot be recorded."""
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> Any:
-        raise Unfusable("it asks for the type of a value that is not known before it runs")
+    def is_tensor(self) -> bool:
+        return self.node.op in ("placeholder", "get_attr") or bool(self.node.meta.get("tensor"))
 
 
 class BlockTracer(GraphAppendingTracer):
     """Gives each node the line of the model's code that made it: `meta["line"]`."""
 
     def proxy(self, node: Node) -> Proxy:
-        known = node.op in ("placeholder", "get_attr") or node.meta.get("tensor", False)
-        return TensorProxy(node, self) if known else UnknownProxy(node, self)
+        return BlockProxy(node, self)
 
     def create_arg(self, a: Any) -> Any:
         # By its type: the proxies above give another answer to isinstance, or none.

@@ -33,6 +33,7 @@ def record(block: nn.Module, structure: Structure) -> Recording:
     watch = Watch(recording.has_foreign_code)
     try:
         result = watch.run(run)
+        recording.take_back()
         recording.graph.output(recording.tracer.create_arg(result))
     except Unfusable:
         raise

@@ -9,6 +9,7 @@ from torch import nn
 from torch.fx import Graph, Proxy
 
 from bninv.fusion.effects import is_trusted
+from bninv.fusion.errors import Unfusable
 from bninv.fusion.proxies import BlockTracer
 
 Path = tuple[str, ...]  # names of modules, from the block down; () is the block itself
@@ -45,6 +46,7 @@ class Recording:
         self.nothing: list[tuple[Path, str]] = []  # parameters and modules that were None
         self.globals_read: list[tuple[dict[str, Any], str, Any]] = []
         self.sites: dict[Path, Any] = {}
+        self._lent: list[tuple[str, list[Any], list[Any]]] = []
         classes = {cls for module in block.modules() for cls in type(module).__mro__}
         self.has_foreign_code = not all(is_trusted(cls) for cls in classes - {object})
 
@@ -72,6 +74,18 @@ class Recording:
         node = self.tracer.create_proxy(kind, target, args, kwargs).node
         node.meta.update(meta)
         return self.tracer.proxy(node)
+
+    def lend(self, name: str, value: list[Any]) -> list[Any]:
+        """A copy of a module's list for the code to read."""
+        copy = list(value)
+        self._lent.append((name, copy, list(value)))
+        return copy
+
+    def take_back(self) -> None:
+        """Raise Unfusable if the code has changed a list that it was lent."""
+        for name, copy, value in self._lent:
+            if copy != value:
+                raise Unfusable(f"it changes its attribute {name}")
 
     # ---- Taking back -----------------------------------------------------------------------------
 

@@ -72,9 +72,13 @@ class Site:
         if name in module._parameters or name in module._buffers:
             return self.recording.parameter(self.path, name)
         if name in own:
-            self._need_constant(name, own[name])
-            self.recording.attributes[self.path, name] = own[name]
-            return own[name]
+            value = own[name]
+            self._need_constant(name, value)
+            if isinstance(value, list):
+                self.recording.attributes[self.path, name] = list(value)
+                return self.recording.lend(name, value)
+            self.recording.attributes[self.path, name] = value
+            return value
         return self._inherited(name)
 
     def _inherited(self, name: str) -> Any:
@@ -86,12 +90,14 @@ class Site:
             return MethodType(value, self.stand_in)
         if isinstance(value, property) and value.fget is not None:
             return value.fget(self.stand_in)
+        if isinstance(value, list):
+            raise Unfusable(f"it reads its class's list {name}")
         if not isinstance(value, (staticmethod, classmethod)):
             self._need_constant(name, value)
         return getattr(self.stock, name)
 
     def _need_constant(self, name: str, value: Any) -> None:
-        for part in value if isinstance(value, tuple) else (value,):
+        for part in value if isinstance(value, (tuple, list)) else (value,):
             if not isinstance(part, (*_CONSTANTS, *_FUNCTIONS)):
                 raise Unfusable(f"it reads its attribute {name}, of type {type(part).__name__}")
             if isinstance(part, _FUNCTIONS) and not self.recording.has_foreign_code:
