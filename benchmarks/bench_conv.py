@@ -46,7 +46,7 @@ ON_CUDA = {
     "batch_sizes": [32, 1],
     "dtypes": ["float32", "bfloat16", "float16"],
     "seconds": 0.1,
-    "budget": 60.0,
+    "budget": 50.0,
 }
 
 

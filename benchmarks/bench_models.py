@@ -50,7 +50,7 @@ ON_CUDA = {
     "batch_sizes": [32, 1, 256, 8],
     "dtypes": ["float32", "bfloat16", "float16"],
     "seconds": 1.0,
-    "budget": 150.0,
+    "budget": 120.0,
     "compile": True,
 }
 PIXELS = 224
