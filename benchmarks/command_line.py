@@ -39,7 +39,7 @@ def parser(description: str, on_cpu: Defaults, on_cuda: Defaults) -> argparse.Ar
             on_cpu["seconds"], on_cuda["seconds"]
         ),
     )
-    made.add_argument("--threads", type=int, help="default: PyTorch's")
+    made.add_argument("--threads", type=positive, help="default: PyTorch's")
     made.add_argument(
         "--budget",
         type=float,
@@ -59,11 +59,14 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; it may be a positive integer")
+    return int(text)
+
+
 def numbers(text: str) -> list[int]:
-    values = [int(value) for value in text.split(",")]
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; it may be positive integers")
-    return values
+    return [positive(value) for value in text.split(",")]
 
 
 def add_lists(made: argparse.ArgumentParser, on_cpu: Defaults, on_cuda: Defaults) -> None:

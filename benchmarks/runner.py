@@ -13,6 +13,8 @@ from result_file import ResultFile, Row
 
 Item = TypeVar("Item")
 
+LOG_SECONDS = 10.0
+
 
 def measure_all(
     results: ResultFile,
@@ -27,13 +29,13 @@ def measure_all(
         measure: an item's rows. What it raises is written down, and the next item's turn comes.
         budget: seconds after which no item is begun, but for the first; 0 is no limit.
     """
-    start = time.monotonic()
+    start, progress = time.monotonic(), Progress()
     try:
         for done, item in enumerate(todo):
             if done and 0 < budget < time.monotonic() - start:
                 print(f"{len(todo) - done} of {len(todo)} are left for --resume.", file=sys.stderr)
                 break
-            show_progress(f"{done + 1} of {len(todo)}: {item}")
+            progress.show(f"{done + 1} of {len(todo)}: {item}")
             try:
                 results.rows += measure(item)
             # Out of memory, or worse: the others are measured all the same.
@@ -43,14 +45,26 @@ def measure_all(
                 results.failed.append({"item": str(item), "error": failure[:1000]})
             results.write_soon()
     finally:
-        show_progress("")
+        progress.end()
         results.write()
 
 
-def show_progress(text: str) -> None:
-    """One line, for whoever watches."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+class Progress:
+    """One line for whoever watches; in a log, a line from time to time."""
+
+    def __init__(self) -> None:
+        self.shown = time.monotonic()
+
+    def show(self, text: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.shown > LOG_SECONDS:
+            print(text, file=sys.stderr, flush=True)
+            self.shown = time.monotonic()
+
+    def end(self) -> None:
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def finish(results: ResultFile, given: argparse.Namespace, draw: plot_style.Draw) -> None:

@@ -189,6 +189,23 @@ def test_a_wrong_result_is_not_timed() -> None:
         bench_models.check(runs, (x,), torch.float32)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--batch-sizes", "8,x", "'x'; it may be a positive integer"),
+        ("--threads", "0", "'0'; it may be a positive integer"),
+        ("--models", "resnet5", "timm has no 'resnet5'"),
+        ("--dtypes", "int8", "'int8'; there are float32, bfloat16, float16"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench_models.main(["--device", "cpu", option, value])
+    assert f"argument {option}: {said}" in capsys.readouterr().err
+
+
 def test_an_unavailable_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is one")
