@@ -54,7 +54,7 @@ struct ActivationConstant {
 };
 
 template <typename T, Activation kFirst, Activation kLast, typename Body>
-void with_activation(Activation activation, const Body& body) {
+BNINV_INLINE void with_activation(Activation activation, const Body& body) {
   if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<kFirst>)
     if (activation == kFirst) return body(ActivationConstant<kFirst>{});
   if constexpr (kFirst < kLast)

@@ -197,8 +197,6 @@ struct UnaryArgs {
   Activation function;
   double negative_slope;  // leaky_relu's
   int64_t elements;
-  // nullptr: none; added first, and the sum rounded. Only the CPU's kernel knows it.
-  const void* addend;
 };
 
 }  // namespace bninv

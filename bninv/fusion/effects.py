@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
@@ -65,12 +66,17 @@ class Watch:
             elif event == "c_call" and not _is_harmless(function):
                 reasons.append(f"calls {getattr(function, '__qualname__', function)}")
 
-        before = sys.getprofile()
+        # A collection would run code that has nothing to do with what is watched: other objects'
+        # finalizers and callbacks.
+        before, collects = sys.getprofile(), gc.isenabled()
+        gc.disable()
         sys.setprofile(notice)  # of this thread only
         try:
             result = function()
         finally:
             sys.setprofile(before)
+            if collects:
+                gc.enable()
         if reasons:
             raise Unfusable(reasons[0])
         return result

@@ -1,10 +1,8 @@
 // batch_norm in eval mode under R2. No reduction: what matters is that each channel's scale is
 // computed from the parameters at every call (no cached state) and once, not once an element.
-#include "../batch_norm.h"
-
 #include "../functions.h"
+#include "channel_table.h"
 #include "kernels.h"
-#include "rows.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -78,52 +76,6 @@ BNINV_INLINE void run_row(const BatchNormArgs& args, int64_t first, int64_t coun
   Row<T, kRelu, true>{x, residual, y, count}.run(channel);
 }
 
-// The parameters of a range of channels, their scales computed a vector at a time.
-template <typename T>
-struct ChannelTable {
-  using A = Arithmetic<T>;
-  using V = typename Lanes<T>::Value;
-  int64_t stride;
-  Scratch<A> memory;
-
-  // Whole steps, so that the last one may be loaded whole.
-  explicit ChannelTable(int64_t capacity)
-      : stride(ceil_div(capacity, Lanes<T>::kCount) * Lanes<T>::kCount), memory(4 * stride) {
-    for (int64_t i = 0; i < 4 * stride; ++i) memory.data[i] = 0;
-  }
-
-  void fill(const BatchNormArgs& args, int64_t first, int64_t count) {
-    A *means = memory.data, *scales = means + stride, *biases = scales + stride;
-    A* variances = biases + stride;
-    copy_parameter<T>(args.running_mean, 0, first, count, means);
-    copy_parameter<T>(args.weight, 1, first, count, scales);
-    copy_parameter<T>(args.bias, 0, first, count, biases);
-    copy_parameter<T>(args.running_var, 0, first, count, variances);
-    const V eps = static_cast<A>(args.eps);
-    for (int64_t c = 0; c < count; c += Lanes<T>::kCount)
-      store(scales + c, batch_norm_scale<V>(load(scales + c), load(variances + c), eps));
-  }
-
-  // The first `period` channels again and again, as rows of channels follow each other in memory.
-  void repeat(int64_t period, int64_t count) {
-    for (int64_t parameter = 0; parameter < 3; ++parameter) {
-      A* values = memory.data + parameter * stride;
-      for (int64_t c = period; c < count; ++c) values[c] = values[c - period];
-    }
-  }
-
-  BatchNormChannel<V> all_lanes(int64_t c) const {
-    const A* p = memory.data + c;
-    return {p[0], p[stride], p[2 * stride]};
-  }
-
-  auto all() const {
-    return [p = memory.data, n = stride](int64_t c) {
-      return BatchNormChannel<V>{load(p + c), load(p + n + c), load(p + 2 * n + c)};
-    };
-  }
-};
-
 // NCHW: a task is one row of `inner` elements of one channel.
 template <typename T, bool kRelu>
 void rows_of_one_channel(const BatchNormArgs& args, ChannelTable<T>& table, int64_t begin,
@@ -152,8 +104,7 @@ int64_t rows_in_a_run(int64_t channels, int64_t rows) {
 template <typename T, bool kRelu>
 void rows_of_all_channels(const BatchNormArgs& args, const ChannelTable<T>& table, int64_t together,
                           int64_t begin, int64_t end) {
-  // Copies, which no store to the output can change.
-  const auto channel = table.all();
+  const ChannelLanes<T> channel = table.from(0);
   for (int64_t row = begin; row < end; row += together) {
     const int64_t rows = min64(together, end - row);
     run_row<T, kRelu>(args, row * args.channels, rows * args.channels, channel);
@@ -168,10 +119,9 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
   if (args.activation == Activation::kNone || args.activation == Activation::kRelu)
     return rows(begin, end);
   const int64_t block = max64(kBlockElements / row, 1);
-  const UnaryArgs activation{
-      args.dtype,      args.output,         args.output,
-      args.activation, args.negative_slope, args.outer * args.channels * args.inner,
-      nullptr};
+  const UnaryArgs activation{args.dtype,          args.output,
+                             args.output,         args.activation,
+                             args.negative_slope, args.outer * args.channels * args.inner};
   for (int64_t first = begin; first < end; first += block) {
     const int64_t last = min64(first + block, end);
     rows(first, last);

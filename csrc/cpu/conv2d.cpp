@@ -1,5 +1,6 @@
 // conv2d as an implicit product under R1: rows are output pixels, columns output channels, terms the
 // taps row by row with the channels fastest. Taps on padding are terms with input +0.
+#include "epilogue.h"
 #include "gemm.h"
 
 namespace bninv {
@@ -48,16 +49,18 @@ struct PackPixel {
 template <typename T>
 void conv2d_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
   using A = Arithmetic<T>;
+  if (begin == end) return;
   const GemmSchedule& gemm = args.gemm;
   const T* weight = static_cast<const T*>(args.weight);
-  const T* biases = static_cast<const T*>(args.bias);
   const int64_t channels_per_group = args.channels / args.groups;
   const int64_t blocks = gemm.row_blocks * gemm.column_blocks;
   const int64_t pixels = args.out_height * args.out_width;
   const bool taps_adjacent =
       args.groups == 1 && args.dilation_w == 1 && args.stride_w == args.channels;
   Scratch<A> scratch(gemm_scratch<T>(gemm));
-  Scratch<T> dense(gemm.block_columns);
+  const ColumnRange range = columns_of_tasks(gemm, begin, end);
+  const Output<T> output(args.epilogue, args.bias, args.output, args.out_stride_c, range.first,
+                         range.count);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t group = task / blocks, block = task % blocks;
     const int64_t row = block / gemm.column_blocks * gemm.block_rows;
@@ -66,16 +69,12 @@ void conv2d_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
     const int64_t columns = min64(gemm.block_columns, gemm.columns - column);
     if (rows <= 0) continue;
     const int64_t channel = group * gemm.columns + column;
-    const T* bias = biases == nullptr ? nullptr : biases + channel;
     const PackPixel<T> pack{args, group * channels_per_group, channels_per_group, taps_adjacent};
     const auto store_row = [&](int64_t pixel, const A* totals) {
       const int64_t n = pixel / pixels, oh = pixel % pixels / args.out_width;
-      T* output = static_cast<T*>(args.output) + n * args.out_stride_n +
-                  channel * args.out_stride_c + oh * args.out_stride_h +
-                  pixel % args.out_width * args.out_stride_w;
-      if (args.out_stride_c == 1) return store_dense<T>(totals, bias, columns, output);
-      store_dense<T>(totals, bias, columns, dense.data);
-      for (int64_t j = 0; j < columns; ++j) output[j * args.out_stride_c] = dense.data[j];
+      output.store_totals(totals, channel, columns,
+                          n * args.out_stride_n + oh * args.out_stride_h +
+                              pixel % args.out_width * args.out_stride_w);
     };
     gemm_block(row, rows, columns, gemm.terms, weight + channel, args.out_channels, scratch.data,
                pack, store_row);

@@ -1,15 +1,14 @@
 // conv2d with one input and one output channel a group, under R1: the terms are the taps, row by row.
 // A vector holds neighbouring channels of one output pixel, so every lane is a chain of its own.
+#include "epilogue.h"
 #include "kernels.h"
-#include "scratch.h"
-#include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
 
 // One output pixel of all channels: what its taps look at, and where the results go.
-template <typename T>
+template <typename T, typename End>
 struct Pixel {
   using A = Arithmetic<T>;
   using V = typename Lanes<T>::Value;
@@ -17,8 +16,8 @@ struct Pixel {
   const T* const* taps;
   int64_t count, channels;
   const A* weight;  // widened: it serves every pixel
-  const T* bias;
-  T* output;
+  const End& end;
+  int64_t pixel;
 
   // Channels [c, c + kVectors * kCount).
   template <int kVectors>
@@ -36,13 +35,10 @@ struct Pixel {
                         load(weight + k * channels + c + j * kCount), sums[j]);
       for (int j = 0; j < kVectors; ++j) totals[j] = totals[j] + sums[j];
     }
-    for (int j = 0; j < kVectors; ++j) {
-      if (bias != nullptr) totals[j] = totals[j] + load(bias + c + j * kCount);
-      store(output + c + j * kCount, totals[j]);
-    }
+    end.template finish<kVectors>(totals, c, pixel);
   }
 
-  BNINV_INLINE void one(int64_t c) const {
+  BNINV_INLINE A one(int64_t c) const {
     A total = 0;
     for (int64_t first = 0; first < count; first += kSegment) {
       const int64_t last = min64(first + kSegment, count);
@@ -51,7 +47,7 @@ struct Pixel {
         sum = fma(widen(taps[k][c]), weight[k * channels + c], sum);
       total = total + sum;
     }
-    output[c] = narrow<T>(bias != nullptr ? total + widen(bias[c]) : total);
+    return total;
   }
 
   BNINV_INLINE void all() const {
@@ -62,7 +58,9 @@ struct Pixel {
     if (c == channels) return;
     // The last channels: a vector that repeats some of the one before it, with equal bits.
     if (channels >= kCount) return vectors<1>(channels - kCount);
-    for (; c < channels; ++c) one(c);
+    A totals[kCount] = {};
+    for (; c < channels; ++c) totals[c] = one(c);
+    end.finish_partial(load(totals), channels, 0, pixel);
   }
 };
 
@@ -80,8 +78,10 @@ const Arithmetic<T>* widened_panel(const T* panel, int64_t count, Arithmetic<T>*
 template <typename T>
 void depthwise_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
   using A = Arithmetic<T>;
+  if (begin == end) return;
   const int64_t channels = args.channels, taps = args.kernel_h * args.kernel_w;
-  Scratch<T> padding(channels + 1), row(channels + 1);
+  const Output<T> output(args.epilogue, args.bias, args.output, args.out_stride_c, 0, channels);
+  Scratch<T> padding(channels + 1);
   for (int64_t c = 0; c < channels; ++c) padding.data[c] = T{};
   Scratch<const T*> pixels(taps);
   Scratch<A> copy(std::is_same_v<T, A> ? 1 : taps * channels);
@@ -98,18 +98,10 @@ void depthwise_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
           const bool inside = h >= 0 && h < args.height && w >= 0 && w < args.width;
           pixels.data[k] = inside ? sample + h * args.stride_h + w * args.stride_w : padding.data;
         }
-      T* output = static_cast<T*>(args.output) + n * args.out_stride_n + oh * args.out_stride_h +
-                  ow * args.out_stride_w;
-      const bool dense = args.out_stride_c == 1;
-      Pixel<T>{pixels.data,
-               taps,
-               channels,
-               weight,
-               static_cast<const T*>(args.bias),
-               dense ? output : row.data}
-          .all();
-      if (!dense)
-        for (int64_t c = 0; c < channels; ++c) output[c * args.out_stride_c] = row.data[c];
+      const int64_t pixel = n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
+      output.with_end(0, channels, pixel, [&](const auto& end, int64_t at) {
+        Pixel<T, std::decay_t<decltype(end)>>{pixels.data, taps, channels, weight, end, at}.all();
+      });
     }
   }
 }

@@ -4,9 +4,8 @@
 // A task is a block of output pixels times a block of output channels. Per tile of kPixels pixels the
 // taps' addresses are found once and used for every vector of the block; nothing is packed but the
 // block's weights (panel rows are a power of two apart: in place they would fall into few cache sets).
+#include "epilogue.h"
 #include "kernels.h"
-#include "scratch.h"
-#include "vec_dtypes.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
@@ -146,29 +145,23 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const T* const*
   }
 }
 
-// `bias` is widened and as long as a packed row; nullptr: none.
+// `count` channels of `rows` pixels, which lie `offsets` elements into the output.
 template <typename T, int kVectors, Sources kSources>
 void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const T* const* pixels,
-                           const Arithmetic<T>* weights, const Arithmetic<T>* bias, int64_t width,
-                           int64_t channel, int64_t count, T* const* outputs, int64_t rows) {
-  constexpr int kCount = Lanes<T>::kCount;
+                           const Arithmetic<T>* weights, int64_t width, int64_t channel,
+                           int64_t count, const Output<T>& output, const int64_t* offsets,
+                           int64_t rows) {
   typename Lanes<T>::Value totals[kPixels][kVectors];
   chains<T, kVectors, kSources>(args, groups, pixels, weights, width, channel, totals);
-  const bool whole = args.out_stride_c == 1 && count == kVectors * kCount;
-  for (int64_t i = 0; i < rows; ++i) {
-    T lanes[kVectors * kCount];
-    T* destination = whole ? outputs[i] + channel : lanes;
-    for (int j = 0; j < kVectors; ++j) {
-      auto total = totals[i][j];
-      if (bias != nullptr) total = total + load(bias + j * kCount);
-      store(destination + j * kCount, total);
-    }
-    if (whole) continue;
-    for (int64_t l = 0; l < count; ++l) outputs[i][(channel + l) * args.out_stride_c] = lanes[l];
-  }
+  const bool whole = count == kVectors * Lanes<T>::kCount;
+  for (int64_t i = 0; i < rows; ++i)
+    output.with_end(channel, count, offsets[i], [&](const auto& end, int64_t at) {
+      if (whole) return end.template finish<kVectors>(totals[i], channel, at);
+      end.finish_partial(totals[i][0], count, channel, at);
+    });
 }
 
-// A block's weights and bias, widened, in rows of `width` elements with +0 beyond the last channel.
+// A block's weights, widened, in rows of kPackedWidth elements with +0 beyond the last channel.
 template <typename T>
 struct PackedBlock {
   using A = Arithmetic<T>;
@@ -177,23 +170,17 @@ struct PackedBlock {
   const Conv2dArgs& args;
   int64_t terms;
   Scratch<A> memory;
-  const A* bias;
 
   PackedBlock(const Conv2dArgs& arguments, int64_t count)
-      : args(arguments), terms(count), memory((count + 1) * kPackedWidth), bias(nullptr) {}
+      : args(arguments), terms(count), memory(count * kPackedWidth) {}
 
   void fill(int64_t channel, int64_t channels) {
-    const auto pack = [=](const void* row, A* destination) {
-      widen_run(static_cast<const T*>(row) + channel, channels, destination);
-      for (int64_t l = channels; l < kPackedWidth; ++l) destination[l] = 0;
-    };
-    for (int64_t k = 0; k < terms; ++k)
-      pack(static_cast<const T*>(args.weight) + k * args.out_channels,
-           memory.data + k * kPackedWidth);
-    if (args.bias == nullptr) return;
-    A* packed = memory.data + terms * kPackedWidth;
-    pack(args.bias, packed);
-    bias = packed;
+    for (int64_t k = 0; k < terms; ++k) {
+      const T* row = static_cast<const T*>(args.weight) + k * args.out_channels + channel;
+      A* packed = memory.data + k * kPackedWidth;
+      widen_run(row, channels, packed);
+      for (int64_t l = channels; l < kPackedWidth; ++l) packed[l] = 0;
+    }
   }
 };
 
@@ -202,11 +189,17 @@ void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
   using A = Arithmetic<T>;
   constexpr int kCount = Lanes<T>::kCount;
   constexpr int64_t kWide = kCount > 1 ? 2 : 1;
+  if (begin == end) return;
   const Groups groups = groups_of<A>(args);
   const GroupedBlocks blocks = grouped_blocks(args);
   const int64_t taps = args.kernel_h * args.kernel_w;
   const int64_t image = args.out_height * args.out_width, rows = args.batch * image;
   PackedBlock<T> weights(args, taps * groups.in);
+  const int64_t first_channel = begin / blocks.rows * GroupedBlocks::kChannels;
+  const int64_t end_channel =
+      min64(((end - 1) / blocks.rows + 1) * GroupedBlocks::kChannels, args.out_channels);
+  const Output<T> output(args.epilogue, args.bias, args.output, args.out_stride_c, first_channel,
+                         end_channel - first_channel);
   Scratch<T> padding(args.channels + kCount);
   for (int64_t c = 0; c < args.channels + kCount; ++c) padding.data[c] = T{};
   Scratch<const T*> pixels(taps * kPixels);
@@ -222,15 +215,14 @@ void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
     const int64_t last = min64(first + GroupedBlocks::kRows, rows);
     for (int64_t row = first; row < last; row += kPixels) {
       const int64_t count = min64(kPixels, last - row);
-      T* outputs[kPixels];
+      int64_t offsets[kPixels];
       for (int64_t i = 0; i < kPixels; ++i) {
         // A tile's missing pixels repeat its last one and are not stored.
         const int64_t pixel = row + min64(i, count - 1);
         const int64_t n = pixel / image, oh = pixel % image / args.out_width;
         const int64_t ow = pixel % args.out_width;
         const T* sample = static_cast<const T*>(args.input) + n * args.stride_n;
-        outputs[i] = static_cast<T*>(args.output) + n * args.out_stride_n + oh * args.out_stride_h +
-                     ow * args.out_stride_w;
+        offsets[i] = n * args.out_stride_n + oh * args.out_stride_h + ow * args.out_stride_w;
         for (int64_t r = 0, k = i; r < args.kernel_h; ++r)
           for (int64_t s = 0; s < args.kernel_w; ++s, k += kPixels) {
             const int64_t h = oh * args.step_h - args.pad_h + r * args.dilation_h;
@@ -240,10 +232,8 @@ void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
           }
       }
       const auto call = [&](auto function, int64_t c, int64_t lanes) {
-        const A* bias = weights.bias == nullptr ? nullptr : weights.bias + c;
-        function(args, groups, pixels.data, weights.memory.data + c, bias,
-                 PackedBlock<T>::kPackedWidth, channel + c, min64(lanes, channels - c), outputs,
-                 count);
+        function(args, groups, pixels.data, weights.memory.data + c, PackedBlock<T>::kPackedWidth,
+                 channel + c, min64(lanes, channels - c), output, offsets, count);
       };
       int64_t c = 0;
       if (groups.sources == Sources::kOneGroup && groups.out % (kWide * kCount) == 0)

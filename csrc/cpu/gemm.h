@@ -189,17 +189,20 @@ inline int64_t gemm_scratch(const GemmSchedule& gemm) {
   return totals + gemm.block_rows * kSegment + kSegment * kColumns;
 }
 
-// totals + bias, one addition each and then one rounding, to a dense row.
-template <typename T>
-inline void store_dense(const Arithmetic<T>* totals, const T* bias, int64_t columns, T* output) {
-  int64_t j = 0;
-  for (; j + Lanes<T>::kCount <= columns; j += Lanes<T>::kCount) {
-    auto value = load(totals + j);
-    if (bias != nullptr) value = value + load(bias + j);
-    store(output + j, value);
+// The columns, counted over all groups, in which tasks [begin, end) have outputs: those of their blocks
+// where they share a block of rows, else those of whole groups.
+struct ColumnRange {
+  int64_t first, count;
+};
+inline ColumnRange columns_of_tasks(const GemmSchedule& gemm, int64_t begin, int64_t end) {
+  const int64_t first_rows = begin / gemm.column_blocks, last_rows = (end - 1) / gemm.column_blocks;
+  int64_t first = first_rows / gemm.row_blocks * gemm.columns;
+  int64_t last = (last_rows / gemm.row_blocks + 1) * gemm.columns;
+  if (first_rows == last_rows) {
+    last = min64(last, first + ((end - 1) % gemm.column_blocks + 1) * gemm.block_columns);
+    first += begin % gemm.column_blocks * gemm.block_columns;
   }
-  for (; j < columns; ++j)
-    output[j] = narrow<T>(bias != nullptr ? totals[j] + widen(bias[j]) : totals[j]);
+  return {first, last - first};
 }
 
 }  // namespace BNINV_LEVEL

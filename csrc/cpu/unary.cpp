@@ -1,4 +1,4 @@
-// Elementwise functions of one tensor (R6), or of the sum of two, over dense memory. Tasks are elements.
+// Elementwise functions (R6) over dense memory. Tasks are elements.
 #include "../activation.h"
 #include "kernels.h"
 #include "vec_dtypes.h"
@@ -13,21 +13,12 @@ void unary_of(const UnaryArgs& args, int64_t begin, int64_t end) {
   constexpr int kCount = Lanes<T>::kCount;
   const T* x = static_cast<const T*>(args.input);
   T* y = static_cast<T*>(args.output);
-  const T* addend = static_cast<const T*>(args.addend);
   const V negative_slope = static_cast<Arithmetic<T>>(args.negative_slope);
   with_activation<T, Activation::kNone, Activation::kRsqrt>(args.function, [&](auto function) {
     const auto f = [=](V value) { return activate<function.value>(value, negative_slope); };
     int64_t i = begin;
-    if (addend == nullptr) {
-      for (; i + kCount <= end; i += kCount) store(y + i, f(load(x + i)));
-      if (i < end) store_partial(y + i, f(load_partial(x + i, end - i)), end - i);
-      return;
-    }
-    const auto sum = [](V a, V b) { return rounded_lanes<T>(a + b); };
-    for (; i + kCount <= end; i += kCount) store(y + i, f(sum(load(x + i), load(addend + i))));
-    if (i == end) return;
-    const int64_t rest = end - i;
-    store_partial(y + i, f(sum(load_partial(x + i, rest), load_partial(addend + i, rest))), rest);
+    for (; i + kCount <= end; i += kCount) store(y + i, f(load(x + i)));
+    if (i < end) store_partial(y + i, f(load_partial(x + i, end - i)), end - i);
   });
 }
 

@@ -44,7 +44,9 @@ Tensor batch_norm(const Tensor& input, Tensor running_mean, Tensor running_var,
     launch(BNINV_CUDA_KERNEL(batch_norm), args, input);
     return output;
   }
-  run_batch_norm(args);
+  const bool one_channel_rows = args.inner > 1;
+  run(BNINV_KERNEL(batch_norm), args, one_channel_rows ? args.outer * args.channels : args.outer,
+      grain_of(one_channel_rows ? args.inner : args.channels));
   return output;
 }
 

@@ -118,14 +118,13 @@ Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<T
   args.pad_h = padding[0], args.pad_w = padding[1];
   args.dilation_h = dilation[0], args.dilation_w = dilation[1];
   args.groups = groups;
+  args.epilogue = epilogue;
 
-  if (on_cuda(input)) {
-    args.epilogue = epilogue;
+  if (on_cuda(input))
     run_on_cuda(args, input);
-    return output;
-  }
-  run_on_cpu(args);
-  return apply_epilogue(epilogue, output);
+  else
+    run_on_cpu(args);
+  return output;
 }
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,

@@ -35,42 +35,4 @@ Epilogue epilogue_of(const char* op, EpilogueArguments& arguments, const Tensor&
   return epilogue;
 }
 
-Tensor apply_epilogue(const Epilogue& epilogue, const Tensor& output) {
-  if (epilogue.is_empty() || output.numel() == 0) return output;
-  const DType dtype = check_dtype("epilogue", "output", output, kFloatingTypes);
-  if (epilogue.normalizes) {
-    Tensor result = new_like(output);
-    BatchNormArgs args{};
-    args.dtype = dtype;
-    args.input = output.data_ptr();
-    args.residual = epilogue.residual;
-    args.output = result.data_ptr();
-    args.running_mean = epilogue.running_mean, args.running_var = epilogue.running_var;
-    args.weight = epilogue.weight, args.bias = epilogue.bias;
-    args.eps = epilogue.eps;
-    args.activation = epilogue.activation;
-    args.negative_slope = epilogue.negative_slope;
-    args.channels = output.size(1);
-    args.inner = output.is_contiguous() ? output.numel() / (output.size(0) * args.channels) : 1;
-    args.outer = output.numel() / (args.channels * args.inner);
-    run_batch_norm(args);
-    return result;
-  }
-  UnaryArgs args{};
-  args.dtype = dtype;
-  args.input = args.output = output.data_ptr();
-  args.addend = epilogue.residual;
-  args.elements = output.numel();
-  args.function = epilogue.activation;
-  args.negative_slope = epilogue.negative_slope;
-  run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
-  return output;
-}
-
-void run_batch_norm(const BatchNormArgs& args) {
-  const bool one_channel_rows = args.inner > 1;
-  run(BNINV_KERNEL(batch_norm), args, one_channel_rows ? args.outer * args.channels : args.outer,
-      grain_of(one_channel_rows ? args.inner : args.channels));
-}
-
 }  // namespace bninv

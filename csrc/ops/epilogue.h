@@ -17,11 +17,6 @@ struct EpilogueArguments {
 // Checks them for an `output` of that shape, lays the residual out like it, and describes them.
 Epilogue epilogue_of(const char* op, EpilogueArguments& arguments, const Tensor& output);
 
-// The epilogue as separate CPU operators do it, for a dense `output`; the result may be another tensor.
-Tensor apply_epilogue(const Epilogue& epilogue, const Tensor& output);
-
-void run_batch_norm(const BatchNormArgs& args);  // on the CPU
-
 // `tensor` itself if its elements lie where `like`'s do, else a copy that does: one index serves both.
 Tensor laid_out_like(const Tensor& like, const Tensor& tensor);
 

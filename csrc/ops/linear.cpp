@@ -42,8 +42,8 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
   args.weight = panel.data_ptr();
   args.bias = data_or_null(b);
   args.output = output.data_ptr();
+  args.epilogue = epilogue;
   if (on_cuda(input)) {
-    args.epilogue = epilogue;
     args.gemm.rows = rows, args.gemm.columns = columns, args.gemm.terms = terms;
     launch_planned(BNINV_CUDA_KERNEL(plan_linear), BNINV_CUDA_KERNEL(linear), args, input);
     return output;
@@ -51,7 +51,7 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
   args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
   const int64_t work = args.gemm.block_rows * args.gemm.block_columns * terms / 4;
   run(BNINV_KERNEL(linear), args, args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));
-  return apply_epilogue(epilogue, output);
+  return output;
 }
 
 Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
