@@ -49,6 +49,8 @@ def show(rows: list[Row]) -> None:
     for groups in by_setting(rows).values():
         for row in groups:
             print(row_table(row))
+            for call in row["uncovered"]:
+                print(f"patched leaves to stock: {call}")
             for name, reason in row["failures"].items():
                 print(f"{name} failed: {reason}")
     lines = [
