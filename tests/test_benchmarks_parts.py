@@ -23,13 +23,23 @@ from result_file import ResultFile
 from tables import table
 from torch import nn
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize(
-    ("name", "remain"), [("test_resnet", 0), ("mobilenetv3_small_050", 0), ("densenet121", 62)]
+    ("name", "options", "remain"),
+    [
+        ("test_resnet", {}, 0),
+        ("test_efficientnet", {}, 0),
+        # Its BatchNorms stand before the convolutions, but for a layer's inner one.
+        ("densenet121", {"growth_rate": 8, "block_config": (2, 2)}, 2 + 1 + 2 + 1),
+    ],
 )
-def test_batch_norm_is_folded_where_only_it_reads_a_convolution(name: str, remain: int) -> None:
+def test_batch_norm_is_folded_where_only_it_reads_a_convolution(
+    name: str, options: dict[str, Any], remain: int
+) -> None:
     torch.manual_seed(0)
-    stock = timm.create_model(name).eval()
+    stock = timm.create_model(name, **options).eval()
     for module in stock.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
