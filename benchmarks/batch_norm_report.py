@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
-from tables import table
+from text_table import table
 
 Row = dict[str, Any]
 

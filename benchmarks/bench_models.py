@@ -97,13 +97,14 @@ def measure(key: Key, given: argparse.Namespace) -> dict[str, Any]:
     nchw = torch.randn(shape, dtype=dtype, device=given.device)
     inputs = (nchw, nchw.to(memory_format=torch.channels_last))
     row: dict[str, Any] = key._asdict()
+    # As users do before they enter inference_mode: parameters made there would be of another kind.
+    patched = networks(key.model, given.device, dtype).patched
     with torch.inference_mode():
         runs = candidates(
             key.model, given.device, dtype, key.batch_size, key.group, given.compile_seconds
         )
         runs, row["failures"] = check(runs, inputs, dtype)
         # What the patched model computes by stock operators: its time is not that of the promise.
-        patched = networks(key.model, given.device, dtype).patched
         row["uncovered"] = [call.operator for call in bninv.uncovered(patched)]
         row["peak_mib"] = {name: peak_mib(c, inputs, given.device) for name, c in runs.items()}
         if given.device == "cuda":

@@ -8,7 +8,7 @@ from typing import Any
 
 from conv_candidates import BASELINES
 from harness import digits
-from tables import table
+from text_table import table
 
 Row = dict[str, Any]
 KIND = ("dtype", "batch_size", "operation")

@@ -20,7 +20,7 @@ import torch
 from fake_cuda import FakeCuda
 from fold import fold_batch_norm
 from result_file import ResultFile
-from tables import table
+from text_table import table
 from torch import nn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
