@@ -7,10 +7,13 @@ from operator import itemgetter
 from typing import Any
 
 from batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
-from result_file import ResultFile
-from tables import table
+from text_table import table
 
 Row = dict[str, Any]
+
+
+def summaries(rows: list[Row], models: list[str]) -> dict[str, list[Row]]:
+    return {"networks": sum_networks(models, rows)}
 
 
 def sum_networks(models: list[str], rows: list[Row]) -> list[Row]:
@@ -52,15 +55,16 @@ def sum_networks(models: list[str], rows: list[Row]) -> list[Row]:
     return sums
 
 
-def show(results: ResultFile) -> None:
-    names = list(dict.fromkeys(name for row in results.rows for name in row["milliseconds"]))
+def show(rows: list[Row], models: list[str], measured: Row) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]))
     by_kind = itemgetter("dtype", "batch_size")
     # Rows that a network has were measured before the others.
-    for (dtype, batch), some in itertools.groupby(sorted(results.rows, key=by_kind), by_kind):
+    for (dtype, batch), some in itertools.groupby(sorted(rows, key=by_kind), by_kind):
         print(row_table(f"{dtype}, batch {batch}", list(some), names))
-    if results.summaries["networks"]:
-        print(network_table(results.summaries["networks"], names))
-    print("\nA large copy moves {copy_gb_per_s:g} GB/s.".format(**results.measured))
+    networks = sum_networks(models, rows)
+    if networks:
+        print(network_table(networks, names))
+    print("\nA large copy moves {copy_gb_per_s:g} GB/s.".format(**measured))
 
 
 def row_table(title: str, rows: list[Row], names: list[str]) -> str:

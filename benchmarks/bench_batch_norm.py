@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,8 @@ import command_line
 import cuda_timing
 import harness
 import plot_batch_norm
-import plot_style
 import references
+import runner
 import torch
 import torch.nn.functional as F
 from batch_norm_layers import NETWORKS, OPERATIONS
@@ -45,7 +44,7 @@ ON_CPU = {
     "seconds": 0.25,
     "budget": 0.0,
 }
-ON_CUDA = {**ON_CPU, "batch_sizes": [32, 1, 256], "seconds": 0.05, "budget": 45.0}
+ON_CUDA = {**ON_CPU, "batch_sizes": [32, 1, 256], "seconds": 0.05, "budget": 38.0}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
@@ -214,33 +213,22 @@ def main(arguments: list[str] | None = None) -> None:
     all_shapes = given.device == "cuda" or chosen_dtypes
     few = shapes if all_shapes else tuple(s for s in shapes if s in FEW_SHAPES)
     plan = {dtype: shapes if dtype == "float32" else few for dtype in given.dtypes}
-    results = command_line.result_file("batch_norm", given)
-    budget = command_line.Budget(given.budget)
+    summarize = partial(batch_norm_report.summaries, models=given.models)
+    results = command_line.result_file("batch_norm", given, summarize)
     todo = [
         case
         for case in cases(given.models, given.batch_sizes, plan)
         if any(case.key(operation) not in results for operation in case.operations)
     ]
-    with torch.inference_mode():
-        if "copy_gb_per_s" not in results.measured:
-            copy = references.copy_gb_per_s(given.device)
-            results.measured["copy_gb_per_s"] = harness.digits(copy)
-        for done, case in enumerate(todo):
-            if done and budget.spent():
-                print(f"{len(todo) - done} inputs are left for --resume.", file=sys.stderr)
-                break
-            copy = results.measured["copy_gb_per_s"]
-            results.rows += measure(case, given.device, given.seconds, copy)
-            results.write_soon()
-            command_line.progress(done + 1, len(todo))
-    networks = batch_norm_report.sum_networks(given.models, results.rows)
-    results.summaries["networks"] = networks
-    results.write()
-    batch_norm_report.show(results)
-    if results.path is not None:
-        print(f"\nwritten to {results.path}")
-        if given.plot:
-            print(plot_style.draw_or_explain(plot_batch_norm.draw, results.path))
+    references.add_to(results.measured, given.device)
+
+    def rows_of(case: Case) -> list[dict[str, Any]]:
+        with torch.inference_mode():
+            return measure(case, given.device, given.seconds, results.measured["copy_gb_per_s"])
+
+    runner.measure_all(results, todo, rows_of, given.budget)
+    batch_norm_report.show(results.rows, given.models, results.measured)
+    runner.finish(results, given, plot_batch_norm.draw)
 
 
 if __name__ == "__main__":

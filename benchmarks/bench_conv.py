@@ -10,9 +10,9 @@ bninv is faster. Rates are given beside those of a large float32 GEMM and of a l
 
 from __future__ import annotations
 
-import sys
+import itertools
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import command_line
 import conv_candidates
@@ -20,9 +20,10 @@ import conv_report
 import cuda_timing
 import harness
 import plot_conv
-import plot_style
 import references
+import runner
 import torch
+from candidate import Candidate
 from conv_candidates import OPERATIONS, Layer
 from harness import digits
 from network_convolutions import Convolution, convolutions
@@ -45,8 +46,21 @@ ON_CUDA = {
     "batch_sizes": [32, 1],
     "dtypes": ["float32", "bfloat16", "float16"],
     "seconds": 0.1,
-    "budget": 60.0,
+    "budget": 50.0,
 }
+
+
+class Item(NamedTuple):
+    dtype: str
+    batch_size: int
+    operation: str
+    conv: Convolution
+
+    def key(self) -> dict[str, Any]:
+        return {**self._asdict(), "conv": self.conv.label}
+
+    def __str__(self) -> str:
+        return f"{self.dtype}, batch {self.batch_size}, {self.operation} {self.conv.label}"
 
 
 def layers(models: list[str]) -> dict[Convolution, dict[str, int]]:
@@ -59,21 +73,18 @@ def layers(models: list[str]) -> dict[Convolution, dict[str, int]]:
     return found
 
 
-def measure(
-    conv: Convolution, operation: str, batch: int, dtype: str, device: str, seconds: float
-) -> dict[str, dict[str, float]]:
+def measure(item: Item, device: str, seconds: float) -> dict[str, dict[str, float]]:
     """Milliseconds of each candidate."""
-    chosen = getattr(torch, dtype)
-    runs = conv_candidates.candidates(conv, operation, chosen, device)
-    first = conv_candidates.layer(conv, batch, chosen, device)
-    check_results(runs, first, chosen)
+    dtype, conv, batch = getattr(torch, item.dtype), item.conv, item.batch_size
+    runs = conv_candidates.candidates(conv, item.operation, dtype, device)
+    first = conv_candidates.layer(conv, batch, dtype, device)
+    check_results(runs, first, dtype)
     if device == "cpu":
         # One input, in the cache as far as it fits: where the layer before it leaves it.
         return harness.interleave({n: partial(c.run, *first) for n, c in runs.items()}, seconds)
-    moved = bytes_moved(conv, batch, chosen)
-    inputs = [first]
-    for _ in range(cuda_timing.sets_past_l2(moved) - 1):
-        inputs.append(conv_candidates.layer(conv, batch, chosen, device))
+    moved = bytes_moved(conv, batch, dtype)
+    others = range(cuda_timing.sets_past_l2(moved) - 1)
+    inputs = [first, *(conv_candidates.layer(conv, batch, dtype, device) for _ in others)]
     # Roughly: 50 TFLOP/s, 3 TB/s.
     expected = max(2 * conv.fmas(batch) / 50e9, moved / 3e9, 0.002)
     return cuda_timing.interleave(runs, inputs, seconds, expected)
@@ -85,40 +96,29 @@ def bytes_moved(conv: Convolution, batch: int, dtype: torch.dtype) -> int:
     return (batch * pixels + conv.out_channels * conv.terms) * dtype.itemsize
 
 
-def check_results(runs: dict[str, Any], inputs: Layer, dtype: torch.dtype) -> None:
-    """A wrong result is not worth timing. Only about equal: stock rounds differently."""
+def check_results(runs: dict[str, Candidate], inputs: Layer, dtype: torch.dtype) -> None:
     expected = runs["bninv"].run(*inputs).double()
     for name, candidate in runs.items():
-        with candidate.switches.on():
-            result = candidate.run(*inputs).double()
-        # TF32 has float16's significand.
-        epsilon = max(torch.finfo(dtype).eps, 2**-10 if candidate.switches.tf32 else 0)
-        scale = expected.abs().max().item()
-        torch.testing.assert_close(
-            result,
-            expected,
-            rtol=0,
-            atol=64 * epsilon * scale,
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
+        difference = candidate.difference(inputs, expected)
+        if not difference <= candidate.tolerance(dtype):
+            raise RuntimeError(f"{name} is {difference:.2g} of the greatest element off")
 
 
 def row_of(
-    key: dict[str, Any],
-    conv: Convolution,
+    item: Item,
     counts: dict[str, int],
     times: dict[str, dict[str, float]],
     measured: dict[str, float],
 ) -> dict[str, Any]:
     medians = {name: t["median"] for name, t in times.items()}
     best = min(conv_candidates.BASELINES, key=medians.__getitem__)
-    flop = 2 * conv.fmas(key["batch_size"])
-    moved = bytes_moved(conv, key["batch_size"], getattr(torch, key["dtype"]))
+    flop = 2 * item.conv.fmas(item.batch_size)
+    moved = bytes_moved(item.conv, item.batch_size, getattr(torch, item.dtype))
     tflops = {name: flop / t / 1e9 for name, t in medians.items()}
     gb_per_s = {name: moved / t / 1e6 for name, t in medians.items()}
     gemm, copy = measured["gemm_tflops"], measured["copy_gb_per_s"]
     return {
-        **key,
+        **item.key(),
         "counts": counts,
         "ratio": digits(medians[best] / medians["bninv"], 4),
         "best_stock": best,
@@ -139,40 +139,21 @@ def main(arguments: list[str] | None = None) -> None:
     command_line.settle(made, given, ON_CPU, ON_CUDA)
     command_line.need_known(made, "--models", given.models, NETWORKS)
     command_line.need_known(made, "--dtypes", given.dtypes, ON_CUDA["dtypes"])
-    results = command_line.result_file("conv", given)
-    budget = command_line.Budget(given.budget)
     known = layers(given.models)
-    todo = [
-        ({"dtype": dtype, "batch_size": batch, "operation": operation, "layer": conv.label}, conv)
-        for dtype in given.dtypes
-        for batch in given.batch_sizes
-        for operation in OPERATIONS
-        for conv in known
-    ]
-    todo = [(key, conv) for key, conv in todo if key not in results]
-    with torch.inference_mode():
-        if "gemm_tflops" not in results.measured:
-            results.measured["gemm_tflops"] = digits(references.gemm_tflops(given.device))
-            results.measured["copy_gb_per_s"] = digits(references.copy_gb_per_s(given.device))
-        for done, (key, conv) in enumerate(todo):
-            if done and budget.spent():
-                print(f"{len(todo) - done} rows are left for --resume.", file=sys.stderr)
-                break
-            times = measure(
-                conv, key["operation"], key["batch_size"], key["dtype"], given.device, given.seconds
-            )
-            results.rows.append(row_of(key, conv, known[conv], times, results.measured))
-            results.summaries["networks"] = conv_report.sum_networks(
-                results.rows, list(known.values())
-            )
-            results.write_soon()
-            command_line.progress(done + 1, len(todo))
-    results.write()
-    conv_report.show(results)
-    if results.path is not None:
-        print(f"\nwritten to {results.path}")
-        if given.plot:
-            print(plot_style.draw_or_explain(plot_conv.draw, results.path))
+    summarize = partial(conv_report.summaries, known=list(known.values()))
+    results = command_line.result_file("conv", given, summarize)
+    items = itertools.product(given.dtypes, given.batch_sizes, OPERATIONS, known)
+    todo = [item for item in itertools.starmap(Item, items) if item.key() not in results]
+    references.add_to(results.measured, given.device, gemm=True)
+
+    def rows_of(item: Item) -> list[dict[str, Any]]:
+        with torch.inference_mode():
+            times = measure(item, given.device, given.seconds)
+        return [row_of(item, known[item.conv], times, results.measured)]
+
+    runner.measure_all(results, todo, rows_of, given.budget)
+    conv_report.show(results.rows, list(known.values()), results.measured)
+    runner.finish(results, given, plot_conv.draw)
 
 
 if __name__ == "__main__":

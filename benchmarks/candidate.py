@@ -42,3 +42,13 @@ class Candidate(NamedTuple):
     baseline: bool = False
     # Whether a replay of a CUDA graph tells something: not where the launches are what is slow.
     graph: bool = True
+
+    def difference(self, inputs: tuple[Any, ...], expected: torch.Tensor) -> float:
+        """The greatest one between its result and `expected`, as a part of the greatest element."""
+        with self.switches.on():
+            result = self.run(*inputs).double()
+        return ((result - expected).abs().max() / expected.abs().max()).item()
+
+    def tolerance(self, dtype: torch.dtype) -> float:
+        """A wrong result is not worth timing. Kernels round differently; a fault moves far more."""
+        return 1e-3 if dtype.itemsize >= 4 and not self.switches.tf32 else 0.1

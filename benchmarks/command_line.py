@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import cuda_timing
 import torch
 from harness import RESULTS, machine
-from result_file import ResultFile
+from result_file import ResultFile, Row
 
 # What an option is when it was not given.
 Defaults = dict[str, Any]
@@ -40,7 +39,7 @@ def parser(description: str, on_cpu: Defaults, on_cuda: Defaults) -> argparse.Ar
             on_cpu["seconds"], on_cuda["seconds"]
         ),
     )
-    made.add_argument("--threads", type=int, help="default: PyTorch's")
+    made.add_argument("--threads", type=positive, help="default: PyTorch's")
     made.add_argument(
         "--budget",
         type=float,
@@ -60,11 +59,14 @@ def names(text: str) -> list[str]:
     return text.split(",")
 
 
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}; it may be a positive integer")
+    return int(text)
+
+
 def numbers(text: str) -> list[int]:
-    values = [int(value) for value in text.split(",")]
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; it may be positive integers")
-    return values
+    return [positive(value) for value in text.split(",")]
 
 
 def add_lists(made: argparse.ArgumentParser, on_cpu: Defaults, on_cuda: Defaults) -> None:
@@ -103,7 +105,9 @@ def need_known(
             made.error(f"argument {option}: {value!r}; there are {', '.join(known)}")
 
 
-def result_file(name: str, given: argparse.Namespace) -> ResultFile:
+def result_file(
+    name: str, given: argparse.Namespace, summarize: Callable[[list[Row]], dict[str, list[Row]]]
+) -> ResultFile:
     """FOLDER/NAME.json, on the CPU NAME_cpu.json."""
     on_gpu = given.device == "cuda"
     about = {**machine(), **(cuda_timing.describe() if on_gpu else {})}
@@ -114,7 +118,7 @@ def result_file(name: str, given: argparse.Namespace) -> ResultFile:
         if key not in ("folder", "budget", "resume", "plot", "write_results", "threads")
     }
     results = ResultFile(
-        path if given.write_results else None, about, arguments, resume=given.resume
+        path if given.write_results else None, about, arguments, summarize, resume=given.resume
     )
     load = os.getloadavg()[0]
     results.measured.setdefault("load_average_before", round(load, 2))
@@ -125,20 +129,3 @@ def result_file(name: str, given: argparse.Namespace) -> ResultFile:
             file=sys.stderr,
         )
     return results
-
-
-class Budget:
-    """Time for a run, counted from here."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.start = time.monotonic()
-
-    def spent(self) -> bool:
-        return self.seconds > 0 and time.monotonic() - self.start > self.seconds
-
-
-def progress(done: int, of: int) -> None:
-    """A count for whoever watches."""
-    if sys.stderr.isatty():
-        print(f"\r{done} of {of}", end="\n" if done == of else "", file=sys.stderr, flush=True)

@@ -8,12 +8,15 @@ from typing import Any
 
 from conv_candidates import BASELINES
 from harness import digits
-from result_file import ResultFile
-from tables import table
+from text_table import table
 
 Row = dict[str, Any]
 KIND = ("dtype", "batch_size", "operation")
 TITLES = {"conv": "convolution", "conv_bn_relu": "convolution, BatchNorm and ReLU"}
+
+
+def summaries(rows: list[Row], known: list[dict[str, int]]) -> dict[str, list[Row]]:
+    return {"networks": sum_networks(rows, known)}
 
 
 def sum_networks(rows: list[Row], known: list[dict[str, int]]) -> list[Row]:
@@ -43,26 +46,26 @@ def sum_networks(rows: list[Row], known: list[dict[str, int]]) -> list[Row]:
     return sums
 
 
-def show(results: ResultFile) -> None:
-    for (dtype, batch, operation), some in itertools.groupby(results.rows, itemgetter(*KIND)):
-        rows = list(some)
-        names = list(rows[0]["milliseconds"])
+def show(rows: list[Row], known: list[dict[str, int]], measured: Row) -> None:
+    for (dtype, batch, operation), some in itertools.groupby(rows, itemgetter(*KIND)):
+        own = list(some)
+        names = list(own[0]["milliseconds"])
         lines = [
             (
-                row["layer"],
+                row["conv"],
                 *(f"{row['milliseconds'][name]['median'] * 1e3:#.4g}" for name in names),
                 f"{row['ratio']:.2f}",
                 f"{row['tflops']['bninv']:#.3g}",
                 f"{row['fraction_of_gemm']['bninv']:.2f}",
                 f"{row['fraction_of_copy']['bninv']:.2f}",
             )
-            for row in rows
+            for row in own
         ]
         title = f"{TITLES[operation]}, {dtype}, batch {batch}: microseconds, bninv's rates"
         headings = [name.replace(" ", "\n") for name in names]
         rates = ("ratio", "TFLOP/s", "of the\nGEMM", "of the\ncopy")
         print(table(title, ("layer", *headings, *rates), lines))
-    networks = results.summaries.get("networks", [])
+    networks = sum_networks(rows, known)
     if networks:
         lines = [
             (
@@ -80,5 +83,5 @@ def show(results: ResultFile) -> None:
         print(table("All such layers of a network, as often as they occur", columns, lines, left=3))
     print(
         "\nA large float32 GEMM makes {gemm_tflops:g} TFLOP/s here, "
-        "a large copy moves {copy_gb_per_s:g} GB/s.".format(**results.measured)
+        "a large copy moves {copy_gb_per_s:g} GB/s.".format(**measured)
     )

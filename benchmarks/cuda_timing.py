@@ -116,7 +116,7 @@ def _capture(candidate: Candidate, inputs: Inputs, calls: int, pool: Any) -> tor
 
 
 def interleave_calls(
-    candidates: Mapping[str, Candidate], inputs: Inputs, seconds: float, least: int = 5
+    candidates: Mapping[str, Candidate], inputs: Inputs, seconds: float, least: int = 3
 ) -> Times:
     """As `interleave`, but what a caller waits for: one call, its launches, and the GPU's end."""
     times: dict[str, list[float]] = {name: [] for name in candidates}

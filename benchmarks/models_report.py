@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tables import table
+from text_table import table
 
 Row = dict[str, Any]
 SETTING = ("model", "dtype", "batch_size")
@@ -36,15 +36,21 @@ def summarize(rows: list[Row]) -> list[Row]:
     return summary
 
 
+def summaries(rows: list[Row]) -> dict[str, list[Row]]:
+    return {"summary": summarize(rows)}
+
+
 def ratios(row: Row) -> dict[str, float]:
     """Every candidate's; those without a graph by what a caller waits for."""
     return {**row.get("eager_ratios", {}), **row["ratios"]}
 
 
 def show(rows: list[Row]) -> None:
-    for setting, groups in by_setting(rows).items():
-        print(setting_table("{}, {}, batch {}".format(*setting), groups))
+    for groups in by_setting(rows).values():
         for row in groups:
+            print(row_table(row))
+            for call in row["uncovered"]:
+                print(f"patched leaves to stock: {call}")
             for name, reason in row["failures"].items():
                 print(f"{name} failed: {reason}")
     lines = [
@@ -65,26 +71,26 @@ def show(rows: list[Row]) -> None:
     print(table(title, columns, lines, left=2))
 
 
-def setting_table(title: str, groups: list[Row]) -> str:
+def row_table(row: Row) -> str:
     """A line for each candidate."""
-    on_gpu = any("eager_milliseconds" in row for row in groups)
+    on_gpu = "eager_milliseconds" in row
+    waits = row["eager_milliseconds"] if on_gpu else row["milliseconds"]
     lines = []
-    for row in groups:
-        waits = row.get("eager_milliseconds", row["milliseconds"])
-        for name in waits:
-            t = row["milliseconds"].get(name)
-            peak = row["peak_mib"][name]
-            lines.append(
-                (
-                    name,
-                    f"{t['median']:#.4g}" if t else "",
-                    f"{t['low']:#.3g} - {t['high']:#.3g}" if t else "",
-                    *([f"{waits[name]['median']:#.4g}"] if on_gpu else []),
-                    f"{row['images_per_s'][name]:#.4g}",
-                    "" if peak is None else f"{peak:.0f}",
-                    f"{ratios(row).get(name, 1.0):.2f}",
-                )
+    for name, wait in waits.items():
+        t = row["milliseconds"].get(name)
+        peak = row["peak_mib"][name]
+        lines.append(
+            (
+                name,
+                f"{t['median']:#.4g}" if t else "",
+                f"{t['low']:#.3g} - {t['high']:#.3g}" if t else "",
+                *([f"{wait['median']:#.4g}"] if on_gpu else []),
+                f"{row['images_per_s'][name]:#.4g}",
+                "" if peak is None else f"{peak:.0f}",
+                f"{ratios(row).get(name, 1.0):.2f}",
             )
+        )
+    title = "{model}, {dtype}, batch {batch_size}, {group}".format(**row)
     eager = ["eager\nms"] if on_gpu else []
     columns = ["", "ms", "quartiles", *eager, "images/s", "peak\nMiB", "time to\npatched"]
     return table(title, columns, lines)

@@ -14,7 +14,7 @@ from plot_style import COLOURS, GREY, legend, save, unique
 
 
 def draw(document: dict[str, Any], path: Path) -> list[Path]:
-    """The ratios, a file for each dtype; and the bandwidths. All beside `path`."""
+    """The ratios, a file for each dtype; on CUDA the bandwidths too. All beside `path`."""
     rows, device = document["rows"], plot_style.device(document["machine"])
     drawn = []
     for dtype in unique(rows, "dtype"):
@@ -22,6 +22,9 @@ def draw(document: dict[str, Any], path: Path) -> list[Path]:
         drawn.append(
             save(draw_ratios(own, f"{dtype}, {device}"), path.with_name(f"{path.stem}_{dtype}.png"))
         )
+    # On the CPU the tensors are in its caches, which a copy's bandwidth says nothing about.
+    if "gpu" not in document["machine"]:
+        return drawn
     copy = document["measured"]["copy_gb_per_s"]
     figure = draw_bandwidth(rows, f"{device}: a large copy moves {copy:.0f} GB/s")
     return [*drawn, save(figure, path.with_name(f"{path.stem}_bandwidth.png"))]

@@ -10,14 +10,15 @@ from typing import Any
 
 import plot_style
 from conv_report import TITLES
-from plot_style import COLOURS, GREY
+from plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
 
-# Against what bninv is held: column, label, marker; the bars are the best IEEE stock's.
+# Beside the bars, which are the best IEEE stock's: column, label, marker, colour.
 MARKS = (
-    ("folded channels_last", "stock with BatchNorm folded", "^"),
-    ("bninv unfused", "bninv unfused", "_"),
-    ("stock channels_last, TF32", "stock channels_last, TF32", "x"),
+    ("folded channels_last", "stock with BatchNorm folded", "^", GREEN),
+    ("bninv unfused", "bninv unfused", "_", "black"),
+    ("stock channels_last, TF32", "stock channels_last, TF32", "D", PURPLE),
 )
+BARS = (BLUE, ORANGE, SKY, GREY)
 
 
 def draw(document: dict[str, Any], path: Path) -> list[Path]:
@@ -35,7 +36,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
     """A panel for each operation and, below, the rates; layers along x, batch sizes in colours."""
     from matplotlib import pyplot
 
-    layers = plot_style.unique(rows, "layer")
+    layers = plot_style.unique(rows, "conv")
     operations = plot_style.unique(rows, "operation")
     batches = sorted(plot_style.unique(rows, "batch_size"))
     made, panels = pyplot.subplots(
@@ -54,12 +55,12 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
         panel.axhline(1, color="black", linewidth=0.8)
         for i, batch in enumerate(batches):
             own = [r for r in rows if (r["operation"], r["batch_size"]) == (operation, batch)]
-            places = [layers.index(r["layer"]) + (i - (len(batches) - 1) / 2) * width for r in own]
+            places = [layers.index(r["conv"]) + (i - (len(batches) - 1) / 2) * width for r in own]
             # From the line at 1, in both directions.
             heights = [row["ratio"] - 1 for row in own]
             label = f"best IEEE stock, batch {batch}"
-            panel.bar(places, heights, width, bottom=1, color=COLOURS[i % 4], label=label)
-            for name, text, marker in MARKS:
+            panel.bar(places, heights, width, bottom=1, color=BARS[i % 4], label=label)
+            for name, text, marker, colour in MARKS:
                 marked = [
                     (x, ratio(row, name))
                     for x, row in zip(places, own, strict=True)
@@ -67,7 +68,9 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
                 ]
                 if marked:
                     x, y = zip(*marked, strict=True)
-                    panel.plot(x, y, marker, color="black", markersize=4, label=text)
+                    edge = colour if marker == "_" else "white"
+                    style = {"color": colour, "markeredgecolor": edge, "markeredgewidth": 0.7}
+                    panel.plot(x, y, marker, **style, markersize=6, label=text)
         panel.set_yscale("log", base=2)
         panel.yaxis.set_major_formatter("{x:g}")
     rate = panels[-1][0]
@@ -78,11 +81,11 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
     )
     for i, batch in enumerate(batches):
         own = [r for r in rows if (r["operation"], r["batch_size"]) == ("conv", batch)]
-        places = [layers.index(r["layer"]) + (i - (len(batches) - 1) / 2) * width for r in own]
+        places = [layers.index(r["conv"]) + (i - (len(batches) - 1) / 2) * width for r in own]
         fractions = [row["fraction_of_gemm"] for row in own]
-        rate.bar(places, [f["bninv"] for f in fractions], width, color=COLOURS[i % 4])
+        rate.bar(places, [f["bninv"] for f in fractions], width, color=BARS[i % 4])
         best = [f[row["best_stock"]] for f, row in zip(fractions, own, strict=True)]
-        rate.plot(places, best, "_", color=GREY, markersize=5, markeredgewidth=2)
+        rate.plot(places, best, "_", color="black", markersize=5)
     rate.set_ylim(bottom=0)
     rate.set_xticks(range(len(layers)), layers, rotation=90)
     for panel in panels[:, 0]:

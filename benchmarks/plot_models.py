@@ -57,6 +57,9 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
         squeeze=False,
         layout="constrained",
     )
+    times = [time for row in rows for name, time in ratios(row).items() if name in LINES]
+    # Setting ticks would widen the axis to them.
+    limits = (0.9 * min(0.7, *times), 1.1 * max(1.4, *times))
     for column, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
         throughput, ratio = panels[0][column], panels[1][column]
@@ -66,19 +69,23 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
             style |= {"linewidth": 2.2 if name == "patched" else 1.3, "label": name}
             points = series(own, name)
             if points:
-                sizes, rates, times = zip(*points, strict=True)
+                sizes, rates, relative = zip(*points, strict=True)
                 throughput.plot(sizes, rates, **style)
-                ratio.plot(sizes, times, **style)
+                ratio.plot(sizes, relative, **style)
         for panel in (throughput, ratio):
             panel.set_xscale("log", base=2)
-            panel.set_yscale("log")
+            panel.set_yscale("log", base=10 if panel is throughput else 2)
             panel.set_xticks(batches, [str(batch) for batch in batches])
             panel.grid(which="both", linewidth=0.3)
             panel.tick_params(labelsize=8)
         ratio.set_xlabel("batch size", fontsize=9)
         throughput.yaxis.set_major_formatter("{x:g}")
         ratio.yaxis.set_major_formatter("{x:g}")
-        ratio.yaxis.set_minor_formatter("{x:g}")
+        ratio.yaxis.set_minor_formatter("")
+        ratio.set_yticks([2.0**step for step in range(-3, 6)])
+        # Half steps between them.
+        ratio.set_yticks([2 ** (step + 0.5) for step in range(-3, 6)], minor=True)
+        ratio.set_ylim(*limits)
     panels[0][0].set_ylabel("images per second", fontsize=9)
     panels[1][0].set_ylabel("time to patched's: above 1, patched is faster", fontsize=9)
     made.suptitle(title)

@@ -26,7 +26,7 @@ def draw_or_explain(draw: Draw, path: Path) -> str:
         script = Path(sys.modules[draw.__module__].__file__ or "").name
         return (
             "not drawn: matplotlib is missing. Install the extra bninv[plot], then run\n"
-            f"  python benchmarks/{script} {path}"
+            f"  PYTHONPATH=. python benchmarks/{script} {path}"
         )
     matplotlib.use("Agg")
     drawn = draw(json.loads(path.read_text()), path)

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,18 @@ class ResultFile:
     Args:
         path: None keeps the rows in memory.
         machine, arguments: rows of one file share them.
+        summarize: lists made of all rows, by name; they are written before them.
         resume: take over the rows of the file that is there, if machine and arguments are its own.
     """
 
     def __init__(
-        self, path: Path | None, machine: Row, arguments: Row, *, resume: bool = False
+        self,
+        path: Path | None,
+        machine: Row,
+        arguments: Row,
+        summarize: Callable[[list[Row]], dict[str, list[Row]]],
+        *,
+        resume: bool = False,
     ) -> None:
         self.path = path
         self.machine = machine
@@ -33,8 +40,9 @@ class ResultFile:
         # References and circumstances, such as a copy's bandwidth: measured once for all rows.
         self.measured: Row = {}
         self.rows: list[Row] = []
-        # Lists made of the rows, written before them.
-        self.summaries: dict[str, list[Row]] = {}
+        # What was not measured, and why.
+        self.failed: list[Row] = []
+        self.summarize = summarize
         self.written = 0.0
         if resume and path is not None and path.exists():
             self._take_over(json.loads(path.read_text()))
@@ -65,7 +73,8 @@ class ResultFile:
         if self.path is None:
             return
         heads = {k: getattr(self, k) for k in ("machine", "arguments", "measured")}
-        write_document(self.path, heads, {**self.summaries, "rows": self.rows})
+        lists = {**self.summarize(self.rows), "failed": self.failed, "rows": self.rows}
+        write_document(self.path, heads, lists)
 
 
 def write_document(path: Path, heads: dict[str, Row], lists: dict[str, list[Row]]) -> None:

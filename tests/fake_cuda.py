@@ -6,8 +6,10 @@ not allow raises: a first launch, or waiting, while a graph is captured.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -151,3 +153,10 @@ class Graph:
     def replay(self) -> None:
         assert self.cuda.capturing is None
         self.cuda.clock += self.duration
+
+
+def run(module: Any, folder: Path, *options: str) -> dict[str, Any]:
+    """What a benchmark writes."""
+    module.main(["--folder", str(folder), "--seconds", "0.01", "--no-plot", *options])
+    (path,) = folder.glob("*.json")
+    return json.loads(path.read_text())

@@ -1,52 +1,23 @@
-"""The benchmarks against stock end to end, on tiny inputs: on the CPU, and with a GPU faked."""
+"""bench_models.py end to end, on a tiny model: on the CPU, and with a GPU faked."""
 
 from __future__ import annotations
 
 import json
-import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import bench_models
 import pytest
 import torch
-
-from bninv import _extension
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
-
-import bench_models
-import fake_cuda
-import model_candidates
+from fake_cuda import FakeCuda, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_cuda.FakeCuda]:
-    # Before there seems to be a GPU for which to compile.
-    _extension.load()
-    fake = fake_cuda.FakeCuda()
-    fake.install(monkeypatch)
-    # A mode is a thread's own.
-    with fake_cuda.OnCpu() as mode, ThreadPoolExecutor(1, initializer=mode.__enter__) as pool:
-        monkeypatch.setattr(bench_models, "SEARCHING", pool)
-        yield fake
-    model_candidates.networks.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def _small_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_models, "PIXELS", 32)
-
-
-def run(module: Any, folder: Path, *options: str) -> dict[str, Any]:
-    """What the script writes."""
-    module.main(["--folder", str(folder), "--seconds", "0.01", "--no-plot", *options])
-    (path,) = folder.glob("*.json")
-    return json.loads(path.read_text())
 
 
 MODELS = ("--models", "test_resnet", "--batch-sizes", "2,1")
@@ -68,7 +39,7 @@ def test_models_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             "patched",
             "patched unfused",
         }
-        assert row["failures"] == {}
+        assert row["failures"] == {} and row["uncovered"] == []
         for name, t in times.items():
             assert 0 < t["low"] <= t["median"] <= t["high"] and t["runs"] >= 3
             assert row["images_per_s"][name] == pytest.approx(
@@ -80,10 +51,10 @@ def test_models_on_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_models_on_cuda(
-    tmp_path: Path, cuda: fake_cuda.FakeCuda, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda model: model)
-    cuda.planted = {
+    fake_gpu.planted = {
         "stock NCHW": 6.0,
         "stock channels_last": 4.0,
         "stock channels_last, TF32": 1.0,
@@ -107,7 +78,7 @@ def test_models_on_cuda(
             assert threading.current_thread() is not threading.main_thread()
         assert torch.is_inference_mode_enabled()
 
-    cuda.watch = watch
+    fake_gpu.watch = watch
     found = run(bench_models, tmp_path, *MODELS, "--dtypes", "float32,bfloat16")
     assert found["machine"]["gpu"] == "NVIDIA Fake 100"
     rows = {(r["dtype"], r["batch_size"], r["group"]): r for r in found["rows"]}
@@ -122,7 +93,7 @@ def test_models_on_cuda(
     assert row["images_per_s"]["patched"] == pytest.approx(1000.0)
     assert row["images_per_s"]["cuDNN off"] == pytest.approx(100.0)
     assert row["peak_mib"]["patched"] >= 0
-    assert not {"sample by sample", "cuDNN off"} & {*row["milliseconds"], *cuda.captured}
+    assert not {"sample by sample", "cuDNN off"} & {*row["milliseconds"], *fake_gpu.captured}
     assert rows["float32", 2, "cudnn.benchmark"]["ratio"] == 1.5
     assert rows["float32", 2, "compiled"]["ratios"]["compiled channels_last"] == 1.0
     assert not any("TF32" in name for name in rows["bfloat16", 2, "eager"]["ratios"])
@@ -132,7 +103,7 @@ def test_models_on_cuda(
     assert summary["float32", 1]["best_stock"] == "stock channels_last, benchmark"
 
 
-def test_the_most_important_rows_come_first(cuda: fake_cuda.FakeCuda) -> None:
+def test_the_most_important_rows_come_first(fake_gpu: FakeCuda) -> None:
     class Given:
         device, compile = "cuda", True
         models = bench_models.ON_CUDA["models"]
@@ -147,7 +118,7 @@ def test_the_most_important_rows_come_first(cuda: fake_cuda.FakeCuda) -> None:
     assert max(i for i, key in enumerate(keys) if key.dtype == "float16") == len(keys) - 1
 
 
-def test_a_run_resumes_after_its_last_row(tmp_path: Path, cuda: fake_cuda.FakeCuda) -> None:
+def test_a_run_resumes_after_its_last_row(tmp_path: Path, fake_gpu: FakeCuda) -> None:
     options = (*MODELS, "--dtypes", "bfloat16", "--no-compile")
     measured = []
     measure = bench_models.measure
@@ -173,15 +144,15 @@ def test_a_run_resumes_after_its_last_row(tmp_path: Path, cuda: fake_cuda.FakeCu
 
 
 def test_the_budget_ends_a_run(
-    tmp_path: Path, cuda: fake_cuda.FakeCuda, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, fake_gpu: FakeCuda, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = run(bench_models, tmp_path, *MODELS, "--dtypes", "bfloat16", "--budget", "1e-9")["rows"]
     assert len(rows) == 1
-    assert "5 rows are left" in capsys.readouterr().err
+    assert "5 of 6 are left" in capsys.readouterr().err
 
 
 def test_a_failure_is_recorded_and_the_others_are_timed(
-    tmp_path: Path, cuda: fake_cuda.FakeCuda, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fake_gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def endless(model: Any) -> Any:
         def call(x: torch.Tensor) -> torch.Tensor:
@@ -203,11 +174,36 @@ def test_a_failure_is_recorded_and_the_others_are_timed(
 def test_a_wrong_result_is_not_timed() -> None:
     x = torch.ones(3)
     runs = {
-        "stock": bench_models.Candidate(lambda x: x),
+        "stock": bench_models.Candidate(lambda x: x, baseline=True),
         "wrong": bench_models.Candidate(lambda x: 2 * x),
+        "nan": bench_models.Candidate(lambda x: x * torch.nan),
+        "patched": bench_models.Candidate(lambda x: x * 1.0001),
     }
     good, failures = bench_models.check(runs, (x,), torch.float32)
-    assert good.keys() == {"stock"} and failures["wrong"] == "its result is 1 of the greatest off"
+    assert good.keys() == {"stock", "patched"}
+    assert failures["wrong"] == "its result is 1 of the greatest element off"
+    assert "nan" in failures
+    # Then it is rather the patched one that is wrong.
+    runs["stock"] = bench_models.Candidate(lambda x: 3 * x, baseline=True)
+    with pytest.raises(RuntimeError, match="no stock result is patched's"):
+        bench_models.check(runs, (x,), torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--batch-sizes", "8,x", "'x'; it may be a positive integer"),
+        ("--threads", "0", "'0'; it may be a positive integer"),
+        ("--models", "resnet5", "timm has no 'resnet5'"),
+        ("--dtypes", "int8", "'int8'; there are float32, bfloat16, float16"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    option: str, value: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bench_models.main(["--device", "cpu", option, value])
+    assert f"argument {option}: {said}" in capsys.readouterr().err
 
 
 def test_an_unavailable_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,3 +212,12 @@ def test_an_unavailable_gpu_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         bench_models.main(["--device", "cuda"])
     assert "argument --device: torch finds no GPU" in capsys.readouterr().err
+
+
+def test_throughput_is_drawn(
+    tmp_path: Path, fake_gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(torch, "compile", lambda model: model)
+    run(bench_models, tmp_path, *MODELS, "--dtypes", "float32", "--plot")
+    assert (tmp_path / "models_float32.png").read_bytes().startswith(b"\x89PNG")
