@@ -167,6 +167,28 @@ def test_an_operator_that_moves_is_found_and_no_other(monkeypatch: pytest.Monkey
     assert 0 < found["sigmoid"].distance.max_relative < 2e-4
 
 
+def test_every_part_has_the_memory_format_of_the_whole() -> None:
+    """Another one would have other kernels."""
+    seen = []
+
+    class Watching(cause.Examiner):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            def watched(*args: Any, **kwargs: Any) -> Any:
+                seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+                return func(*args, **kwargs)
+
+            watched.overloadpacket, watched.is_view = func.overloadpacket, func.is_view
+            return super().__torch_dispatch__(watched, types, args, kwargs)
+
+    x = torch.randn(5, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), Watching((2, 3, 5)):
+        torch.sigmoid(x)
+    # Three samples alone, three batches, another position; and the call itself.
+    assert len(seen) == 3 + 3 + 1 + 1 and all(seen)
+
+
 def test_operators_that_work_in_place_keep_their_inputs(one_thread: None) -> None:
     class InPlace(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -120,7 +120,8 @@ class Examiner(TorchDispatchMode):
         count = min(SAMPLES, self.whole)
         alone = torch.cat([run(lambda v, i=i: v[i : i + 1]) for i in range(count)])
         parts = {f"batch {n}": run(lambda v, n=n: v[:n])[:count] for n in self.sizes}
-        parts["position"] = run(lambda v: v.roll(1, 0))[1 : 1 + count]
+        # In the memory format of the whole, which `roll` alone would not keep.
+        parts["position"] = run(lambda v: torch.empty_like(v).copy_(v.roll(1, 0)))[1 : 1 + count]
         kind.calls += 1
         moved = [
             label for label, part in parts.items() if kind.distance.add(part, alone[: len(part)])

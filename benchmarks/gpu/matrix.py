@@ -106,7 +106,7 @@ class Tally:
 def planted(
     samples: Tensor, batch: int, fill: str, place: torch.device, rng: random.Random
 ) -> tuple[Tensor, dict[int, int]]:
-    """A batch on the device with samples at random positions; position -> sample."""
+    """A batch on the device, in either memory format; and position -> sample."""
     shape = (batch, *samples.shape[1:])
     if fill == "NaN":
         x = torch.full(shape, float("nan"), dtype=samples.dtype, device=place)
@@ -116,6 +116,8 @@ def planted(
     where = dict(zip(chosen, rng.sample(range(len(samples)), len(chosen)), strict=True))
     for position, sample in where.items():
         x[position].copy_(samples[sample])
+    if rng.random() < 0.5:
+        x = x.contiguous(memory_format=torch.channels_last)
     return x, where
 
 

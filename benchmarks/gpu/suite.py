@@ -80,7 +80,8 @@ def files() -> list[str]:
 def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[], Row]]:
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # none is used here
     if device.name == "emulated":
-        chosen, selection = ["tests/test_linear_cuda.py"], ["-m", "not cuda", "-k", "separate"]
+        chosen = ["tests/test_linear_cuda.py", "tests/test_dispatch_cuda.py"]
+        selection = ["-m", "not cuda", "-k", "separate or strictly"]
     else:
         chosen, selection = files(), ["-m", "cuda"]
     return {f: functools.partial(run_file, f, selection, deadline) for f in chosen}
