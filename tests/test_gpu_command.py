@@ -16,9 +16,7 @@ import torch
 
 from benchmarks.gpu import (
     record,
-    report,
     runner,
-    sanitize,
 )
 from benchmarks.gpu.stages import STAGES, Stage
 
@@ -315,6 +313,14 @@ def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
             assert list(runner.ROOT.glob(source)), f"{stage.name}: {source}"
 
 
+def test_emulated_results_stay_outside(tmp_path: Path) -> None:
+    folder = command_line.results_folder(None, {"slug": "emulated"})
+    assert folder.name == "emulated" and not folder.is_relative_to(runner.ROOT)
+    gpu = {"slug": "nvidia-h200"}
+    assert command_line.results_folder(None, gpu) == command_line.RESULTS / "nvidia-h200"
+    assert command_line.results_folder(tmp_path, gpu) == tmp_path / "nvidia-h200"
+
+
 def test_without_a_gpu_it_says_so() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
@@ -327,41 +333,3 @@ def test_without_a_gpu_it_says_so() -> None:
         env={**os.environ, "PYTHONPATH": "."},
     )
     assert done.returncode == 2 and "no GPU that torch can use" in done.stderr
-
-
-# ---- compute-sanitizer ---------------------------------------------------------------------------
-
-# In its place: keeps its options, runs the program behind them, and finds what it is told to.
-SANITIZER = """#!/bin/sh
-echo "$@" >> {folder}/options
-while [ "$1" != {python} ]; do shift; done
-"$@" || exit 1
-echo "========= Invalid __global__ write of size 4 bytes"
-echo "========= ERROR SUMMARY: {errors} errors"
-exit {status}
-"""
-
-
-@pytest.mark.parametrize(
-    ("tool", "errors", "status"), [("initcheck", 0, "passed"), ("memcheck", 2, "failed")]
-)
-def test_what_compute_sanitizer_finds(tmp_path: Path, tool: str, errors: int, status: str) -> None:
-    fake = tmp_path / "compute-sanitizer"
-    values = {"folder": tmp_path, "python": sys.executable, "errors": errors}
-    fake.write_text(SANITIZER.format(**values, status=sanitize.FOUND if errors else 0))
-    fake.chmod(0o755)
-    found = sanitize.examine(str(fake), tool, "emulated", 60)
-    assert found["status"] == status and found["reached"] == found["total"] > 100
-    options = (tmp_path / "options").read_text()
-    assert f"--tool {tool}" in options and ("kns=bninv" in options) == (tool == "memcheck")
-    text = report.build({"sanitize": {"tools": {tool: found}}})
-    assert f"| {tool} | {status} | ERROR SUMMARY: {errors} errors |" in text
-    assert ("Invalid __global__ write" in text) == bool(errors)
-
-
-def test_without_compute_sanitizer_it_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sanitize, "find_sanitizer", lambda: None)
-    assert sanitize.main([]) == 2
-    assert "compute-sanitizer was not found" in capsys.readouterr().err

@@ -65,6 +65,14 @@ def describe(device: str) -> dict[str, Any]:
     return found
 
 
+def results_folder(out: Path | None, about: dict[str, Any]) -> Path:
+    """What an emulation gives is no measurement: it never lands among the results."""
+    if out is None and about["slug"] == "emulated":
+        out = Path(tempfile.mkdtemp(prefix="bninv-gpu-"))
+    folder: Path = (out or RESULTS).resolve() / about["slug"]
+    return folder
+
+
 def job(stage: Stage, device: str, folder: Path, about: dict[str, Any]) -> runner.Job:
     digest = runner.digest(stage.sources, about)
 
@@ -102,11 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         # The emulation keeps what it compiled only in a folder that is named.
         os.environ.setdefault("BNINV_CACHE_DIR", str(_extension.cache_dir()))
     about = describe(device)
-    # What an emulation gives is no measurement: it never lands among the results.
-    out = chosen.out or (
-        Path(tempfile.mkdtemp(prefix="bninv-gpu-")) if chosen.emulated else RESULTS
-    )
-    folder = out.resolve() / about["slug"]
+    folder = results_folder(chosen.out, about)
     stages = [
         stage for stage in STAGES if not chosen.only or stage.name in chosen.only or stage.prepares
     ]

@@ -75,8 +75,14 @@ class Job:
     digest: str
 
 
-def run_process(command: Sequence[str], seconds: float, log: Path, device: str) -> int | None:
-    """The exit status, or None if it had to be ended; its output goes to `log` and is shown."""
+def run_process(
+    command: Sequence[str], seconds: float, log: Path, device: str, **variables: str
+) -> int | None:
+    """The exit status, or None if it had to be ended; its output goes to `log`.
+
+    Args:
+        variables: join its environment.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -85,7 +91,7 @@ def run_process(command: Sequence[str], seconds: float, log: Path, device: str) 
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env=environment(device),
+            env={**environment(device), **variables},
             start_new_session=True,  # so that its compilers end with it
         )
         try:

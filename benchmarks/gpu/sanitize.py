@@ -30,6 +30,7 @@ TOOLS = {
 }
 OURS = ["--kernel-regex", "kns=bninv"]
 FOUND = 86  # its exit status for errors
+GRACE = 60  # seconds after which a tool that does not end by itself is ended
 
 
 def find_sanitizer() -> str | None:
@@ -54,38 +55,36 @@ def command(sanitizer: str, tool: str, device: str, folder: Path, seconds: float
 
 def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str, Any]:
     """One tool's findings."""
-    # A tensor's memory of its own: a cached block would hide an access beside it.
-    environment = {**runner.environment(device), "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            command(sanitizer, tool, device, Path(folder), seconds),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            cwd=runner.ROOT,
-            env=environment,
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        # A tensor's memory of its own: a cached block would hide an access beside it.
+        status = runner.run_process(
+            command(sanitizer, tool, device, folder, seconds),
+            seconds + GRACE,
+            folder / "log",
+            device,
+            PYTORCH_NO_CUDA_MEMORY_CACHING="1",
         )
-        rows = record.read(Path(folder) / "operators_few.json")
-    print(done.stdout, flush=True)
-    summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", done.stdout)
+        output = record.without_paths((folder / "log").read_text(errors="replace"))
+        rows = record.read(folder / "operators_few.json")
+    print(output, flush=True)
+    summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
     wrong = record.failures(rows)
     found = {
         "summary": summary[-1] if summary else "none",
-        "first": "\n".join(re.findall(r"^=========.*", done.stdout, re.MULTILINE)[:40]),
+        "first": "\n".join(re.findall(r"^=========.*", output, re.MULTILINE)[:40]),
         "reached": len(rows.get("rows", {})),
         "total": rows.get("total", 0),
         "wrong": list(wrong)[:5],
         "seconds": round(time.monotonic() - start, 1),
     }
-    if done.returncode == FOUND or wrong:
+    if status == FOUND or wrong:
         return {"status": runner.FAILED, **found}
-    if done.returncode != 0 or not summary:
-        return {"status": runner.CRASHED, **found, "first": done.stdout[-runner.TAIL :]}
-    status = runner.PASSED if record.is_complete(rows) else runner.UNFINISHED
-    return {"status": status, **found, "first": ""}
+    if status is not None and (status != 0 or not summary):
+        return {"status": runner.CRASHED, **found, "first": output[-runner.TAIL :]}
+    complete = status == 0 and record.is_complete(rows)
+    return {"status": runner.PASSED if complete else runner.UNFINISHED, **found, "first": ""}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tool", action="append", choices=list(TOOLS), help="may be repeated")
     parser.add_argument("--seconds", type=float, default=120, help="for each tool (default: 120)")
-    parser.add_argument("--out", type=Path, default=run.RESULTS, help="write below this folder")
+    parser.add_argument("--out", type=Path, help="write below this folder")
     parser.add_argument("--emulated", action="store_true", help="to test this command")
     chosen = parser.parse_args(arguments)
     sanitizer = find_sanitizer()
@@ -114,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if built.returncode != 0:
             return 1
-    path = chosen.out.resolve() / about["slug"] / "sanitize.json"
+    path = run.results_folder(chosen.out, about) / "sanitize.json"
     tools = {}
     for tool in chosen.tool or TOOLS:
         tools[tool] = examine(sanitizer, tool, device, chosen.seconds)
