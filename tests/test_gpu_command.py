@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.gpu import (
-    record,
-    runner,
-)
+from benchmarks.gpu import record, runner
+from benchmarks.gpu import run as command_line
 from benchmarks.gpu.stages import STAGES, Stage
 
 Row = dict[str, Any]
@@ -315,6 +313,7 @@ def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
 
 def test_emulated_results_stay_outside(tmp_path: Path) -> None:
     folder = command_line.results_folder(None, {"slug": "emulated"})
+    folder.parent.rmdir()
     assert folder.name == "emulated" and not folder.is_relative_to(runner.ROOT)
     gpu = {"slug": "nvidia-h200"}
     assert command_line.results_folder(None, gpu) == command_line.RESULTS / "nvidia-h200"
