@@ -113,7 +113,8 @@ def _is_trusted(frame: FrameType | None) -> bool:
     """Whether code belongs to a trusted package, or to the standard library and serves one."""
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in sys.stdlib_module_names:
+        # collections.namedtuple runs its methods in modules of their own.
+        if package not in sys.stdlib_module_names and not package.startswith("namedtuple_"):
             return package in _TRUSTED
         frame = frame.f_back
     return False
