@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any
 
 from batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
-from rich import box
-from rich.console import Console
-from rich.table import Table
+from text_table import table
+
+Row = dict[str, Any]
 
 
-def sum_networks(models: list[str], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def summaries(rows: list[Row], models: list[str]) -> dict[str, list[Row]]:
+    return {"networks": sum_networks(models, rows)}
+
+
+def sum_networks(models: list[str], rows: list[Row]) -> list[Row]:
     """Medians of all BatchNorms of a network and what follows them, each as often as it occurs."""
     measured: dict[tuple[Any, ...], dict[tuple[Any, ...], dict[str, Any]]] = {}
     for row in rows:
@@ -52,56 +55,47 @@ def sum_networks(models: list[str], rows: list[dict[str, Any]]) -> list[dict[str
     return sums
 
 
-def new_table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
-    table = Table(title=title, box=box.SIMPLE)
-    for column in left:
-        table.add_column(column, no_wrap=True)
-    for column in right:
-        table.add_column(column.replace("_", "\n"), justify="right", no_wrap=True)
-    return table
+def show(rows: list[Row], models: list[str], measured: Row) -> None:
+    names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]))
+    by_kind = itemgetter("dtype", "batch_size")
+    # Rows that a network has were measured before the others.
+    for (dtype, batch), some in itertools.groupby(sorted(rows, key=by_kind), by_kind):
+        print(row_table(f"{dtype}, batch {batch}", list(some), names))
+    networks = sum_networks(models, rows)
+    if networks:
+        print(network_table(networks, names))
+    print("\nA large copy moves {copy_gb_per_s:g} GB/s.".format(**measured))
 
 
-def row_table(title: str, rows: list[dict[str, Any]], names: list[str]) -> Table:
-    on_gpu = "fraction_of_copy" in rows[0]
-    unit, scale = ("us", 1e3) if on_gpu else ("ms", 1.0)
-    table = new_table(
-        f"{title}: {unit}; ratio of the best stock to bninv; GB/s of bninv",
-        ("shape", "format", "operation"),
-        (*names, "ratio", "GB/s", *(["of_copy"] if on_gpu else [])),
-    )
-    for row in rows:
-        channels, size, _ = row["shape"]
-        times = row["milliseconds"]
-        table.add_row(
-            f"{channels} x {size}\u00b2",
+def row_table(title: str, rows: list[Row], names: list[str]) -> str:
+    lines = [
+        (
+            "{} x {}\u00b2".format(*row["shape"]),
             FORMATS[row["memory_format"]],
             OPERATIONS[row["operation"]].title,
-            *(f"{times[name]['median'] * scale:#.3g}" if name in times else "" for name in names),
+            *(microseconds(row["milliseconds"].get(name)) for name in names),
             f"{row['ratio']:.2f}",
             f"{row['gb_per_s']['bninv']:.0f}",
-            *([f"{row['fraction_of_copy']:.2f}"] if on_gpu else []),
+            f"{row['fraction_of_copy']:.2f}",
         )
-    return table
-
-
-def print_tables(
-    console: Console, rows: list[dict[str, Any]], networks: list[dict[str, Any]]
-) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in row["milliseconds"]))
-    for (dtype, batch), some in itertools.groupby(rows, itemgetter("dtype", "batch_size")):
-        console.print(row_table(f"{dtype}, batch {batch}", list(some), names))
-    if networks:
-        console.print(network_table(networks, names))
-
-
-def network_table(networks: list[dict[str, Any]], names: list[str]) -> Table:
-    table = new_table(
-        "All BatchNorms of a network, with what follows each: milliseconds",
-        ("model", "dtype", "batch", "format"),
-        (*names, "ratio"),
+        for row in rows
+    ]
+    columns = (
+        *("shape", "format", "operation"),
+        *(name.replace("_", "\n") for name in names),
+        *("ratio", "GB/s", "of the\ncopy"),
     )
-    for row in networks:
-        table.add_row(
+    title = f"{title}: microseconds; the best stock's time to bninv's; bninv's bandwidth"
+    return table(title, columns, lines, left=3)
+
+
+def microseconds(times: dict[str, float] | None) -> str:
+    return "" if times is None else f"{times['median'] * 1e3:#.4g}"
+
+
+def network_table(networks: list[Row], names: list[str]) -> str:
+    lines = [
+        (
             row["model"],
             row["dtype"],
             str(row["batch_size"]),
@@ -109,4 +103,8 @@ def network_table(networks: list[dict[str, Any]], names: list[str]) -> Table:
             *(f"{row['milliseconds'][name]:#.3g}" for name in names),
             f"{row['ratio']:.2f}",
         )
-    return table
+        for row in networks
+    ]
+    title = "All BatchNorms of a network, with what follows each: milliseconds"
+    headings = (name.replace("_", "\n") for name in names)
+    return table(title, ("model", "dtype", "batch", "format", *headings, "ratio"), lines, left=2)

@@ -6,31 +6,29 @@ against stock F.batch_norm and separate operators, interleaved in one run, on th
 
 from __future__ import annotations
 
+import itertools
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import batch_norm_report
+import command_line
 import cuda_timing
 import harness
 import plot_batch_norm
+import references
+import runner
 import torch
 import torch.nn.functional as F
-import typer
 from batch_norm_layers import NETWORKS, OPERATIONS
-from batch_norm_report import print_tables, sum_networks
-from rich.console import Console
-from rich.progress import track
+from candidate import Candidate, Switches
 from torch import Tensor
 
 import bninv
 
 EPS = 1e-5
-# Load average above which timings of several threads on the CPU are not to be trusted.
-BUSY = 0.5
 
 # Timed at every shape; the others only where a network has them.
 EVERYWHERE = ("batch_norm", "relu", "add_relu")
@@ -39,6 +37,14 @@ EVERYWHERE = ("batch_norm", "relu", "add_relu")
 FEW_SHAPES = ((64, 56), (256, 14), (2048, 7))
 
 DTYPES = ("float32", "float16", "bfloat16", "float64")
+ON_CPU = {
+    "models": list(NETWORKS),
+    "batch_sizes": [1, 32],
+    "dtypes": list(DTYPES),
+    "seconds": 0.25,
+    "budget": 0.0,
+}
+ON_CUDA = {**ON_CPU, "batch_sizes": [32, 1, 256], "seconds": 0.05, "budget": 38.0}
 MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu}
 
@@ -53,6 +59,15 @@ class Case:
     size: int
     memory_format: str
     operations: tuple[str, ...]
+
+    def key(self, operation: str) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch,
+            "shape": [self.channels, self.size, self.size],
+            "dtype": self.dtype,
+            "memory_format": self.memory_format,
+            "operation": operation,
+        }
 
 
 class Parameters(NamedTuple):
@@ -79,12 +94,6 @@ def stock(operation: str, p: Parameters, x: Tensor, residual: Tensor) -> Tensor:
     return follow(operation, F.batch_norm(x, *p, eps=EPS), residual)
 
 
-def stock_with_cudnn(enabled: bool, *args: Any) -> Tensor:
-    # Setting the flag takes microseconds on the host, of which a graph's replay sees nothing.
-    with torch.backends.cudnn.flags(enabled=enabled):
-        return stock(*args)
-
-
 def unfused(operation: str, p: Parameters, x: Tensor, residual: Tensor) -> Tensor:
     return follow(operation, bninv.functional.batch_norm(x, *p, eps=EPS), residual)
 
@@ -96,16 +105,17 @@ def fused(operation: str, p: Parameters, x: Tensor, residual: Tensor) -> Tensor:
     )
 
 
-def candidates(operation: str, p: Parameters, device: str) -> dict[str, Callable[..., Tensor]]:
-    chosen: dict[str, Callable[..., Tensor]] = {}
+def candidates(operation: str, p: Parameters, device: str) -> dict[str, Candidate]:
+    separate = partial(stock, operation, p)
+    chosen = {"stock": Candidate(separate)}
     if device == "cuda":
-        chosen["stock_cudnn"] = partial(stock_with_cudnn, True, operation, p)
-        chosen["stock_native"] = partial(stock_with_cudnn, False, operation, p)
-    else:
-        chosen["stock"] = partial(stock, operation, p)
-    chosen["bninv"] = partial(fused, operation, p)
+        chosen = {
+            "stock_cudnn": Candidate(separate, Switches(cudnn=True)),
+            "stock_native": Candidate(separate, Switches(cudnn=False)),
+        }
+    chosen["bninv"] = Candidate(partial(fused, operation, p))
     if operation != "batch_norm":
-        chosen["bninv_unfused"] = partial(unfused, operation, p)
+        chosen["bninv_unfused"] = Candidate(partial(unfused, operation, p))
     return chosen
 
 
@@ -115,20 +125,25 @@ def candidates(operation: str, p: Parameters, device: str) -> dict[str, Callable
 def cases(
     models: list[str], batch_sizes: list[int], dtypes: dict[str, tuple[tuple[int, int], ...]]
 ) -> Iterator[Case]:
-    """Every case once, though networks share shapes; `dtypes` names the shapes of each dtype."""
-    for dtype, shapes in dtypes.items():
-        for batch in batch_sizes:
-            for channels, size in shapes:
+    """Every case once, though networks share shapes: first what the networks have.
+
+    Args:
+        dtypes: the shapes of each dtype.
+    """
+    for in_networks in (True, False):
+        for dtype, batch in itertools.product(dtypes, batch_sizes):
+            for channels, size in dtypes[dtype]:
                 used = {o for m in models for o in NETWORKS[m].get((channels, size), {})}
                 # bninv has no double-precision silu.
                 used -= {"silu"} if dtype == "float64" else set()
-                operations = tuple(o for o in OPERATIONS if o in EVERYWHERE or o in used)
-                for memory_format in MEMORY_FORMATS:
+                timed = used if in_networks else {*EVERYWHERE} - used
+                operations = tuple(o for o in OPERATIONS if o in timed)
+                for memory_format in MEMORY_FORMATS if operations else ():
                     yield Case(dtype, batch, channels, size, memory_format, operations)
 
 
-def measure(case: Case, device: str, seconds: float, copy: float | None) -> list[dict[str, Any]]:
-    """One row for each operation; `copy` is the CUDA device's copy bandwidth in GB/s."""
+def measure(case: Case, device: str, seconds: float, copy: float) -> list[dict[str, Any]]:
+    """One row for each operation; `copy` is the bandwidth of a large copy in GB/s."""
     dtype = getattr(torch, case.dtype)
     shape = (case.batch, case.channels, case.size, case.size)
     # float32 parameters beside half inputs, as under autocast: cuDNN takes float16 no other way.
@@ -151,34 +166,33 @@ def measure(case: Case, device: str, seconds: float, copy: float | None) -> list
         runs = candidates(operation, parameters, device)
         check_results(runs, inputs[0])
         moved = tensor_bytes * (3 if OPERATIONS[operation].add else 2)
-        if copy is not None:
+        if device == "cuda":
             times = cuda_timing.interleave(runs, inputs, seconds, expected_ms=moved / copy / 1e6)
         else:
-            times = harness.interleave(
-                {n: partial(r, *inputs[0]) for n, r in runs.items()}, seconds
-            )
+            calls = {name: partial(c.run, *inputs[0]) for name, c in runs.items()}
+            times = harness.interleave(calls, seconds)
         best = min(t["median"] for name, t in times.items() if name.startswith("stock"))
-        row = {
-            "batch_size": case.batch,
-            "shape": [case.channels, case.size, case.size],
-            "dtype": case.dtype,
-            "memory_format": case.memory_format,
-            "operation": operation,
-            # Above 1: bninv is faster than the best stock.
-            "ratio": round(best / times["bninv"]["median"], 4),
-            "bytes_moved": moved,
-            "gb_per_s": {n: float(f"{moved / t['median'] / 1e6:.5g}") for n, t in times.items()},
-            "milliseconds": times,
-        }
-        if copy is not None:
-            row["fraction_of_copy"] = round(row["gb_per_s"]["bninv"] / copy, 4)
-        rows.append(row)
+        rates = {name: moved / t["median"] / 1e6 for name, t in times.items()}
+        rows.append(
+            {
+                **case.key(operation),
+                # Above 1: bninv is faster than the best stock.
+                "ratio": round(best / times["bninv"]["median"], 4),
+                "bytes_moved": moved,
+                "gb_per_s": {name: harness.digits(rate) for name, rate in rates.items()},
+                "fraction_of_copy": round(rates["bninv"] / copy, 4),
+                "milliseconds": times,
+            }
+        )
     return rows
 
 
-def check_results(runs: dict[str, Callable[..., Tensor]], inputs: tuple[Tensor, Tensor]) -> None:
+def check_results(runs: dict[str, Candidate], inputs: tuple[Tensor, Tensor]) -> None:
     """A wrong result is not worth timing. Only about equal: stock rounds differently."""
-    results = {name: run(*inputs)[:1].double() for name, run in runs.items()}
+    results = {}
+    for name, candidate in runs.items():
+        with candidate.switches.on():
+            results[name] = candidate.run(*inputs)[:1].double()
     tolerance = 64 * torch.finfo(inputs[0].dtype).eps
     for result in results.values():
         torch.testing.assert_close(result, results["bninv"], rtol=tolerance, atol=tolerance)
@@ -187,81 +201,35 @@ def check_results(runs: dict[str, Callable[..., Tensor]], inputs: tuple[Tensor, 
 # ---- The command line ----------------------------------------------------------------------------
 
 
-def main(
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto")] = "auto",
-    models: Annotated[str, typer.Option(help="comma-separated")] = ",".join(NETWORKS),
-    batch_sizes: Annotated[str, typer.Option(help="default: 1,32, on CUDA 1,32,256")] = "",
-    dtypes: Annotated[
-        str, typer.Option(help="default: all; on the CPU float32, and of others a few shapes")
-    ] = "",
-    seconds: Annotated[
-        float, typer.Option(help="time for each row, in all; default: 0.25, on CUDA 0.05")
-    ] = 0.0,
-    threads: Annotated[int, typer.Option(help="0: PyTorch's default")] = 0,
-    write_results: Annotated[bool, typer.Option(help="write a JSON file under --folder")] = True,
-    folder: Annotated[Path, typer.Option(help="for the results")] = harness.RESULTS,
-    plot: Annotated[bool, typer.Option(help="draw the results beside the JSON file")] = True,
-) -> None:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device not in ("cpu", "cuda"):
-        raise typer.BadParameter(f"{device!r}; it may be cpu, cuda or auto", param_hint="--device")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("torch finds no GPU", param_hint="--device")
-    on_gpu = device == "cuda"
-    if threads:
-        torch.set_num_threads(threads)
-    chosen = one_of(models, NETWORKS, "--models")
-    shapes = tuple(dict.fromkeys(shape for model in chosen for shape in NETWORKS[model]))
-    few = shapes if on_gpu or dtypes else tuple(s for s in shapes if s in FEW_SHAPES)
-    plan = {
-        dtype: shapes if dtype == "float32" else few
-        for dtype in one_of(dtypes or ",".join(DTYPES), DTYPES, "--dtypes")
-    }
-    batches = [int(size) for size in (batch_sizes or ("1,32,256" if on_gpu else "1,32")).split(",")]
-    load = os.getloadavg()[0]
-    copy, name, about = None, "batch_norm_cpu", {"load_average_before": round(load, 2)}
-    if load > BUSY and not on_gpu:
-        typer.echo(
-            f"The load average is {load:.1f}: others use this machine. Then an operator's threads "
-            "wait for each other far longer than they work, and the ratios count operators.",
-            err=True,
-        )
-    if on_gpu:
-        copy, name = cuda_timing.copy_bandwidth(), "batch_norm"
-        folder /= cuda_timing.slug()
-        about |= {**cuda_timing.describe(), "copy_gb_per_s": round(copy, 1)}
+def main(arguments: list[str] | None = None) -> None:
+    made = command_line.parser(__doc__ or "", ON_CPU, ON_CUDA)
+    command_line.add_lists(made, ON_CPU, ON_CUDA)
+    given = made.parse_args(arguments)
+    chosen_dtypes = given.dtypes is not None
+    command_line.settle(made, given, ON_CPU, ON_CUDA)
+    command_line.need_known(made, "--models", given.models, NETWORKS)
+    command_line.need_known(made, "--dtypes", given.dtypes, DTYPES)
+    shapes = tuple(dict.fromkeys(shape for model in given.models for shape in NETWORKS[model]))
+    all_shapes = given.device == "cuda" or chosen_dtypes
+    few = shapes if all_shapes else tuple(s for s in shapes if s in FEW_SHAPES)
+    plan = {dtype: shapes if dtype == "float32" else few for dtype in given.dtypes}
+    summarize = partial(batch_norm_report.summaries, models=given.models)
+    results = command_line.result_file("batch_norm", given, summarize)
+    todo = [
+        case
+        for case in cases(given.models, given.batch_sizes, plan)
+        if any(case.key(operation) not in results for operation in case.operations)
+    ]
+    references.add_to(results.measured, given.device)
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = 100
-    rows: list[dict[str, Any]] = []
-    todo = list(cases(chosen, batches, plan))
-    with torch.inference_mode():
-        for case in track(todo, "timing", console=Console(stderr=True), transient=True):
-            # An interrupted run leaves the dtypes it has finished.
-            if write_results and rows and rows[-1]["dtype"] != case.dtype:
-                harness.write(name, rows, folder, about, networks=sum_networks(chosen, rows))
-            rows += measure(case, device, seconds or (0.05 if on_gpu else 0.25), copy)
-    networks = sum_networks(chosen, rows)
-    print_tables(console, rows, networks)
-    if copy is not None:
-        console.print(f"A device-to-device copy moves {copy:.0f} GB/s.")
-    if not write_results:
-        return
-    path = harness.write(name, rows, folder, about, networks=networks)
-    console.print(f"written to {path}")
-    if plot:
-        console.print(plot_batch_norm.draw_or_explain(path))
+    def rows_of(case: Case) -> list[dict[str, Any]]:
+        with torch.inference_mode():
+            return measure(case, given.device, given.seconds, results.measured["copy_gb_per_s"])
 
-
-def one_of(values: str, known: Iterable[str], option: str) -> list[str]:
-    for value in values.split(","):
-        if value not in known:
-            message = f"{value!r}; there are {', '.join(known)}"
-            raise typer.BadParameter(message, param_hint=option)
-    return values.split(",")
+    runner.measure_all(results, todo, rows_of, given.budget)
+    batch_norm_report.show(results.rows, given.models, results.measured)
+    runner.finish(results, given, plot_batch_norm.draw)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

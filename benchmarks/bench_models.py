@@ -1,120 +1,212 @@
-"""Whole models, patched against stock eager in both memory formats, interleaved in one run.
+"""Whole models: patched against stock eager, in each of its settings, folded, and compiled.
 
-python benchmarks/bench_models.py [--device cuda] [--models resnet34] [--batch-sizes 1,8,32]
+    python benchmarks/bench_models.py [--device cuda] [--models resnet50] [--batch-sizes 32,1]
+
+The candidates of a row take turns in one run. On CUDA `milliseconds` is the GPU's time alone, of
+replays of a CUDA graph, and `eager_milliseconds` what a caller waits for; on the CPU they are one.
+`ratio` is the best stock eager time in IEEE arithmetic to the patched time: above 1, patched is
+faster.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
+import itertools
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Annotated, Any
+from typing import Any, NamedTuple
 
+import command_line
+import cpu_memory
 import cuda_timing
-import stock_cudnn
+import harness
+import models_report
+import plot_models
+import runner
 import timm
 import torch
-import typer
-from harness import RESULTS, interleave, write
-from rich.console import Console
-from rich.table import Table
+from candidate import Candidate
+from harness import digits
+from model_candidates import GROUPS, candidates, networks
+from torch import Tensor
 
 import bninv
 
-
-def on_cuda(models: list[str], batch_sizes: list[int], seconds: float, write_results: bool) -> None:
-    """Stock in each setting of cuDNN's, and patched: graph replays, so without the host's part."""
-    rows: list[dict[str, Any]] = []
-    for dtype in (torch.float32, torch.float16, torch.bfloat16):
-        names = [*stock_cudnn.settings(dtype), "patched"]
-        table = Table(title=f"milliseconds a forward (median), {dtype}")
-        for column in ("model", "batch", *names, "ratio"):
-            table.add_column(column, justify="left" if column == "model" else "right")
-        for name in models:
-            torch.manual_seed(0)
-            nchw = timm.create_model(name).eval().to("cuda", dtype)
-            nhwc = copy.deepcopy(nchw).to(memory_format=torch.channels_last)
-            patched = bninv.patch(copy.deepcopy(nchw), strict=True)
-            runs = dict(stock_cudnn.candidates(dtype, {False: nchw, True: nhwc}))
-            runs["patched"] = partial(_first, patched)
-            for batch in batch_sizes:
-                images = [
-                    torch.randn(batch, 3, 224, 224, device="cuda", dtype=dtype) for _ in range(2)
-                ]
-                inputs = [(x, x.to(memory_format=torch.channels_last)) for x in images]
-                with torch.inference_mode():
-                    times = cuda_timing.interleave(runs, inputs, seconds, expected_ms=1.0)
-                # TF32 has its own columns: it is another arithmetic.
-                exact = [n for n in names if n != "patched" and "TF32" not in n]
-                ratio = min(times[n]["median"] for n in exact) / times["patched"]["median"]
-                row = {"model": name, "dtype": str(dtype).removeprefix("torch.")}
-                rows.append({**row, "batch_size": batch, "ratio": ratio, "milliseconds": times})
-                cells = (f"{times[n]['median']:.2f}" for n in names)
-                table.add_row(name, str(batch), *cells, f"{ratio:.2f}")
-        Console().print(table)
-    if write_results:
-        folder = RESULTS / cuda_timing.slug()
-        Console().print(f"written to {write('models', rows, folder, cuda_timing.describe())}")
+ON_CPU = {
+    "models": ["resnet50", "resnet34", "mobilenetv3_large_100", "efficientnet_b0"],
+    "batch_sizes": [1, 8, 32],
+    "dtypes": ["float32"],
+    "seconds": 20.0,
+    "budget": 0.0,
+    "compile": False,
+}
+ON_CUDA = {
+    "models": [
+        "resnet50",
+        "resnet34",
+        "mobilenetv3_large_100",
+        "efficientnet_b0",
+        "regnety_016",
+        "densenet121",
+    ],
+    "batch_sizes": [32, 1, 256, 8],
+    "dtypes": ["float32", "bfloat16", "float16"],
+    "seconds": 1.0,
+    "budget": 120.0,
+    "compile": True,
+}
+PIXELS = 224
+# cuDNN's plans are kept for each thread, and found there again whether they were searched for or
+# guessed: the two need threads of their own.
+SEARCHING = ThreadPoolExecutor(max_workers=1)
 
 
-def _first(model: torch.nn.Module, nchw: torch.Tensor, _: torch.Tensor) -> Any:
-    return model(nchw)
+class Key(NamedTuple):
+    """What a row is about."""
+
+    model: str
+    dtype: str
+    batch_size: int
+    group: str
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.dtype} batch {self.batch_size} {self.group}"
 
 
-def main(
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    models: Annotated[str, typer.Option(help="timm names, comma-separated")] = "resnet34,resnet50",
-    batch_sizes: Annotated[str, typer.Option(help="comma-separated")] = "1,8,32",
-    seconds: Annotated[
-        float, typer.Option(help="time for each row, in all; default: 20, on CUDA 2")
-    ] = 0.0,
-    threads: Annotated[int, typer.Option(help="0: PyTorch's default")] = 0,
-    write_results: Annotated[bool, typer.Option(help="write a JSON file in results/")] = True,
-) -> None:
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise typer.BadParameter("torch finds no GPU", param_hint="--device")
-        batches = [int(size) for size in batch_sizes.split(",")]
-        on_cuda(models.split(","), batches, seconds or 2.0, write_results)
-        return
-    seconds = seconds or 20.0
-    if threads:
-        torch.set_num_threads(threads)
-    table = Table(title="milliseconds a forward (median)")
-    for column in ("model", "batch", "stock NCHW", "stock channels_last", "patched", "ratio"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    rows: list[dict[str, Any]] = []
-    for name in models.split(","):
-        torch.manual_seed(0)
-        nchw = timm.create_model(name).eval()
-        nhwc = copy.deepcopy(nchw).to(memory_format=torch.channels_last)
-        patched = bninv.patch(copy.deepcopy(nchw), strict=True)
-        for batch in (int(size) for size in batch_sizes.split(",")):
-            x = torch.randn(batch, 3, 224, 224)
-            y = x.to(memory_format=torch.channels_last)
-            with torch.inference_mode():
-                # Each gets the input as its memory format wants it; the patched one as users do.
-                times = interleave(
-                    {
-                        "stock_nchw": partial(nchw, x),
-                        "stock_channels_last": partial(nhwc, y),
-                        "patched": partial(patched, x),
-                    },
-                    seconds,
-                )
-            best = min(times["stock_nchw"]["median"], times["stock_channels_last"]["median"])
-            # Above 1: the patched model is faster than the better stock memory format.
-            ratio = best / times["patched"]["median"]
-            rows.append({"model": name, "batch_size": batch, "ratio": ratio, **times})
-            table.add_row(
-                name,
-                str(batch),
-                *(f"{times[k]['median']:.1f}" for k in times),
-                f"{ratio:.2f}",
-            )
-    Console().print(table)
-    if write_results:
-        Console().print(f"written to {write('models_cpu', rows)}")
+def plan(given: argparse.Namespace) -> list[Key]:
+    """All rows, the most important first: what stands first in a list, and what is quick."""
+    groups = [g for g in GROUPS if given.device == "cuda" or g != "cudnn.benchmark"]
+    if not given.compile:
+        groups.remove("compiled")
+
+    def importance(key: Key) -> int:
+        return (
+            2 * min(given.models.index(key.model), 1)
+            + given.batch_sizes.index(key.batch_size)
+            + 3 * given.dtypes.index(key.dtype)
+            + 2 * groups.index(key.group)
+        )
+
+    keys = itertools.product(given.models, given.dtypes, given.batch_sizes, groups)
+    return sorted((Key(*key) for key in keys), key=importance)
+
+
+def measure(key: Key, given: argparse.Namespace) -> dict[str, Any]:
+    dtype = getattr(torch, key.dtype)
+    shape = (key.batch_size, 3, PIXELS, PIXELS)
+    nchw = torch.randn(shape, dtype=dtype, device=given.device)
+    inputs = (nchw, nchw.to(memory_format=torch.channels_last))
+    row: dict[str, Any] = key._asdict()
+    # As users do before they enter inference_mode: parameters made there would be of another kind.
+    patched = networks(key.model, given.device, dtype).patched
+    with torch.inference_mode():
+        runs = candidates(
+            key.model, given.device, dtype, key.batch_size, key.group, given.compile_seconds
+        )
+        runs, row["failures"] = check(runs, inputs, dtype)
+        # What the patched model computes by stock operators: its time is not that of the promise.
+        row["uncovered"] = [call.operator for call in bninv.uncovered(patched)]
+        row["peak_mib"] = {name: peak_mib(c, inputs, given.device) for name, c in runs.items()}
+        if given.device == "cuda":
+            times = time_on_cuda(runs, inputs, given.seconds)
+        else:
+            calls = {name: partial(c.run, *inputs) for name, c in runs.items()}
+            # Checking was warming up.
+            times = {"": harness.interleave(calls, given.seconds, least=3, warmup=0)}
+    for kind, found in times.items():
+        row |= compare(kind, found, [n for n, c in runs.items() if c.baseline])
+    # Those that no graph suits by what a caller waits for.
+    waits = {**times.get("eager_", {}), **times[""]}
+    row["images_per_s"] = {n: digits(1e3 * key.batch_size / t["median"]) for n, t in waits.items()}
+    return row
+
+
+def check(
+    runs: dict[str, Candidate], inputs: tuple[Tensor, Tensor], dtype: torch.dtype
+) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """Call each twice: those whose results are about patched's, and why others have failed."""
+    good, failures = {}, {}
+    expected = runs["patched"].run(*inputs).double()
+    for name, candidate in runs.items():
+        try:
+            with candidate.switches.on():
+                candidate.run(*inputs)
+            difference = candidate.difference(inputs, expected)
+        # Whatever a compiler or an allocator raises: the other candidates are timed all the same.
+        except Exception as error:
+            failures[name] = f"{type(error).__name__}: {error}"[:500]
+            continue
+        if difference <= candidate.tolerance(dtype):
+            good[name] = candidate
+        else:
+            failures[name] = f"its result is {difference:.2g} of the greatest element off"
+    if not any(candidate.baseline for candidate in good.values()):
+        raise RuntimeError(f"no stock result is patched's: {failures}")
+    return good, failures
+
+
+def peak_mib(candidate: Candidate, inputs: tuple[Tensor, Tensor], device: str) -> float | None:
+    """Beside weights and input: activations and workspaces."""
+    with candidate.switches.on():
+        measure_peak = cuda_timing.peak_bytes if device == "cuda" else cpu_memory.peak_bytes
+        peak = measure_peak(partial(candidate.run, *inputs))
+    return None if peak is None else round(peak / 2**20, 1)
+
+
+def time_on_cuda(
+    runs: dict[str, Candidate], inputs: tuple[Tensor, Tensor], seconds: float
+) -> dict[str, cuda_timing.Times]:
+    """The GPU's time first, without those candidates that no graph suits; then a caller's."""
+    # One input: the activations of even one image are more than the L2 holds.
+    eager = cuda_timing.interleave_calls(runs, [inputs], seconds / 2)
+    graphs = {name: c for name, c in runs.items() if c.graph}
+    expected = min(eager[name]["median"] for name in graphs)
+    return {
+        "": cuda_timing.interleave(graphs, [inputs], seconds / 2, expected),
+        "eager_": eager,
+    }
+
+
+def compare(kind: str, times: cuda_timing.Times, baselines: list[str]) -> dict[str, Any]:
+    """The times, and their ratios to the patched one; `ratio` is that of the best baseline."""
+    ours = times["patched"]["median"]
+    ratios = {n: digits(t["median"] / ours, 4) for n, t in times.items() if n != "patched"}
+    best = min((n for n in baselines if n in ratios), key=ratios.__getitem__)
+    return {
+        f"{kind}ratio": ratios[best],
+        f"{kind}best_stock": best,
+        f"{kind}ratios": ratios,
+        f"{kind}milliseconds": times,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    made = command_line.parser(__doc__ or "", ON_CPU, ON_CUDA)
+    command_line.add_lists(made, ON_CPU, ON_CUDA)
+    made.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="time torch.compile too; default: on CUDA",
+    )
+    made.add_argument("--compile-seconds", type=float, default=60.0, help="for each compilation")
+    given = made.parse_args(arguments)
+    command_line.settle(made, given, ON_CPU, ON_CUDA)
+    command_line.need_known(made, "--dtypes", given.dtypes, ON_CUDA["dtypes"])
+    for name in given.models:
+        if not timm.is_model(name):
+            made.error(f"argument --models: timm has no {name!r}")
+    results = command_line.result_file("models", given, models_report.summaries)
+    todo = [key for key in plan(given) if key._asdict() not in results]
+
+    def rows_of(key: Key) -> list[dict[str, Any]]:
+        if key.group == "cudnn.benchmark":
+            return [SEARCHING.submit(measure, key, given).result()]
+        return [measure(key, given)]
+
+    runner.measure_all(results, todo, rows_of, given.budget)
+    models_report.show(results.rows)
+    runner.finish(results, given, plot_models.draw)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

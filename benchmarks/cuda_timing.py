@@ -1,8 +1,9 @@
-"""Timing on a CUDA device: events around graph replays, over more memory than the L2 holds."""
+"""Timing on a CUDA device: events around graph replays, over more memory than the L2 holds; and
+what a caller waits for.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import time
@@ -11,8 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from candidate import Candidate
 from harness import summarize
 from torch import Tensor
+
+Times = dict[str, dict[str, float]]
+Inputs = Sequence[tuple[Any, ...]]
 
 # A replay costs a few microseconds itself: less than a hundredth of this, in milliseconds.
 REPLAY_MS = 1.0
@@ -40,43 +45,25 @@ def slug() -> str:
     return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
 
 
-def copy_bandwidth() -> float:
-    """GB/s of a device-to-device copy far larger than the L2, bytes read plus bytes written."""
-    size = min(2**30, torch.cuda.get_device_properties().total_memory // 8)
-    # Not zeros: memory that compresses would copy faster than any tensor.
-    source = torch.randint(256, (size,), dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    for _ in range(3):
-        target.copy_(source)
-    marks = [torch.cuda.Event(enable_timing=True) for _ in range(21)]
-    marks[0].record()
-    for mark in marks[1:]:
-        target.copy_(source)
-        mark.record()
-    torch.cuda.synchronize()
-    times = [a.elapsed_time(b) for a, b in itertools.pairwise(marks)]
-    return 2 * size / summarize(times)["median"] / 1e6
-
-
 def sets_past_l2(moved: int) -> int:
     """How many calls, each moving so many bytes, until the first one's bytes have left the L2."""
     return max(2, 3 * torch.cuda.get_device_properties().L2_cache_size // moved + 1)
 
 
 def interleave(
-    candidates: Mapping[str, Callable[..., Tensor]],
-    inputs: Sequence[tuple[Any, ...]],
+    candidates: Mapping[str, Candidate],
+    inputs: Inputs,
     seconds: float,
     expected_ms: float,
     least: int = 5,
-) -> dict[str, dict[str, float]]:
+) -> Times:
     """Run the candidates in turn for about `seconds` in all; milliseconds a call of each.
 
     Each candidate's turn is the replay of one CUDA graph of many calls, so that neither Python nor
     the launches from the host are timed.
 
     Args:
-        candidates: called with one of `inputs`.
+        candidates: each called with one of `inputs`.
         inputs: taken in turn; enough of them that none is still in the L2 when its turn comes.
         expected_ms: of one call, roughly; decides how many calls make a replay.
     """
@@ -85,7 +72,7 @@ def interleave(
     calls = passes * len(inputs)
     # The graphs share their memory: nobody reads their outputs, and they never run at once.
     pool = torch.cuda.graph_pool_handle()
-    graphs = {name: _capture(run, inputs, calls, pool) for name, run in candidates.items()}
+    graphs = {name: _capture(c, inputs, calls, pool) for name, c in candidates.items()}
 
     def one_round() -> dict[str, tuple[torch.cuda.Event, torch.cuda.Event]]:
         marks = {}
@@ -104,7 +91,7 @@ def interleave(
     start = time.perf_counter()
     one_round()
     torch.cuda.synchronize()
-    rounds = int(seconds / (time.perf_counter() - start))
+    rounds = int(seconds / max(time.perf_counter() - start, 1e-6))
     # Queued without waiting, so that the GPU never waits for the host between two events.
     marks = [one_round() for _ in range(max(least, min(rounds, MOST_ROUNDS)))]
     torch.cuda.synchronize()
@@ -114,16 +101,44 @@ def interleave(
     }
 
 
-def _capture(
-    run: Callable[..., Tensor], inputs: Sequence[tuple[Any, ...]], calls: int, pool: Any
-) -> torch.cuda.CUDAGraph:
-    # Kernels are loaded when first launched, which a capture does not allow.
-    for arguments in inputs[:2]:
-        run(*arguments)
+def _capture(candidate: Candidate, inputs: Inputs, calls: int, pool: Any) -> torch.cuda.CUDAGraph:
     graph = torch.cuda.CUDAGraph()
     # Outputs stay alive for a pass, so that they rotate through memory as the inputs do.
     outputs: deque[Tensor] = deque(maxlen=len(inputs))
-    with torch.cuda.graph(graph, pool=pool):
-        for i in range(calls):
-            outputs.append(run(*inputs[i % len(inputs)]))
+    with candidate.switches.on():
+        # Kernels are loaded when first launched, which a capture does not allow.
+        for arguments in inputs[:2]:
+            candidate.run(*arguments)
+        with torch.cuda.graph(graph, pool=pool):
+            for i in range(calls):
+                outputs.append(candidate.run(*inputs[i % len(inputs)]))
     return graph
+
+
+def interleave_calls(
+    candidates: Mapping[str, Candidate], inputs: Inputs, seconds: float, least: int = 3
+) -> Times:
+    """As `interleave`, but what a caller waits for: one call, its launches, and the GPU's end."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    start = time.perf_counter()
+    rounds = 0
+    while rounds < least or (rounds < MOST_ROUNDS and time.perf_counter() - start < seconds):
+        for name, candidate in candidates.items():
+            with candidate.switches.on():
+                torch.cuda.synchronize()
+                before = time.perf_counter()
+                candidate.run(*inputs[rounds % len(inputs)])
+                torch.cuda.synchronize()
+                times[name].append((time.perf_counter() - before) * 1e3)
+        rounds += 1
+    return {name: summarize(values) for name, values in times.items()}
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most memory that a call holds at once beside what was there before it."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import time
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from result_file import write_document
+
+from bninv import _extension
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,12 +44,17 @@ def summarize(values: list[float]) -> dict[str, float]:
 
     Quartiles tell how noisy the machine was; quote medians, and ratios of medians of one run.
     """
-    low, median, high = (float(f"{q:.5g}") for q in statistics.quantiles(values, n=4))
+    low, median, high = (digits(q) for q in statistics.quantiles(values, n=4))
     return {"median": median, "low": low, "high": high, "runs": len(values)}
+
+
+def digits(value: float, count: int = 5) -> float:
+    return float(f"{value:.{count}g}")
 
 
 def machine() -> dict[str, Any]:
     """What a reader needs to place the figures."""
+    _extension.load()
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -62,24 +69,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(
-    name: str,
-    rows: list[dict[str, Any]],
-    folder: Path = RESULTS,
-    about: Mapping[str, Any] | None = None,
-    **lists: list[dict[str, Any]],
-) -> Path:
-    """Write rows, one to a line, to FOLDER/NAME.json with the machine's description.
-
-    Args:
-        about: joins the description.
-        lists: further lists, written before the rows.
-    """
-    parts = [f'"machine": {json.dumps({**machine(), **(about or {})}, indent=1)}']
-    for key, entries in {**lists, "rows": rows}.items():
-        lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries)
-        parts.append(f'"{key}": [\n{lines}\n]')
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
-    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
+def write(name: str, rows: list[dict[str, Any]]) -> Path:
+    """Write rows, one to a line, to results/NAME.json with the machine's description."""
+    path = RESULTS / f"{name}.json"
+    write_document(path, {"machine": machine()}, {"rows": rows})
     return path

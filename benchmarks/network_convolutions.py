@@ -31,12 +31,23 @@ class Convolution(NamedTuple):
     def terms(self) -> int:
         return self.kernel**2 * self.channels // self.groups
 
+    @property
+    def padding(self) -> int:
+        return max(0, -((self.size - (self.out_size - 1) * self.stride - self.kernel) // 2))
+
     def fmas(self, batch: int) -> int:
         return batch * self.out_size**2 * self.out_channels * self.terms
 
     def __str__(self) -> str:
         text = f"{self.channels} -> {self.out_channels}, {self.kernel}x{self.kernel}"
         return f"{text} / {self.stride}, {self.size}x{self.size}"
+
+    @property
+    def label(self) -> str:
+        """Unlike those of all other convolutions of any network."""
+        if self.depthwise:
+            return f"{self}, depthwise"
+        return f"{self}, {self.groups} groups" if self.groups > 1 else str(self)
 
 
 def convolutions(name: str) -> dict[Convolution, int]:

@@ -5,61 +5,29 @@ python benchmarks/plot_batch_norm.py benchmarks/results/batch_norm_cpu.json
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import plot_style
 from batch_norm_layers import FORMATS, OPERATIONS
-
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-GREY = "#999999"
+from plot_style import COLOURS, GREY, legend, save, unique
 
 
-def draw_or_explain(path: Path) -> str:
-    """Draws, and says what; or says what is missing for it."""
-    try:
-        return "drawn: " + ", ".join(str(drawn) for drawn in draw(path))
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        return (
-            "not drawn: matplotlib is missing. Install the extra bninv[plot], then run\n"
-            f"  python benchmarks/plot_batch_norm.py {path}"
-        )
-
-
-def draw(path: Path) -> list[Path]:
-    """The ratios, a file for each dtype; on CUDA the bandwidth too. All beside `path`."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    document = json.loads(path.read_text())
-    rows, machine = document["rows"], document["machine"]
-    device = machine.get("gpu") or f"{machine['cpu']}, threads: {machine['threads']}"
+def draw(document: dict[str, Any], path: Path) -> list[Path]:
+    """The ratios, a file for each dtype; on CUDA the bandwidths too. All beside `path`."""
+    rows, device = document["rows"], plot_style.device(document["machine"])
     drawn = []
     for dtype in unique(rows, "dtype"):
-        title = f"{dtype} on {device}, torch {machine['torch']}"
-        figure = draw_ratios([row for row in rows if row["dtype"] == dtype], title)
-        drawn.append(save(figure, path.with_name(f"{path.stem}_{dtype}.png")))
-    if "copy_gb_per_s" in machine:
-        copy = machine["copy_gb_per_s"]
-        figure = draw_bandwidth(rows, f"{device}: a large copy moves {copy:.0f} GB/s")
-        drawn.append(save(figure, path.with_name(f"{path.stem}_bandwidth.png")))
-    return drawn
-
-
-def unique(rows: list[dict[str, Any]], key: str) -> list[Any]:
-    return list(dict.fromkeys(row[key] for row in rows))
-
-
-def save(figure: Any, path: Path) -> Path:
-    from matplotlib import pyplot
-
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-    return path
+        own = [row for row in rows if row["dtype"] == dtype]
+        drawn.append(
+            save(draw_ratios(own, f"{dtype}, {device}"), path.with_name(f"{path.stem}_{dtype}.png"))
+        )
+    # On the CPU the tensors are in its caches, which a copy's bandwidth says nothing about.
+    if "gpu" not in document["machine"]:
+        return drawn
+    copy = document["measured"]["copy_gb_per_s"]
+    figure = draw_bandwidth(rows, f"{device}: a large copy moves {copy:.0f} GB/s")
+    return [*drawn, save(figure, path.with_name(f"{path.stem}_bandwidth.png"))]
 
 
 def draw_ratios(rows: list[dict[str, Any]], title: str) -> Any:
@@ -121,15 +89,6 @@ def draw_ratios(rows: list[dict[str, Any]], title: str) -> Any:
     figure.supylabel("time of the best stock / time of bninv", fontsize=10)
     figure.legend(*legend(panels), loc="outside lower center", ncols=len(batches) + 1)
     return figure
-
-
-def legend(panels: Any) -> tuple[list[Any], list[str]]:
-    """Every label once, from whichever panel has it."""
-    found: dict[str, Any] = {}
-    for panel in panels.flat:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)
 
 
 def best_stock(row: dict[str, Any]) -> float:
@@ -198,9 +157,5 @@ def draw_bandwidth(rows: list[dict[str, Any]], title: str) -> Any:
     return figure
 
 
-def main(path: Annotated[Path, typer.Argument(help="a JSON file of bench_batch_norm.py")]) -> None:
-    print(draw_or_explain(path))
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    plot_style.main(draw)

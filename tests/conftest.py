@@ -63,3 +63,25 @@ def controls() -> Iterator[Any]:
     library = operators()
     yield library
     library.device()
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A GPU for the benchmarks, whose tensors stay on the CPU: fake_cuda.FakeCuda."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import bench_models
+    import model_candidates
+    from fake_cuda import FakeCuda, OnCpu
+
+    from bninv import _extension
+
+    # Before there seems to be a GPU for which to compile.
+    _extension.load()
+    fake = FakeCuda()
+    fake.install(monkeypatch)
+    # A mode is a thread's own.
+    with OnCpu() as mode, ThreadPoolExecutor(1, initializer=mode.__enter__) as pool:
+        monkeypatch.setattr(bench_models, "SEARCHING", pool)
+        yield fake
+    model_candidates.networks.cache_clear()

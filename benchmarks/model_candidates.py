@@ -1,0 +1,150 @@
+"""The ways to run a network that bench_models.py compares."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import signal
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from candidate import Candidate, Switches
+from fold import fold_batch_norm
+from torch import Tensor, nn
+
+import bninv
+
+# Rows of one group are timed in turn. cuDNN's search for algorithms and the compiler take far
+# longer than what they make takes to run, so that these groups come after the first one.
+GROUPS = ("eager", "cudnn.benchmark", "compiled")
+# What launches its kernels for each image, and without cuDNN for each group of channels besides,
+# takes seconds beyond this, and twice as long for twice the images.
+MOST_SLOW = 32
+
+
+class Networks(NamedTuple):
+    """One network, prepared in several ways. An input comes in NCHW and in channels_last."""
+
+    nchw: nn.Module
+    channels_last: nn.Module
+    folded: nn.Module
+    patched: nn.Module
+    unfused: nn.Module
+
+
+@functools.cache
+def networks(name: str, device: str, dtype: torch.dtype) -> Networks:
+    torch.manual_seed(0)
+    stock = timm.create_model(name).eval()
+    folded = copy.deepcopy(stock)
+    fold_batch_norm(folded)
+    stock.to(device, dtype)
+    return Networks(
+        nchw=stock,
+        channels_last=copy.deepcopy(stock).to(memory_format=torch.channels_last),
+        folded=folded.to(device, dtype).to(memory_format=torch.channels_last),
+        patched=_patch(copy.deepcopy(stock)),
+        unfused=_patch(copy.deepcopy(stock), fuse=False),
+    )
+
+
+def _patch(model: nn.Module, **options: bool) -> nn.Module:
+    """As users do; `strict=True` would have every operator that runs looked at, and timed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", bninv.NotInvariantWarning)
+        return bninv.patch(model, **options)
+
+
+def reads_nchw(model: Callable[[Tensor], Tensor], nchw: Tensor, channels_last: Tensor) -> Tensor:
+    return model(nchw)
+
+
+def reads_channels_last(
+    model: Callable[[Tensor], Tensor], nchw: Tensor, channels_last: Tensor
+) -> Tensor:
+    return model(channels_last)
+
+
+def one_by_one(model: Callable[[Tensor], Tensor], nchw: Tensor, channels_last: Tensor) -> Tensor:
+    """The usual way to results that do not depend on the batch."""
+    return torch.cat([model(image) for image in nchw.split(1)])
+
+
+def candidates(
+    name: str, device: str, dtype: torch.dtype, batch: int, group: str, compile_seconds: float
+) -> dict[str, Candidate]:
+    """By the name of its column, all of a group."""
+    nets = networks(name, device, dtype)
+    # As users call it: whatever format their images have.
+    ours = {"patched": Candidate(partial(reads_nchw, nets.patched))}
+    if group == "compiled":
+        return _compiled(nets, device, dtype, compile_seconds) | ours
+    found = {}
+    suffix, benchmark = ("", False) if group == "eager" else (", benchmark", True)
+    for tf32 in _tf32(device, dtype):
+        switches = Switches(tf32=tf32, benchmark=benchmark)
+        tail = (", TF32" if tf32 else "") + suffix
+        nchw = partial(reads_nchw, nets.nchw)
+        last = partial(reads_channels_last, nets.channels_last)
+        folded = partial(reads_channels_last, nets.folded)
+        found[f"stock NCHW{tail}"] = Candidate(nchw, switches, baseline=not tf32)
+        found[f"stock channels_last{tail}"] = Candidate(last, switches, baseline=not tf32)
+        found[f"folded channels_last{tail}"] = Candidate(folded, switches)
+    if group == "eager":
+        if device == "cuda" and batch <= MOST_SLOW:
+            off = Switches(cudnn=False)
+            found["cuDNN off"] = Candidate(partial(reads_nchw, nets.nchw), off, graph=False)
+        if 1 < batch <= MOST_SLOW:
+            single = partial(one_by_one, nets.nchw)
+            found["sample by sample"] = Candidate(single, graph=False)
+        ours["patched unfused"] = Candidate(partial(reads_nchw, nets.unfused))
+    return found | ours
+
+
+def _tf32(device: str, dtype: torch.dtype) -> tuple[bool, ...]:
+    return (False, True) if device == "cuda" and dtype == torch.float32 else (False,)
+
+
+def _compiled(
+    nets: Networks, device: str, dtype: torch.dtype, seconds: float
+) -> dict[str, Candidate]:
+    # Else a second batch size is compiled for any batch size.
+    torch.compiler.reset()
+    last = partial(reads_channels_last, nets.channels_last)
+    found = {"stock channels_last": Candidate(last, baseline=True)}
+    for tf32 in _tf32(device, dtype):
+        run = partial(reads_channels_last, torch.compile(nets.channels_last))
+        name = "compiled channels_last" + (", TF32" if tf32 else "")
+        found[name] = Candidate(partial(_first_within, seconds, [], run), Switches(tf32=tf32))
+    return found
+
+
+def _first_within(seconds: float, done: list[bool], run: Callable[..., Any], *args: Any) -> Any:
+    """The first call compiles; it may take so many seconds."""
+    if done:
+        return run(*args)
+    with time_limit(seconds):
+        result = run(*args)
+    done.append(True)
+    return result
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in the main thread, wherever it is by then."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not compiled in {seconds:g} seconds")
+
+    former = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, former)

@@ -1,0 +1,28 @@
+"""Plain tables: a GPU machine may have nothing but torch and the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Aligned columns under a title.
+
+    Args:
+        columns: a heading each; "\\n" breaks it.
+        left: so many columns are aligned left, the others right.
+    """
+    headings = [column.split("\n") for column in columns]
+    depth = max(map(len, headings))
+    lines = [[""] * (depth - len(h)) + h for h in headings]
+    cells = [*zip(*lines, strict=True), *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    text = [
+        "  ".join(
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    text.insert(depth, "  ".join("-" * width for width in widths))
+    return "\n".join(["", title, "", *text])
