@@ -6,6 +6,9 @@ costs about a microsecond a call.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch.overrides import TorchFunctionMode
 
@@ -39,6 +42,17 @@ def step_out() -> Protection | None:
         return mode
     _push(mode)
     return None
+
+
+@contextlib.contextmanager
+def outside_all_modes() -> Iterator[None]:
+    """For code that is handed no tensors: no mode of this thread, bninv's or other, sees it."""
+    modes = [_pop() for _ in range(_depth())]
+    try:
+        yield
+    finally:
+        for mode in reversed(modes):
+            _push(mode)
 
 
 def step_in(protection: Protection | None) -> None:

@@ -51,7 +51,7 @@ STATEMENTS = (
     "{1}.mul_(0.5)",
     "{0} = {1}",
 )
-ATTEMPTS = 120
+ATTEMPTS = 200
 
 
 @st.composite

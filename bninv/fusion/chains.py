@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from bninv.dispatch import table
+from bninv.fusion.proxies import IN_PLACE_OPERATORS
 from bninv.fusion.recording import Recording, has_hooks
 from bninv.nn import activation, batch_norm, conv, linear
 from bninv.nn.base import Patched
@@ -184,7 +185,7 @@ def _changes_nothing(recording: Recording, node: Node) -> bool:
         return True
     name = getattr(target, "__name__", "_")
     in_place = name.endswith("_") and not name.endswith("__")
-    in_place = in_place or name.startswith("__i") or target in _IN_PLACE_OPERATORS
+    in_place = in_place or name.startswith("__i") or target in _CHANGE_FIRST
     if in_place or any(value is True for value in (*node.args, *node.kwargs.values())):
         return _is_fresh(recording, node.args[0])
     method = getattr(Tensor, f"__{name}__", None) if target in _OPERATORS else target
@@ -194,9 +195,7 @@ def _changes_nothing(recording: Recording, node: Node) -> bool:
 _OPERATORS = frozenset(
     getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "neg", "eq", "lt", "gt")
 )
-_IN_PLACE_OPERATORS = frozenset(
-    getattr(operator, name) for name in dir(operator) if name.startswith("i") and name != "index"
-)
+_CHANGE_FIRST = frozenset(getattr(operator, name) for name in IN_PLACE_OPERATORS)
 
 
 def _is_fresh(recording: Recording, value: Any) -> bool:

@@ -30,7 +30,8 @@ _BUILTINS = names(
     isinstance issubclass iter len list map max min next pow range reversed round set slice sorted
     str sum super tuple type zip"""
 )
-_MODULES = frozenset({None, "math", "_operator", "itertools", "_functools"})
+_PLAIN = (str, list, tuple, dict, set, frozenset, int, float)
+_MODULES = frozenset({"math", "_operator", "itertools", "_functools"})
 _CONSTANTS = (type(None), bool, int, float, str, torch.dtype, torch.device)
 _CALLABLES = (ModuleType, type, FunctionType, BuiltinFunctionType, functools.partial)
 
@@ -57,14 +58,17 @@ class Watch:
             return function()
         reasons: list[str] = []
 
+        # Called before the code that it is about runs, which an error here prevents.
         def notice(frame: FrameType, event: str, function: Any) -> None:
-            if _is_trusted(frame) or reasons:
+            if _is_trusted(frame):
                 return
             if event == "call" and frame.f_code not in self._seen:
                 self._seen.add(frame.f_code)
                 reasons.extend(self._faults(frame))
             elif event == "c_call" and not _is_harmless(function):
-                reasons.append(f"calls {getattr(function, '__qualname__', function)}")
+                reasons.append(f"it calls {getattr(function, '__qualname__', function)}")
+            if reasons:
+                raise Unfusable(reasons[0])
 
         # A collection would run code that has nothing to do with what is watched: other objects'
         # finalizers and callbacks.
@@ -77,7 +81,7 @@ class Watch:
             sys.setprofile(before)
             if collects:
                 gc.enable()
-        if reasons:
+        if reasons:  # and the code caught the error
             raise Unfusable(reasons[0])
         return result
 
@@ -85,31 +89,32 @@ class Watch:
         where = f"line {frame.f_lineno} of {frame.f_code.co_filename}"
         for name in frame.f_code.co_freevars:  # of the function around it
             if name != "__class__" and not isinstance(frame.f_locals.get(name), _CALLABLES):
-                yield f"reads the variable {name} ({where})"
+                yield f"it reads the variable {name} ({where})"
         for instruction in dis.get_instructions(frame.f_code):
             if instruction.opname in _STORES:
-                yield f"sets {instruction.argval} ({where})"
+                yield f"it sets {instruction.argval} ({where})"
             if instruction.opname != "LOAD_GLOBAL":
                 continue
             name = instruction.argval
             if name not in frame.f_globals:
                 value = getattr(builtins, name, None)
                 if not isinstance(value, type) and name not in _BUILTINS:
-                    yield f"calls {name} ({where})"
+                    yield f"it calls {name} ({where})"
                 continue
             value = frame.f_globals[name]
             if isinstance(value, _CONSTANTS):
                 key = (id(frame.f_globals), name)
                 self.globals_read[key] = (frame.f_globals, name, value)
             elif not isinstance(value, _CALLABLES) and type(value).__module__ != "typing":
-                yield f"reads the variable {name} ({where})"
+                yield f"it reads the variable {name} ({where})"
 
 
 def _is_trusted(frame: FrameType | None) -> bool:
     """Whether code belongs to a trusted package, or to the standard library and serves one."""
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in sys.stdlib_module_names:
+        # collections.namedtuple runs its methods in modules of their own.
+        if package not in sys.stdlib_module_names and not package.startswith("namedtuple_"):
             return package in _TRUSTED
         frame = frame.f_back
     return False
@@ -119,4 +124,6 @@ def _is_harmless(function: Any) -> bool:
     module = getattr(function, "__module__", None)
     if module == "builtins":
         return function.__name__ in _BUILTINS or function.__name__ == "__build_class__"
+    if module is None:  # a method of an object
+        return isinstance(getattr(function, "__self__", None), _PLAIN)
     return module in _MODULES or str(module).partition(".")[0] == "torch"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,9 @@ from bninv.nn.base import Patched
 Program = Callable[[Any, tuple[Any, ...]], Any]  # of a block and its positional arguments
 UNFIT = object()
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has them
+
+# Python's `ast` is not made for several threads at once.
+_lock = threading.Lock()
 
 # A block that is called with ever other structures is left to its own code.
 _MOST = 8
@@ -53,7 +57,8 @@ class Programs:
     def _add(self, block: Any, structure: Structure) -> Program | None:
         if len(self._made) >= _MOST:
             return None
-        program = self._made[structure] = self._make(block, structure)
+        with _lock:
+            program = self._made[structure] = self._make(block, structure)
         return program
 
 

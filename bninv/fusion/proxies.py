@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from torch import Tensor
@@ -9,7 +10,12 @@ from torch.fx import Node, Proxy
 from torch.fx.proxy import Attribute, GraphAppendingTracer
 
 from bninv._call_site import calling_frame
+from bninv.exact import names
 from bninv.fusion.errors import Unfusable
+
+IN_PLACE_OPERATORS = names(
+    "iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift"
+)
 
 
 class BlockProxy(Proxy):
@@ -28,6 +34,19 @@ class BlockProxy(Proxy):
 
     def is_tensor(self) -> bool:
         return self.node.op in ("placeholder", "get_attr") or bool(self.node.meta.get("tensor"))
+
+
+def _in_place(function: Any) -> Any:
+    def change(self: BlockProxy, other: Any) -> Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return change
+
+
+# torch.fx has none of these: `x += y` would be recorded as `x = x + y`, which leaves the tensor as
+# it was for whoever else holds it.
+for _name in IN_PLACE_OPERATORS:
+    setattr(BlockProxy, f"__{_name}__", _in_place(getattr(operator, _name)))
 
 
 class BlockTracer(GraphAppendingTracer):

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from bninv._protection import outside_all_modes
 from bninv.fusion.effects import Watch
 from bninv.fusion.errors import Unfusable
 from bninv.fusion.recording import Recording
@@ -32,7 +33,8 @@ def record(block: nn.Module, structure: Structure) -> Recording:
 
     watch = Watch(recording.has_foreign_code)
     try:
-        result = watch.run(run)
+        with outside_all_modes():
+            result = watch.run(run)
         recording.take_back()
         recording.graph.output(recording.tracer.create_arg(result))
     except Unfusable:

@@ -145,7 +145,7 @@ class Site:
             return False
         inner = list(self.module.modules())[1:]
         return len(inner) <= _SMALL and all(
-            m.is_kind if isinstance(m, Patched) else is_exact(forward_owner(m), m) for m in inner
+            is_exact(forward_owner(m), m) or (isinstance(m, Patched) and m.is_kind) for m in inner
         )
 
     def _inline(self, args: tuple[Any, ...]) -> Any:
