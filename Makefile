@@ -61,13 +61,13 @@ bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
 
 gpu: python ## prove and measure everything on this machine's GPU, in under nine minutes; installs nothing
-	PYTHONPATH=. "$(or $(PYTHON),python3)" benchmarks/gpu/run.py $(ARGS)
+	"$(or $(PYTHON),python3)" -m benchmarks.gpu.run $(ARGS)
 
 gpu-sanitize: python ## run every operator under compute-sanitizer, on this machine's GPU; installs nothing
-	PYTHONPATH=. "$(or $(PYTHON),python3)" -m benchmarks.gpu.sanitize $(ARGS)
+	"$(or $(PYTHON),python3)" -m benchmarks.gpu.sanitize $(ARGS)
 
 gpu-emulated: environment ## the same command with emulated kernels, to test it; needs no GPU
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/gpu/run.py --emulated $(ARGS)
+	$(VENV_PYTHON) -m benchmarks.gpu.run --emulated $(ARGS)
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -304,7 +304,7 @@ def test_a_digest_follows_sources_and_device(tmp_path: Path) -> None:
 
 
 def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
-    assert sum(stage.seconds for stage in STAGES) <= 540
+    assert sum(stage.seconds for stage in STAGES) <= 520  # of 540: asking for the device takes some
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     for stage in STAGES:
         for source in stage.sources:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from fake_cuda import FakeCuda
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -103,6 +104,13 @@ def test_the_models_run_strictly_on_a_gpu(
                         kind[key] = nn.Parameter(fake) if kind is module._parameters else fake
         result = model(torch.empty(2, 3, 64, 64, device="cuda"))
     assert result.is_cuda and bninv.uncovered(model) == []
+
+
+def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda().install(monkeypatch)
+    about = device.describe(device.Cuda())
+    assert about["slug"] == "nvidia-fake-100" and about["gpu"] == "NVIDIA Fake 100"
+    assert about["compute_capability"] == "9.0" and about["torch"] and about["processors"] > 0
 
 
 def test_settings_are_put_back() -> None:

@@ -1,6 +1,6 @@
 """Proves and measures everything on this machine's GPU, in under nine minutes.
 
-    PYTHONPATH=. python3 benchmarks/gpu/run.py
+    python3 -m benchmarks.gpu.run        from the root of the project
 
 A stage whose result is known for these very sources is not run again (--again: it is); one that
 was stopped goes on. --only STAGE runs that one; --report FOLDER rebuilds the report of FOLDER.

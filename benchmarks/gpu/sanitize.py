@@ -1,6 +1,6 @@
 """NVIDIA's compute-sanitizer over every operator, in few and small random calls.
 
-    PYTHONPATH=. python3 -m benchmarks.gpu.sanitize [--tool racecheck]
+    python3 -m benchmarks.gpu.sanitize [--tool racecheck]        from the root of the project
 
 Writes sanitize.json beside the other results. Exit status: 0 nothing was found; 1 something was; 2
 there is no GPU or no compute-sanitizer; 3 nothing was found, but not every operator was reached.

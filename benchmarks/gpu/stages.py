@@ -70,16 +70,16 @@ STAGES = (
     _own("build", 120, "build", most=300, prepares=True),
     _own("matrix-quick", 25, "matrix", needs=("timm",)),
     _benchmark(
-        "bench_models", 85, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
+        "bench_models", 80, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
     ),
-    _own("suite", 80, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
+    _own("suite", 75, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
     _own(
         "operators",
         40,
         *("operators", "draws", "tests/emulated.py", "tests/properties.py"),
         needs=("pytest",),
     ),
-    _own("matrix", 70, "matrix", needs=("timm",)),
+    _own("matrix", 65, "matrix", needs=("timm",)),
     Stage(
         "cause",
         50,
