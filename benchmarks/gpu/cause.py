@@ -87,7 +87,10 @@ class Kind:
 
 
 class Examiner(TorchDispatchMode):
-    """Runs every operator that gets batched tensors again, on parts of what it got."""
+    """Runs every operator that gets batched tensors again, on parts of what it got.
+
+    Batched is what is as long as the batch: no parameter of the models examined here is.
+    """
 
     def __init__(self, batch_sizes: tuple[int, ...]) -> None:
         super().__init__()
