@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as torch_module
 
-from bninv.fusion.structure import Structure, structure_of
+from bninv.fusing.structure import Structure, structure_of
 from bninv.nn.base import Patched
 
 Program = Callable[[Any, tuple[Any, ...]], Any]  # of a block and its positional arguments
@@ -74,7 +74,7 @@ def _is_observed() -> bool:
     )
 
 
-def fusing(method: Callable[..., Any]) -> Callable[..., Any]:
+def by_program(method: Callable[..., Any]) -> Callable[..., Any]:
     """A forward that runs the block's program where one fits, and `method` elsewhere."""
 
     @functools.wraps(method)
@@ -100,7 +100,7 @@ class FusedSequential(Patched):
         return stock_forward(self, *args, **kwargs)
 
 
-@fusing
+@by_program
 def stock_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     """The forward of a patched module's own class, or the block's program."""
     return super(Patched, self).forward(*args, **kwargs)

@@ -33,9 +33,9 @@ from torch.fx import Node
 
 from bninv._protection import step_in, step_out
 from bninv.dispatch import table
-from bninv.fusion.chains import Chain, target_of
-from bninv.fusion.programs import UNFIT, Program
-from bninv.fusion.recording import HOOKS, MISSING, NORMALIZE, Recording
+from bninv.fusing.chains import Chain, target_of
+from bninv.fusing.programs import UNFIT, Program
+from bninv.fusing.recording import HOOKS, MISSING, NORMALIZE, Recording
 from bninv.nn.base import Patched
 
 

@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 
 from bninv._protection import outside_all_modes
-from bninv.fusion.effects import Watch
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.recording import Recording
-from bninv.fusion.stand_in import Site
-from bninv.fusion.structure import Structure, build
+from bninv.fusing.effects import Watch
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.recording import Recording
+from bninv.fusing.stand_in import Site
+from bninv.fusing.structure import Structure, build
 
 
 def record(block: nn.Module, structure: Structure) -> Recording:

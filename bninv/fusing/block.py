@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from bninv.fusion.chains import find_chains
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.generate import generate
-from bninv.fusion.programs import Program
-from bninv.fusion.record import record
-from bninv.fusion.recording import Path, has_hooks
-from bninv.fusion.structure import Structure
+from bninv.fusing.chains import find_chains
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.generate import generate
+from bninv.fusing.programs import Program
+from bninv.fusing.record import record
+from bninv.fusing.recording import Path, has_hooks
+from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, stock_class
 
 

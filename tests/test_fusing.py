@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import bninv
-from bninv.fusion import fusion_of
 from bninv.testing import assert_bitwise_equal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -125,11 +124,11 @@ def test_what_becomes_of_the_calls(fused: nn.Module, unfused: nn.Module) -> None
     assert operators(fused, X) == {"conv2d_fused": 6, "mean": 1, "linear": 1}
     with torch.inference_mode():
         assert_bitwise_equal(fused(X), unfused(X))
-    fusion = fusion_of(fused)
-    assert (fusion.chains, fusion.calls, fusion.blocks) == (6, 19, 1)
-    assert fusion.unfused == []
-    assert str(fusion) == "19 calls run as 6 operators in 1 blocks"
-    assert fusion_of(unfused).chains == 0
+    found = bninv.fusion(fused)
+    assert (found.chains, found.calls, found.blocks) == (6, 19, 1)
+    assert found.unfused == []
+    assert str(found) == "19 calls run as 6 operators"
+    assert bninv.fusion(unfused).chains == 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
@@ -278,7 +277,7 @@ def test_hooks_taken_away_again(fused: nn.Module) -> None:
         "mean": 1,
         "linear": 1,
     }
-    assert [str(block) for block in fusion_of(fused).unfused] == [
+    assert [str(block) for block in bninv.fusion(fused).unfused] == [
         "(the model itself) (Net): its blocks.0.conv1 carries hooks",
         "blocks.0 (Block): its conv1 carries hooks",
     ]
@@ -555,7 +554,7 @@ def test_ways_of_writing(way: Callable[..., Any], capsys: pytest.CaptureFixture[
     assert calls == [2 if way is _appends else 0] * 3
     count = operators(fused, *args)
     assert count["conv2d_fused"] + count["linear_fused"] == operators_of_chains
-    assert bool(fusion_of(fused).unfused) == reported, fusion_of(fused)
+    assert bool(bninv.fusion(fused).unfused) == reported, bninv.fusion(fused)
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from bninv.exact import names
-from bninv.fusion.errors import Unfusable
+from bninv.fusing.errors import Unfusable
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 from torch.fx import Graph, Proxy
 
-from bninv.fusion.effects import is_trusted
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.proxies import BlockTracer
+from bninv.fusing.effects import is_trusted
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.proxies import BlockTracer
 
 Path = tuple[str, ...]  # names of modules, from the block down; () is the block itself
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from bninv.fusion.block import compile_block, fuse_block
-from bninv.fusion.chains import may_be_in_chain
-from bninv.fusion.programs import PROGRAMS, FusedSequential, Programs
-from bninv.fusion.structure import Structure
+from bninv.fusing.block import compile_block, fuse_block
+from bninv.fusing.chains import may_be_in_chain
+from bninv.fusing.programs import PROGRAMS, FusedSequential, Programs
+from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
@@ -31,7 +31,7 @@ class Unfused:
 
 @dataclass
 class Fusion:
-    """What `bninv.fusion_of` finds in a patched model."""
+    """What `bninv.fusion` finds in a patched model."""
 
     chains: int = 0  # that run as one operator each
     calls: int = 0  # in those chains
@@ -39,8 +39,18 @@ class Fusion:
     unfused: list[Unfused] = field(default_factory=list)
 
     def __str__(self) -> str:
-        text = f"{self.calls} calls run as {self.chains} operators in {self.blocks} blocks"
-        return f"{text}; {len(self.unfused)} blocks run unfused" if self.unfused else text
+        text = f"{self.calls} calls run as {self.chains} operators"
+        if not self.unfused:
+            return text
+        blocks = "1 block runs" if len(self.unfused) == 1 else f"{len(self.unfused)} blocks run"
+        return f"{text}; {blocks} unfused"
+
+    def reasons(self) -> dict[tuple[str, str], list[str]]:
+        """The names of the blocks that run unfused, by their kind and the reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for block in self.unfused:
+            found.setdefault((block.kind, block.reason), []).append(block.name)
+        return found
 
 
 def fuse_chains(
@@ -62,7 +72,7 @@ def fuse_chains(
                 module.__dict__.pop(PROGRAMS, None)
 
 
-def fusion_of(model: nn.Module) -> Fusion:
+def fusion(model: nn.Module) -> Fusion:
     """How many calls of a patched model run as fewer operators, and which blocks run unfused.
 
     Of a model that has not run yet each block is looked at as if it were handed one tensor for each

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from bninv.dispatch import table
-from bninv.fusion.proxies import IN_PLACE_OPERATORS
-from bninv.fusion.recording import Recording, has_hooks
+from bninv.fusing.proxies import IN_PLACE_OPERATORS
+from bninv.fusing.recording import Recording, has_hooks
 from bninv.nn import activation, batch_norm, conv, linear
 from bninv.nn.base import Patched
 

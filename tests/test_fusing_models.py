@@ -9,11 +9,10 @@ import pytest
 import timm
 import torch
 import torchvision
-from test_fusion import Operators
+from test_fusing import Operators
 from torch import nn
 
 import bninv
-from bninv.fusion import fusion_of
 from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal
 
@@ -103,7 +102,7 @@ def test_fused_is_unfused(name: str) -> None:
             result = fused(images)
         assert_bitwise_equal(result, unfused(images))
     left = {op: n for op, n in ran.count.items() if op in FUSED_AWAY and n}
-    fusion = fusion_of(fused)
+    found = bninv.fusion(fused)
     if name in WHOLE:
         assert left == {}
         convolutions = sum(isinstance(m, nn.Conv2d) for m in fused.modules())
@@ -112,8 +111,8 @@ def test_fused_is_unfused(name: str) -> None:
         assert "batch_norm" not in left
     else:
         assert not left.keys() & {"relu", "relu_"}
-        assert fusion.chains == ran.count["conv2d_fused"] + ran.count["batch_norm"]
-    assert ran.count["conv2d_fused"] + ran.count["linear_fused"] <= fusion.chains < fusion.calls
+        assert found.chains == ran.count["conv2d_fused"] + ran.count["batch_norm"]
+    assert ran.count["conv2d_fused"] + ran.count["linear_fused"] <= found.chains < found.calls
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)

@@ -11,7 +11,7 @@ from torch.fx.proxy import Attribute, GraphAppendingTracer
 
 from bninv._call_site import calling_frame
 from bninv.exact import names
-from bninv.fusion.errors import Unfusable
+from bninv.fusing.errors import Unfusable
 
 IN_PLACE_OPERATORS = names(
     "iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift"
