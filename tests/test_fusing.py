@@ -467,6 +467,40 @@ def _asks_for_types(self: Any, x: Tensor) -> Tensor:
     return self.act(self.conv(x))
 
 
+def _under_autocast(self: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return self.act(self.conv(x))
+
+
+def _under_another_grad_mode(self: Any, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        return self.act(self.conv(x))
+
+
+def _asks_for_the_grad_mode(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) * (1 if torch.is_grad_enabled() else 2)
+
+
+def _asks_for_determinism(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) * (2 if torch.are_deterministic_algorithms_enabled() else 1)
+
+
+def _random_tensor(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) * torch.rand(7)
+
+
+def _tensor_of_its_own(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) * torch.ones(7, dtype=x.dtype)
+
+
+def _tensor_of_the_default_dtype(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) * torch.ones(7)
+
+
+def _tensor_from_outside(self: Any, x: Tensor) -> Tensor:
+    return self.act(self.conv(x)) + Y
+
+
 def _two_uses(self: Any, x: Tensor) -> Tensor:
     y = self.conv(x)
     return self.act(self.norm(y)) + y
@@ -514,6 +548,14 @@ WAYS: dict[Callable[..., Any], tuple[int, bool]] = {
     _reads_a_dict: (0, True),
     _looks_at_values: (0, True),
     _looks_at_the_size: (0, True),
+    _under_autocast: (0, True),
+    _under_another_grad_mode: (0, True),
+    _asks_for_the_grad_mode: (0, True),
+    _asks_for_determinism: (0, True),
+    _random_tensor: (0, True),
+    _tensor_of_its_own: (1, False),
+    _tensor_of_the_default_dtype: (0, True),
+    _tensor_from_outside: (0, True),
     _norm_of_another_rank: (0, False),
     _uses_the_list: (1, False),
     _asks_for_types: (1, False),
@@ -541,7 +583,9 @@ def test_ways_of_writing(way: Callable[..., Any], capsys: pytest.CaptureFixture[
         results = []
         for model in (fused, unfused):
             random.seed(0)
-            with torch.inference_mode():
+            torch.manual_seed(0)
+            with torch.inference_mode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", bninv.NotInvariantWarning)  # of random numbers
                 inputs = [x.clone() for x in args]
                 results.append((model(*inputs), inputs))
         for one, other in zip(*map(tensors, results), strict=True):
@@ -552,7 +596,9 @@ def test_ways_of_writing(way: Callable[..., Any], capsys: pytest.CaptureFixture[
     lines = capsys.readouterr().out.count("forward")
     assert lines == (6 if way is _prints else 0)
     assert calls == [2 if way is _appends else 0] * 3
-    count = operators(fused, *args)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", bninv.NotInvariantWarning)
+        count = operators(fused, *args)
     assert count["conv2d_fused"] + count["linear_fused"] == operators_of_chains
     assert bool(bninv.fusion(fused).unfused) == reported, bninv.fusion(fused)
 
