@@ -153,6 +153,27 @@ def test_grad_modes_give_the_same(fused: nn.Module, unfused: nn.Module) -> None:
 def test_autocast(fused: nn.Module, unfused: nn.Module, dtype: torch.dtype) -> None:
     with torch.inference_mode(), torch.autocast("cpu", dtype):
         assert_bitwise_equal(fused(X), unfused(X))
+        counts = operators(fused, X)
+    assert counts["conv2d_fused"] == 6
+    assert counts["batch_norm"] == 0
+
+
+def test_autocast_beside_a_residual_of_another_dtype() -> None:
+    """Blocks that are handed float32: their shortcut has another dtype than what is added to it."""
+    block = with_statistics(Block())
+    fused, unfused = bninv.patch(copy.deepcopy(block)), bninv.patch(block, fuse=False)
+    with (
+        torch.inference_mode(),
+        torch.autocast("cpu", torch.bfloat16),
+        warnings.catch_warnings(),
+    ):
+        # bfloat16 += float32 may round twice.
+        warnings.simplefilter("ignore", bninv.NotInvariantWarning)
+        result = fused(Y)
+        assert_bitwise_equal(result, unfused(Y))
+        assert result.dtype == torch.bfloat16
+        counts = operators(fused, Y)
+    assert (counts["conv2d_fused"], counts["batch_norm"]) == (1, 1)
 
 
 # ---- What a program depends on -------------------------------------------------------------------

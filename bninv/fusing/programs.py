@@ -65,8 +65,7 @@ class Programs:
 def _is_observed() -> bool:
     """Whether something looks at single calls, or changes what they are handed."""
     return bool(
-        torch._C._is_any_autocast_enabled()
-        or torch._C._get_tracing_state() is not None
+        torch._C._get_tracing_state() is not None
         or torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
