@@ -19,7 +19,7 @@ _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
 @dataclass(frozen=True)
 class Unfused:
-    """A block that runs call by call although it may have chains."""
+    """A block that runs call by call, or a part of it, although it may have chains."""
 
     name: str  # qualified; "" is the model itself
     kind: str
@@ -67,7 +67,7 @@ def fuse_chains(
     for module in model.modules():
         if isinstance(module, Patched) and module.fuses:
             if fuse:
-                module.__dict__.setdefault(PROGRAMS, Programs(compile_block))
+                module.__dict__[PROGRAMS] = Programs(compile_block)
             else:
                 module.__dict__.pop(PROGRAMS, None)
 
@@ -83,16 +83,14 @@ def fusion(model: nn.Module) -> Fusion:
     for name, module in _blocks(model):
         structures = vars(module)[PROGRAMS].structures() or [_tensors_for(module)]
         fused = max((fuse_block(module, s) for s in structures), key=lambda f: len(f.chains))
-        reason = fused.reason or fused.hooked(module)
-        if reason is not None and _has_layers(module):
+        if fused.reason is not None and _has_layers(module):
             kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
-            found.unfused.append(Unfused(name, kind, reason))
-        elif fused.chains:
-            new = [chain for chain in fused.chains if chain.head not in heads]
-            heads.update(chain.head for chain in new)
-            found.blocks += bool(new)
-            found.chains += len(new)
-            found.calls += sum(chain.calls for chain in new)
+            found.unfused.append(Unfused(name, kind, fused.reason))
+        new = [chain for chain in fused.chains if chain.head not in heads]
+        heads.update(chain.head for chain in new)
+        found.blocks += bool(new)
+        found.chains += len(new)
+        found.calls += sum(chain.calls for chain in new)
     return found
 
 

@@ -18,21 +18,23 @@ UNFIT = object()
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has them
 
 # Python's `ast` is not made for several threads at once.
-_lock = threading.Lock()
+_lock = threading.RLock()
 
-# A block that is called with ever other structures is left to its own code.
+# A block that is changed, or called in another way, more often than that is left to its own code.
 _MOST = 8
 
 
 class Programs:
-    """By the structure of the arguments; made at the first call with each.
+    """By the structure of the arguments; made when they are needed.
 
     Copies and pickles of a block take along how programs are made, and none that is.
     """
 
     def __init__(self, make: Callable[[Any, Structure], Program | None]) -> None:
         self._make = make
-        self._made: dict[Structure, Program | None] = {}
+        # Of one structure several, for a block that has changed; none where there are no chains.
+        self._made: dict[Structure, list[Program]] = {}
+        self._left = _MOST
 
     def __reduce__(self) -> Any:
         return Programs, (self._make,)
@@ -44,26 +46,32 @@ class Programs:
     def run(self, block: Any, args: tuple[Any, ...]) -> Any:
         """The block's result, or UNFIT: its own code is to run."""
         structure = structure_of(args)
-        if structure is None:
+        if structure is None or _is_observed():
             return UNFIT
-        try:
-            program = self._made[structure]
-        except KeyError:
-            program = self._add(block, structure)
-        if program is None or _is_observed():
-            return UNFIT
-        return program(block, args)
+        known = self._made.get(structure)
+        if known is not None:
+            for program in known:
+                result = program(block, args)
+                if result is not UNFIT:
+                    return result
+            if not known:
+                return UNFIT
+        made = self._add(block, structure)
+        return UNFIT if made is None else made(block, args)
 
     def _add(self, block: Any, structure: Structure) -> Program | None:
-        if len(self._made) >= _MOST:
+        if self._left == 0:
             return None
         with _lock:
-            program = self._made[structure] = self._make(block, structure)
+            self._left = max(self._left - 1, 0)
+            program = self._make(block, structure)
+            known = self._made.get(structure, [])
+            self._made[structure] = known if program is None else [program, *known]
         return program
 
 
 def _is_observed() -> bool:
-    """Whether something looks at single calls, or changes what they are handed."""
+    """Whether something looks at single calls."""
     return bool(
         torch._C._get_tracing_state() is not None
         or torch_module._global_forward_hooks

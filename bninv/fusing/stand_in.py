@@ -112,6 +112,8 @@ class Site:
         module, recording = self.module, self.recording
         owner = forward_owner(module)
         is_kind = isinstance(module, Patched) and module.is_kind
+        if has_hooks(module):
+            recording.hooked.append(self.path)
         if has_hooks(module) or kwargs or len(args) != 1:
             return recording.call_module(self.path, args, kwargs, known=is_kind)
         if is_identity(owner):
