@@ -14,6 +14,7 @@ from bninv._build import BuildError
 from bninv.check import CheckResult, check
 from bninv.dataloader import dataloader_seeding
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
+from bninv.fusing import Fusion, fusion
 from bninv.patching import patch, uncovered, unpatch
 from bninv.seeding import SeedingWarning, seed_everything
 
@@ -24,12 +25,14 @@ __all__ = [
     "CONTRACT_VERSION",
     "BuildError",
     "CheckResult",
+    "Fusion",
     "NotInvariantError",
     "NotInvariantWarning",
     "SeedingWarning",
     "check",
     "dataloader_seeding",
     "functional",
+    "fusion",
     "invariant",
     "patch",
     "seed_everything",

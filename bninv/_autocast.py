@@ -22,6 +22,15 @@ _PRODUCT_ARGUMENTS = 2
 _FLOAT32 = dict.fromkeys(("sum", "layer_norm", "group_norm", "softmax", "log_softmax"), ("cuda",))
 
 
+def product_dtype(input: Tensor) -> torch.dtype:
+    """The dtype of a convolution's or linear layer's result, which autocast may decide."""
+    device, dtype = input.device.type, input.dtype
+    if not torch._C._is_any_autocast_enabled() or dtype is torch.float64:
+        return dtype
+    casts = device in _EVERYWHERE and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if casts else dtype
+
+
 def autocast(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
     """An operator's arguments as PyTorch's autocast would cast its namesake's.
 

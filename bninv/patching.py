@@ -29,7 +29,7 @@ from bninv.dispatch import (
     unprotected_nodes,
 )
 from bninv.dispatch.modules import own_methods, policy_of
-from bninv.fusion import PROGRAMS, fuse_chains
+from bninv.fusing import PROGRAMS, fuse_chains
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
 from bninv.nn.base import forward_owner
 

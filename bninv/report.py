@@ -171,6 +171,7 @@ def verdict(result: CheckResult) -> list[Text]:
         _stock_verdict(result, sizes),
         _patched_verdict(result, sizes),
         *_reservations(result),
+        *_fusion(result),
         *(Text(note, "dim") for note in result.notes),
     ]
 
@@ -214,6 +215,16 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
             "more than rounding explains in most models.",
             "yellow",
         )
+
+
+def _fusion(result: CheckResult) -> Iterator[Text]:
+    fusion = result.patched.fusion
+    if fusion.chains or fusion.unfused:
+        yield Text(f"Patched: {fusion}.")
+    for (kind, reason), names in fusion.reasons().items():
+        example = names[0] or "the model itself"
+        where = example if len(names) == 1 else f"{example} and {len(names) - 1} more"
+        yield Text(f"{kind} unfused ({where}): {reason}", "dim")
 
 
 def _listed(words: list[str]) -> str:

@@ -58,6 +58,9 @@ def test_family(name: str) -> None:
         warnings.simplefilter("error", bninv.NotInvariantWarning)
         patched = bninv.patch(copy.deepcopy(stock))
         alone = check_invariance(patched, images)
+        unfused = bninv.patch(copy.deepcopy(stock), fuse=False)
+        with torch.inference_mode():
+            assert_bitwise_equal(patched(images), unfused(images), "fused and unfused")
     assert bninv.uncovered(patched) == []
     assert find_uncovered(patched, images[:2]) == []
     with torch.no_grad():

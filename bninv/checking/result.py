@@ -11,6 +11,7 @@ from typing import Any
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.depth import DepthRow
+from bninv.fusing import Fusion
 
 
 @dataclass
@@ -52,12 +53,16 @@ class StockSide(Side):
 
 @dataclass
 class PatchedSide(Side):
-    """The patched model, the operators in it that nothing vouches for, and its soundness."""
+    """The patched model, the operators in it that nothing vouches for, and its soundness.
+
+    `fusion` says how many of its calls run as fewer operators.
+    """
 
     uncovered: list[Uncovered] = field(default_factory=list)
     finite: bool = True
     distinct: bool = True
     deviation: float = 0.0
+    fusion: Fusion = field(default_factory=Fusion)
 
 
 @dataclass

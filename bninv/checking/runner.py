@@ -16,6 +16,7 @@ from bninv.checking.bits import difference, digest, leaves
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.depth import DepthRow, measure_depth
 from bninv.checking.result import PatchedSide, Row, Side, StockSide
+from bninv.fusing import fusion
 
 Progress = Callable[[str, int, int], None]
 
@@ -71,7 +72,13 @@ class Runner:
         finite = all(bool(t.isfinite().all()) for t in outputs)
         different_inputs = len({digest([sample]) for sample in self.inputs})
         distinct = different_inputs > 1 and len(set(side.digests)) >= different_inputs
-        return PatchedSide(**vars(side), uncovered=uncovered, finite=finite, distinct=distinct)
+        return PatchedSide(
+            **vars(side),
+            uncovered=uncovered,
+            finite=finite,
+            distinct=distinct,
+            fusion=fusion(model),
+        )
 
     def deviation(self) -> float:
         """The largest |patched - stock|, relative to the largest |stock| of the same output."""

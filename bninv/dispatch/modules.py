@@ -19,7 +19,7 @@ from bninv._protection import active, step_in, step_out
 from bninv.dispatch.invariant import Invariant
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
-from bninv.fusion.programs import fusing, stock_forward
+from bninv.fusing.programs import by_program, stock_forward
 from bninv.nn.base import Patched
 
 Method = Callable[..., Any]
@@ -35,7 +35,7 @@ class Protected(Patched):
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
         return {
-            name: protected(fusing(method) if name == "forward" else method)
+            name: protected(by_program(method) if name == "forward" else method)
             for name, method in own_methods(stock)
         }
 

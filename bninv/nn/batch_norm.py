@@ -36,7 +36,8 @@ class _Norm(Patched):
         negative_slope: float,
     ) -> Tensor | None:
         """`activation(normalize(input) + residual)`; None if one operator cannot do it."""
-        if not (is_like(residual, input, input.shape) and has_activation(input, activation)):
+        fits = is_like(residual, input.device, input.dtype, input.shape)
+        if not (fits and has_activation(input, activation)):
             return None
         mean, variance, weight, bias, eps = self.statistics()
         if mean is None or variance is None:

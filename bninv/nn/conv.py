@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
+from bninv._autocast import product_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
 from bninv.nn.fused import has_activation, is_like
@@ -77,10 +78,10 @@ class _Conv(Patched):
         fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
         if not (fits and has_activation(input, activation)):
             return None
-        if residual is not None and not is_like(
-            residual, input, self._output_shape(input, padding)
-        ):
-            return None
+        if residual is not None:
+            shape = self._output_shape(input, padding)
+            if not is_like(residual, input.device, product_dtype(input), shape):
+                return None
         mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
         if norm is not None and (mean is None or variance is None):
             return None

@@ -11,13 +11,13 @@ from torch import Tensor
 from bninv.functional.normalization import Activation
 
 
-def is_like(residual: Any, input: Tensor, shape: Sequence[int]) -> bool:
-    """Whether `residual` is None, or can be added to a result of that shape without converting."""
+def is_like(residual: Any, device: torch.device, dtype: torch.dtype, shape: Sequence[int]) -> bool:
+    """Whether `residual` is None, or can be added to such a result without converting it."""
     return residual is None or (
         type(residual) is Tensor
         and residual.shape == shape
-        and residual.dtype is input.dtype
-        and residual.device == input.device
+        and residual.dtype is dtype
+        and residual.device == device
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bninv import functional as F
+from bninv._autocast import product_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
 from bninv.nn.fused import has_activation, is_like
@@ -28,7 +29,8 @@ class Linear(Patched):
     ) -> Tensor | None:
         """`activation(forward(input) + residual)`; None if one operator cannot do it."""
         shape = (*input.shape[:-1], self.weight.shape[0])
-        if not (is_like(residual, input, shape) and has_activation(input, activation)):
+        fits = is_like(residual, input.device, product_dtype(input), shape)
+        if not (fits and has_activation(input, activation)):
             return None
         return F.linear_fused(
             input,

@@ -72,9 +72,9 @@ void conv2d_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
     const PackPixel<T> pack{args, group * channels_per_group, channels_per_group, taps_adjacent};
     const auto store_row = [&](int64_t pixel, const A* totals) {
       const int64_t n = pixel / pixels, oh = pixel % pixels / args.out_width;
-      output.store_totals(totals, channel, columns,
-                          n * args.out_stride_n + oh * args.out_stride_h +
-                              pixel % args.out_width * args.out_stride_w);
+      output.store_row(totals, channel, columns,
+                       n * args.out_stride_n + oh * args.out_stride_h +
+                           pixel % args.out_width * args.out_stride_w);
     };
     gemm_block(row, rows, columns, gemm.terms, weight + channel, args.out_channels, scratch.data,
                pack, store_row);

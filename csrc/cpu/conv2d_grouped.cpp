@@ -145,20 +145,13 @@ inline void chains(const Conv2dArgs& args, const Groups& groups, const T* const*
   }
 }
 
-// `count` channels of `rows` pixels, which lie `offsets` elements into the output.
 template <typename T, int kVectors, Sources kSources>
 void pixels_times_channels(const Conv2dArgs& args, const Groups& groups, const T* const* pixels,
                            const Arithmetic<T>* weights, int64_t width, int64_t channel,
-                           int64_t count, const Output<T>& output, const int64_t* offsets,
-                           int64_t rows) {
+                           int64_t count, const Output<T>& output, const int64_t* offsets) {
   typename Lanes<T>::Value totals[kPixels][kVectors];
   chains<T, kVectors, kSources>(args, groups, pixels, weights, width, channel, totals);
-  const bool whole = count == kVectors * Lanes<T>::kCount;
-  for (int64_t i = 0; i < rows; ++i)
-    output.with_end(channel, count, offsets[i], [&](const auto& end, int64_t at) {
-      if (whole) return end.template finish<kVectors>(totals[i], channel, at);
-      end.finish_partial(totals[i][0], count, channel, at);
-    });
+  output.store_tile(totals, channel, count, offsets);
 }
 
 // A block's weights, widened, in rows of kPackedWidth elements with +0 beyond the last channel.
@@ -217,7 +210,7 @@ void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
       const int64_t count = min64(kPixels, last - row);
       int64_t offsets[kPixels];
       for (int64_t i = 0; i < kPixels; ++i) {
-        // A tile's missing pixels repeat its last one and are not stored.
+        // A tile's missing pixels repeat its last one.
         const int64_t pixel = row + min64(i, count - 1);
         const int64_t n = pixel / image, oh = pixel % image / args.out_width;
         const int64_t ow = pixel % args.out_width;
@@ -233,7 +226,7 @@ void grouped_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
       }
       const auto call = [&](auto function, int64_t c, int64_t lanes) {
         function(args, groups, pixels.data, weights.memory.data + c, PackedBlock<T>::kPackedWidth,
-                 channel + c, min64(lanes, channels - c), output, offsets, count);
+                 channel + c, min64(lanes, channels - c), output, offsets);
       };
       int64_t c = 0;
       if (groups.sources == Sources::kOneGroup && groups.out % (kWide * kCount) == 0)

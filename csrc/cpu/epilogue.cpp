@@ -2,6 +2,31 @@
 
 namespace bninv {
 namespace BNINV_LEVEL {
+namespace {
+
+template <template <typename> typename End, typename T>
+void finish_row(const End<T>& end, const Arithmetic<T>* totals, int64_t c, int64_t count,
+                int64_t pixel) {
+  using V = typename Lanes<T>::Value;
+  constexpr int kCount = Lanes<T>::kCount, kVectors = kCount > 1 ? 4 : 1;
+  const auto finish = [&](auto vectors, int64_t i) {
+    V values[1][vectors.value];
+#pragma GCC unroll 4
+    for (int j = 0; j < vectors.value; ++j) values[0][j] = load(totals + i + j * kCount);
+    end.finish(values, c + i, &pixel);
+  };
+  constexpr std::integral_constant<int, kVectors> kMany;
+  constexpr std::integral_constant<int, 1> kOne;
+  int64_t i = 0;
+  for (; i + kVectors * kCount <= count; i += kVectors * kCount) finish(kMany, i);
+  for (; i + kCount <= count; i += kCount) finish(kOne, i);
+  if (i == count) return;
+  // The last channels: by a vector that repeats some of the one before it, with equal bits.
+  if (count >= kCount) return finish(kOne, count - kCount);
+  end.finish_partial(load(totals), count, c, pixel);
+}
+
+}  // namespace
 
 template <typename T>
 Output<T>::Output(const Epilogue& epilogue, const void* bias, void* output, int64_t stride,
@@ -23,26 +48,21 @@ Output<T>::Output(const Epilogue& epilogue, const void* bias, void* output, int6
 }
 
 template <typename T>
-void Output<T>::store_totals(const A* totals, int64_t c, int64_t count, int64_t pixel) const {
-  using V = typename Lanes<T>::Value;
-  constexpr int kCount = Lanes<T>::kCount, kVectors = kCount > 1 ? 4 : 1;
-  with_end(c, count, pixel, [=](const auto& end, int64_t at) {
-    const auto finish = [&](auto vectors, int64_t i) {
-      V values[vectors.value];
-#pragma GCC unroll 4
-      for (int j = 0; j < vectors.value; ++j) values[j] = load(totals + i + j * kCount);
-      end.template finish<vectors.value>(values, c + i, at);
-    };
-    constexpr std::integral_constant<int, kVectors> kMany;
-    constexpr std::integral_constant<int, 1> kOne;
-    int64_t i = 0;
-    for (; i + kVectors * kCount <= count; i += kVectors * kCount) finish(kMany, i);
-    for (; i + kCount <= count; i += kCount) finish(kOne, i);
-    if (i == count) return;
-    // The last channels: by a vector that repeats some of the one before it, with equal bits.
-    if (count >= kCount) return finish(kOne, count - kCount);
-    end.finish_partial(load(totals), count, c, at);
-  });
+void Output<T>::store_row(const A* totals, int64_t c, int64_t count, int64_t pixel) const {
+  if (stride_ == 1) {
+    if (is_plain_) return finish_row(BiasEnd<T>{end_.bias, end_.output}, totals, c, count, pixel);
+    return finish_row(end_, totals, c, count, pixel);
+  }
+  // By way of a row of neighbours.
+  EpilogueEnd<T> end = end_;
+  end.output = dense_.data;
+  if (end_.residual != nullptr) {
+    T* residual = dense_.data + count;
+    for (int64_t j = 0; j < count; ++j) residual[j] = end_.residual[pixel + (c + j) * stride_];
+    end.residual = residual;
+  }
+  finish_row(end, totals, c, count, -c);
+  for (int64_t j = 0; j < count; ++j) end_.output[pixel + (c + j) * stride_] = dense_.data[j];
 }
 
 template class Output<float>;

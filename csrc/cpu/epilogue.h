@@ -8,28 +8,29 @@
 namespace bninv {
 namespace BNINV_LEVEL {
 
-// Both kinds of end have the same two functions, for channels from c on of the pixel that begins `pixel`
-// elements into the output: `finish` stores kVectors vectors of them, `finish_partial` so few that they
-// fill no vector.
-
-// Nothing but a bias follows.
+// Vectors of channels, from c on, of each of some pixels that begin `pixels` elements into the output.
+// Where nothing but a bias follows:
 template <typename T>
 struct BiasEnd {
   using V = typename Lanes<T>::Value;
   const T* bias;  // nullptr: none
   T* output;
 
-  template <int kVectors>
-  BNINV_INLINE void finish(const V (&totals)[kVectors], int64_t c, int64_t pixel) const {
+  template <int kPixels, int kVectors>
+  BNINV_INLINE void finish(const V (&totals)[kPixels][kVectors], int64_t c,
+                           const int64_t* pixels) const {
     constexpr int kCount = Lanes<T>::kCount;
+#pragma GCC unroll 8
+    for (int i = 0; i < kPixels; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) {
-      V value = totals[j];
-      if (bias != nullptr) value = value + load(bias + c + j * kCount);
-      store(output + pixel + c + j * kCount, value);
-    }
+      for (int j = 0; j < kVectors; ++j) {
+        V value = totals[i][j];
+        if (bias != nullptr) value = value + load(bias + c + j * kCount);
+        store(output + pixels[i] + c + j * kCount, value);
+      }
   }
 
+  // So few channels of one pixel that they fill no vector.
   BNINV_INLINE void finish_partial(V total, int64_t count, int64_t c, int64_t pixel) const {
     if (bias != nullptr) total = total + load_partial(bias + c, count);
     store_partial(output + pixel + c, total, count);
@@ -49,50 +50,60 @@ struct EpilogueEnd {
   Arithmetic<T> negative_slope;
   T* output;
 
-  template <int kVectors>
-  BNINV_INLINE void finish(const V (&totals)[kVectors], int64_t c, int64_t pixel) const {
-    V values[kVectors];
+  template <int kPixels, int kVectors>
+  BNINV_INLINE void finish(const V (&totals)[kPixels][kVectors], int64_t c,
+                           const int64_t* pixels) const {
+    V values[kPixels][kVectors];
+    follow<kPixels, kVectors>(totals, values, c, pixels, [](const T* p) { return load(p); });
+#pragma GCC unroll 8
+    for (int i = 0; i < kPixels; ++i)
 #pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) values[j] = totals[j];
-    follow<kVectors>(values, c, pixel, [](const T* p) { return load(p); });
-#pragma GCC unroll 4
-    for (int j = 0; j < kVectors; ++j) store(output + pixel + c + j * kCount, values[j]);
+      for (int j = 0; j < kVectors; ++j) store(output + pixels[i] + c + j * kCount, values[i][j]);
   }
 
   BNINV_INLINE void finish_partial(V total, int64_t count, int64_t c, int64_t pixel) const {
-    V values[1] = {total};
-    follow<1>(values, c, pixel, [count](const T* p) { return load_partial(p, count); });
-    store_partial(output + pixel + c, values[0], count);
+    const V totals[1][1] = {{total}};
+    V values[1][1];
+    follow<1, 1>(totals, values, c, &pixel, [count](const T* p) { return load_partial(p, count); });
+    store_partial(output + pixel + c, values[0][0], count);
   }
 
  private:
-  template <int kVectors, typename Load>
-  BNINV_INLINE void follow(V (&values)[kVectors], int64_t c, int64_t pixel,
-                           const Load& elements) const {
-    if (bias != nullptr)
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) values[j] = values[j] + elements(bias + c + j * kCount);
-    if (norm.means != nullptr)
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) {
-        const auto channel = norm(c - first + j * kCount);
-        values[j] =
-            normalize<V>(rounded_lanes<T>(values[j]), channel.mean, channel.scale, channel.bias);
-      }
-    if (residual != nullptr)
+  template <int kPixels, int kVectors, typename Load>
+  BNINV_INLINE void follow(const V (&totals)[kPixels][kVectors], V (&values)[kPixels][kVectors],
+                           int64_t c, const int64_t* pixels, const Load& elements) const {
+    const auto each = [](const auto& step) {
 #pragma GCC unroll 4
       for (int j = 0; j < kVectors; ++j)
-        values[j] = rounded_lanes<T>(values[j]) + elements(residual + pixel + c + j * kCount);
-    with_activation<T, Activation::kNone, Activation::kLeakyRelu>(activation, [&](auto function) {
-      constexpr Activation kActivation = decltype(function)::value;
-      if constexpr (kActivation == Activation::kNone) return;
-#pragma GCC unroll 4
-      for (int j = 0; j < kVectors; ++j) {
-        // relu needs no rounding before it: that it keeps or makes +0 cannot be told from where it
-        // stands, and the store rounds.
-        if constexpr (kActivation != Activation::kRelu) values[j] = rounded_lanes<T>(values[j]);
-        values[j] = activate<kActivation>(values[j], V(negative_slope));
-      }
+#pragma GCC unroll 8
+        for (int i = 0; i < kPixels; ++i) step(i, j);
+    };
+    each([&](int i, int j) { values[i][j] = totals[i][j]; });
+    if (bias != nullptr)
+      each([&](int i, int j) { values[i][j] = values[i][j] + elements(bias + c + j * kCount); });
+    if (norm.means != nullptr)
+      each([&](int i, int j) {
+        const auto channel = norm(c - first + j * kCount);
+        values[i][j] =
+            normalize<V>(rounded_lanes<T>(values[i][j]), channel.mean, channel.scale, channel.bias);
+      });
+    if (residual != nullptr)
+      each([&](int i, int j) {
+        values[i][j] =
+            rounded_lanes<T>(values[i][j]) + elements(residual + pixels[i] + c + j * kCount);
+      });
+    if (activation == Activation::kNone) return;
+    // No rounding before it: that it keeps or makes +0 cannot be told from where it stands.
+    if (activation == Activation::kRelu)
+      return each([&](int i, int j) { values[i][j] = relu(values[i][j]); });
+    with_activation<T, Activation::kRelu6, Activation::kLeakyRelu>(activation, [&](auto function) {
+      // A loop over memory of its own: the constants are many, and so would be the copies.
+      V memory[kPixels * kVectors];
+      each([&](int i, int j) { memory[i * kVectors + j] = rounded_lanes<T>(values[i][j]); });
+#pragma GCC unroll 1
+      for (int l = 0; l < kPixels * kVectors; ++l)
+        memory[l] = activate<decltype(function)::value>(memory[l], V(negative_slope));
+      each([&](int i, int j) { values[i][j] = memory[i * kVectors + j]; });
     });
   }
 };
@@ -102,31 +113,31 @@ template <typename T>
 class Output {
  public:
   using A = Arithmetic<T>;
+  using V = typename Lanes<T>::Value;
+  static constexpr int kCount = Lanes<T>::kCount;
 
   // For channels [first, first + count), which lie `stride` elements apart. Their parameters are read
   // here, once for all pixels. `bias` is the product's; nullptr: none.
   Output(const Epilogue& epilogue, const void* bias, void* output, int64_t stride, int64_t first,
          int64_t count);
 
-  // `fill(end, pixel)` hands channels [c, c + count) of one pixel to the end, which is of either kind.
-  template <typename Fill>
-  BNINV_INLINE void with_end(int64_t c, int64_t count, int64_t pixel, const Fill& fill) const {
-    if (is_plain_) return fill(BiasEnd<T>{end_.bias, end_.output}, pixel);
-    if (stride_ == 1) return fill(end_, pixel);
-    // By way of neighbours.
-    EpilogueEnd<T> end = end_;
-    end.output = dense_.data;
-    if (end_.residual != nullptr) {
-      T* residual = dense_.data + count;
-      for (int64_t j = 0; j < count; ++j) residual[j] = end_.residual[pixel + (c + j) * stride_];
-      end.residual = residual;
+  // Stores channels [c, c + count) of each of some pixels that begin `pixels` elements into the output.
+  // One that stands there twice has equal totals.
+  template <int kPixels, int kVectors>
+  BNINV_INLINE void store_tile(const V (&totals)[kPixels][kVectors], int64_t c, int64_t count,
+                               const int64_t* pixels) const {
+    const bool whole = stride_ == 1 && count == kVectors * kCount;
+    if (whole && is_plain_) return BiasEnd<T>{end_.bias, end_.output}.finish(totals, c, pixels);
+    if (whole) return end_.finish(totals, c, pixels);
+    for (int i = 0; i < kPixels; ++i) {
+      A row[kVectors * kCount];
+      for (int j = 0; j < kVectors; ++j) store(row + j * kCount, totals[i][j]);
+      store_row(row, c, count, pixels[i]);
     }
-    fill(end, -c);
-    for (int64_t j = 0; j < count; ++j) end_.output[pixel + (c + j) * stride_] = dense_.data[j];
   }
 
-  // The same for totals in memory, which may be read up to a whole vector.
-  void store_totals(const A* totals, int64_t c, int64_t count, int64_t pixel) const;
+  // The same for one pixel's totals in memory, which may be read up to a whole vector.
+  void store_row(const A* totals, int64_t c, int64_t count, int64_t pixel) const;
 
  private:
   EpilogueEnd<T> end_;

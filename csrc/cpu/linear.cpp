@@ -25,7 +25,7 @@ void linear_of(const LinearArgs& args, int64_t begin, int64_t end) {
       widen_run(static_cast<const T*>(args.input) + i * args.input_stride + k, length, destination);
     };
     const auto store_row = [&](int64_t i, const A* totals) {
-      output.store_totals(totals, column, columns, i * gemm.columns);
+      output.store_row(totals, column, columns, i * gemm.columns);
     };
     gemm_block(row, rows, columns, gemm.terms, static_cast<const T*>(args.weight) + column,
                gemm.columns, scratch.data, pack, store_row);

@@ -1,4 +1,4 @@
-// Convolution and linear, in any storage type.
+// Convolution and linear, in any storage type, alone and with an epilogue.
 #include "buffers.h"
 #include "geometry.h"
 
@@ -6,7 +6,40 @@ using namespace bninv;
 
 namespace {
 
-void linear_case() {
+// Some of what may follow `outputs` elements of `channels` channels, and the memory it points into.
+struct RandomEpilogue {
+  Bytes residual, mean, variance, weight, bias;
+  Epilogue value{};
+
+  RandomEpilogue(DType dtype, DType own, int64_t channels, int64_t outputs, int64_t offset)
+      : residual(Bytes::random(outputs, dtype, offset)),
+        mean(Bytes::numbers(channels, own)),
+        variance(Bytes::random(channels, own)),
+        weight(Bytes::numbers(channels, own)),
+        bias(Bytes::numbers(channels, own)) {
+    value.normalizes = between(0, 3) > 0;
+    if (value.normalizes) {
+      value.running_mean = {mean.data, own};
+      value.running_var = {variance.data, own};
+      value.weight = {between(0, 2) ? weight.data : nullptr, own};
+      value.bias = {between(0, 2) ? bias.data : nullptr, own};
+      value.eps = 1e-5;
+    }
+    value.residual = between(0, 1) ? residual.data : nullptr;
+    value.activation = static_cast<Activation>(between(0, 5));
+    if (dtype == DType::kDouble && value.activation == Activation::kSilu)
+      value.activation = Activation::kHardswish;
+    value.negative_slope = 0.1;
+  }
+};
+
+RandomEpilogue random_epilogue(DType dtype, int64_t channels, int64_t outputs, int64_t offset) {
+  const bool narrow = size_of(dtype) == 2;
+  const DType own = narrow && between(0, 1) ? DType::kFloat : dtype;
+  return RandomEpilogue(dtype, own, channels, outputs, offset);
+}
+
+void linear_case(bool fused) {
   LinearArgs args{};
   args.dtype = any_dtype();
   const int64_t rows = one_of({1, 1, 2, 3, 13, 15, 29, 100});
@@ -21,13 +54,19 @@ void linear_case() {
   args.input = x.data, args.weight = weight.data;
   args.bias = between(0, 1) ? bias.data : nullptr;
   const int64_t offset = between(0, 1);
-  run<LinearArgs>("linear", args, &Level::linear, PLANNED_CUDA_KERNEL(plan_linear, linear),
-                  args.gemm.row_blocks * args.gemm.column_blocks, rows * columns, offset);
+  const auto run_case = [&](const char* name) {
+    run<LinearArgs>(name, args, &Level::linear, PLANNED_CUDA_KERNEL(plan_linear, linear),
+                    args.gemm.row_blocks * args.gemm.column_blocks, rows * columns, offset);
+  };
+  if (!fused) return run_case("linear");
+  const RandomEpilogue epilogue = random_epilogue(args.dtype, columns, rows * columns, offset);
+  args.epilogue = epilogue.value;
+  run_case("linear_fused");
 }
 
 enum class Conv { kProduct, kDepthwise, kGrouped };
 
-void conv_case(Conv kind) {
+void conv_case(Conv kind, bool fused) {
   Conv2dArgs args = conv_geometry();
   args.dtype = any_dtype();
   const bool depthwise = kind == Conv::kDepthwise, grouped = kind == Conv::kGrouped;
@@ -57,26 +96,38 @@ void conv_case(Conv kind) {
   args.input = x.data, args.weight = weight.data;
   args.bias = between(0, 1) ? bias.data : nullptr;
   const int64_t outputs = args.batch * args.out_stride_n, offset = between(0, 1);
-  if (depthwise)
-    run<Conv2dArgs>("conv2d_depthwise", args, &Level::conv2d_depthwise,
-                    PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_depthwise), depthwise_tasks(args),
-                    outputs, offset);
-  else if (grouped)
-    run<Conv2dArgs>("conv2d_grouped", args, &Level::conv2d_grouped,
-                    PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_grouped),
-                    grouped_blocks(args).rows * grouped_blocks(args).channels, outputs, offset);
-  else
-    run<Conv2dArgs>("conv2d", args, &Level::conv2d, PLANNED_CUDA_KERNEL(plan_conv2d, conv2d),
-                    args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs, offset);
+  const auto run_case = [&](const std::string& suffix) {
+    if (depthwise)
+      run<Conv2dArgs>(("conv2d_depthwise" + suffix).c_str(), args, &Level::conv2d_depthwise,
+                      PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_depthwise), depthwise_tasks(args),
+                      outputs, offset);
+    else if (grouped)
+      run<Conv2dArgs>(("conv2d_grouped" + suffix).c_str(), args, &Level::conv2d_grouped,
+                      PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_grouped),
+                      grouped_blocks(args).rows * grouped_blocks(args).channels, outputs, offset);
+    else
+      run<Conv2dArgs>(("conv2d" + suffix).c_str(), args, &Level::conv2d,
+                      PLANNED_CUDA_KERNEL(plan_conv2d, conv2d),
+                      args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs,
+                      offset);
+  };
+  if (!fused) return run_case("");
+  const RandomEpilogue epilogue = random_epilogue(args.dtype, args.out_channels, outputs, offset);
+  args.epilogue = epilogue.value;
+  run_case("_fused");
 }
 
 }  // namespace
 
 void product_cases(int number) {
   for (int i = 2 * number; i < 2 * number + 2; ++i) {
-    seed_case("linear", i), linear_case();
-    seed_case("conv2d", i), conv_case(Conv::kProduct);
-    seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise);
-    seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped);
+    seed_case("linear", i), linear_case(false);
+    seed_case("conv2d", i), conv_case(Conv::kProduct, false);
+    seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise, false);
+    seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped, false);
+    seed_case("linear_fused", i), linear_case(true);
+    seed_case("conv2d_fused", i), conv_case(Conv::kProduct, true);
+    seed_case("conv2d_depthwise_fused", i), conv_case(Conv::kDepthwise, true);
+    seed_case("conv2d_grouped_fused", i), conv_case(Conv::kGrouped, true);
   }
 }

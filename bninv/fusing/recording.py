@@ -8,9 +8,9 @@ from typing import Any
 from torch import nn
 from torch.fx import Graph, Proxy
 
-from bninv.fusion.effects import is_trusted
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.proxies import BlockTracer
+from bninv.fusing.effects import is_trusted
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.proxies import BlockTracer
 
 Path = tuple[str, ...]  # names of modules, from the block down; () is the block itself
 
@@ -43,6 +43,7 @@ class Recording:
         self.tracer = BlockTracer(self.graph)
         self.members: dict[Path, Member] = {(): Member(block)}  # outer ones first
         self.attributes: dict[tuple[Path, str], Any] = {}
+        self.hooked: list[Path] = []  # modules that carry hooks
         self.nothing: list[tuple[Path, str]] = []  # parameters and modules that were None
         self.globals_read: list[tuple[dict[str, Any], str, Any]] = []
         self.sites: dict[Path, Any] = {}
@@ -91,11 +92,12 @@ class Recording:
 
     def mark(self) -> tuple[Any, ...]:
         members = {path: Member(m.module, m.whole, m.children) for path, m in self.members.items()}
-        return len(self.graph.nodes), members, dict(self.attributes), len(self.nothing)
+        lengths = len(self.graph.nodes), len(self.nothing), len(self.hooked)
+        return members, dict(self.attributes), *lengths
 
     def back_to(self, mark: tuple[Any, ...]) -> None:
-        nodes, self.members, self.attributes, nothing = mark
+        self.members, self.attributes, nodes, nothing, hooked = mark
         for node in reversed(list(self.graph.nodes)[nodes:]):
             self.graph.erase_node(node)
-        del self.nothing[nothing:]
+        del self.nothing[nothing:], self.hooked[hooked:]
         self.sites = {path: s for path, s in self.sites.items() if path in self.members}

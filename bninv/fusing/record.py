@@ -11,11 +11,12 @@ from typing import Any
 from torch import nn
 
 from bninv._protection import outside_all_modes
-from bninv.fusion.effects import Watch
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.recording import Recording
-from bninv.fusion.stand_in import Site
-from bninv.fusion.structure import Structure, build
+from bninv.fusing.effects import Watch
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.proxies import OnlyProxies
+from bninv.fusing.recording import Recording
+from bninv.fusing.stand_in import Site
+from bninv.fusing.structure import Structure, build
 
 
 def record(block: nn.Module, structure: Structure) -> Recording:
@@ -33,7 +34,7 @@ def record(block: nn.Module, structure: Structure) -> Recording:
 
     watch = Watch(recording.has_foreign_code)
     try:
-        with outside_all_modes():
+        with outside_all_modes(), OnlyProxies():
             result = watch.run(run)
         recording.take_back()
         recording.graph.output(recording.tracer.create_arg(result))

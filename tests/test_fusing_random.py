@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bninv
-from bninv.fusion import fusion_of
 from bninv.testing import assert_bitwise_equal
 
 CHANNELS, SIZE = 4, 5
@@ -100,7 +99,7 @@ def test_fused_is_unfused(source: str, dtype: torch.dtype) -> None:
     fused = bninv.patch(copy.deepcopy(block))
     unfused = bninv.patch(block, fuse=False)
     note(source)
-    note(str(fusion_of(fused)))
+    note(str(bninv.fusion(fused)))
     x = torch.randn(2, CHANNELS, SIZE, SIZE, generator=torch.Generator().manual_seed(1)).to(dtype)
     pairs = zip(run(fused, x), run(unfused, x), strict=True)
     for i, (one, other) in enumerate(pairs):
@@ -109,15 +108,15 @@ def test_fused_is_unfused(source: str, dtype: torch.dtype) -> None:
 
 def test_random_blocks_do_fuse() -> None:
     """The strategy above makes chains in a good part of its blocks."""
-    found = []
+    counts = []
 
     @settings(max_examples=ATTEMPTS)
     @given(source=forwards())
     def look(source: str) -> None:
-        fusion = fusion_of(bninv.patch(block_of(source)))
-        assert not fusion.unfused, fusion.unfused[0]
-        found.append(fusion.chains)
+        found = bninv.fusion(bninv.patch(block_of(source)))
+        assert not found.unfused, found.unfused[0]
+        counts.append(found.chains)
 
     look()
-    assert sum(chains > 0 for chains in found) > len(found) / 3
-    assert max(found) > 2
+    assert sum(chains > 0 for chains in counts) > len(counts) / 3
+    assert max(counts) > 2

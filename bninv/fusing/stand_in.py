@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bninv.fusion.effects import is_trusted
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.recording import MISSING, NORMALIZE, Path, Recording, has_hooks
+from bninv.fusing.effects import is_trusted
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.recording import MISSING, NORMALIZE, Path, Recording, has_hooks
 from bninv.nn.base import Patched, forward_owner, stock_class
 from bninv.nn.batch_norm import BatchNormAct, FrozenBatchNorm
 from bninv.nn.exact import is_exact, is_identity
@@ -112,6 +112,8 @@ class Site:
         module, recording = self.module, self.recording
         owner = forward_owner(module)
         is_kind = isinstance(module, Patched) and module.is_kind
+        if has_hooks(module):
+            recording.hooked.append(self.path)
         if has_hooks(module) or kwargs or len(args) != 1:
             return recording.call_module(self.path, args, kwargs, known=is_kind)
         if is_identity(owner):

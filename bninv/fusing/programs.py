@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as torch_module
 
-from bninv.fusion.structure import Structure, structure_of
+from bninv.fusing.structure import Structure, structure_of
 from bninv.nn.base import Patched
 
 Program = Callable[[Any, tuple[Any, ...]], Any]  # of a block and its positional arguments
@@ -18,21 +18,23 @@ UNFIT = object()
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has them
 
 # Python's `ast` is not made for several threads at once.
-_lock = threading.Lock()
+_lock = threading.RLock()
 
-# A block that is called with ever other structures is left to its own code.
+# A block that is changed, or called in another way, more often than that is left to its own code.
 _MOST = 8
 
 
 class Programs:
-    """By the structure of the arguments; made at the first call with each.
+    """By the structure of the arguments; made when they are needed.
 
     Copies and pickles of a block take along how programs are made, and none that is.
     """
 
     def __init__(self, make: Callable[[Any, Structure], Program | None]) -> None:
         self._make = make
-        self._made: dict[Structure, Program | None] = {}
+        # Of one structure several, for a block that has changed; none where there are no chains.
+        self._made: dict[Structure, list[Program]] = {}
+        self._left = _MOST
 
     def __reduce__(self) -> Any:
         return Programs, (self._make,)
@@ -44,29 +46,34 @@ class Programs:
     def run(self, block: Any, args: tuple[Any, ...]) -> Any:
         """The block's result, or UNFIT: its own code is to run."""
         structure = structure_of(args)
-        if structure is None:
+        if structure is None or _is_observed():
             return UNFIT
-        try:
-            program = self._made[structure]
-        except KeyError:
-            program = self._add(block, structure)
-        if program is None or _is_observed():
-            return UNFIT
-        return program(block, args)
+        known = self._made.get(structure)
+        if known is not None:
+            for program in known:
+                result = program(block, args)
+                if result is not UNFIT:
+                    return result
+            if not known:
+                return UNFIT
+        made = self._add(block, structure)
+        return UNFIT if made is None else made(block, args)
 
     def _add(self, block: Any, structure: Structure) -> Program | None:
-        if len(self._made) >= _MOST:
+        if self._left == 0:
             return None
         with _lock:
-            program = self._made[structure] = self._make(block, structure)
+            self._left = max(self._left - 1, 0)
+            program = self._make(block, structure)
+            known = self._made.get(structure, [])
+            self._made[structure] = known if program is None else [program, *known]
         return program
 
 
 def _is_observed() -> bool:
-    """Whether something looks at single calls, or changes what they are handed."""
+    """Whether something looks at single calls."""
     return bool(
-        torch._C._is_any_autocast_enabled()
-        or torch._C._get_tracing_state() is not None
+        torch._C._get_tracing_state() is not None
         or torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks
@@ -74,7 +81,7 @@ def _is_observed() -> bool:
     )
 
 
-def fusing(method: Callable[..., Any]) -> Callable[..., Any]:
+def by_program(method: Callable[..., Any]) -> Callable[..., Any]:
     """A forward that runs the block's program where one fits, and `method` elsewhere."""
 
     @functools.wraps(method)
@@ -100,7 +107,7 @@ class FusedSequential(Patched):
         return stock_forward(self, *args, **kwargs)
 
 
-@fusing
+@by_program
 def stock_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
     """The forward of a patched module's own class, or the block's program."""
     return super(Patched, self).forward(*args, **kwargs)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from bninv.dispatch import table
-from bninv.fusion.proxies import IN_PLACE_OPERATORS
-from bninv.fusion.recording import Recording, has_hooks
+from bninv.fusing.proxies import IN_PLACE_OPERATORS
+from bninv.fusing.recording import Recording
 from bninv.nn import activation, batch_norm, conv, linear
 from bninv.nn.base import Patched
 
@@ -86,8 +86,10 @@ def target_of(node: Node) -> Any:
 
 
 def _kind(recording: Recording, node: Node) -> Any:
-    """The module that a node calls, or None."""
-    return recording.members[node.meta["path"]].module if node.op == "call_module" else None
+    """The module that a node calls, if nothing but its class decides what it does; or None."""
+    if node.op != "call_module" or node.meta["path"] in recording.hooked:
+        return None
+    return recording.members[node.meta["path"]].module
 
 
 def _chain_from(recording: Recording, head: Node, taken: set[Node]) -> Chain:
@@ -177,7 +179,7 @@ def _changes_nothing(recording: Recording, node: Node) -> bool:
         return True
     if node.op == "call_module":
         module = _kind(recording, node)
-        if has_hooks(module) or not (isinstance(module, Patched) and module.is_kind):
+        if not (isinstance(module, Patched) and module.is_kind):
             return False
         return not getattr(module, "inplace", False) or _is_fresh(recording, node.args[0])
     target = target_of(node)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from bninv.fusion.block import compile_block, fuse_block
-from bninv.fusion.chains import may_be_in_chain
-from bninv.fusion.programs import PROGRAMS, FusedSequential, Programs
-from bninv.fusion.structure import Structure
+from bninv.fusing.block import compile_block, fuse_block
+from bninv.fusing.chains import may_be_in_chain
+from bninv.fusing.programs import PROGRAMS, FusedSequential, Programs
+from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
@@ -19,7 +19,7 @@ _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
 @dataclass(frozen=True)
 class Unfused:
-    """A block that runs call by call although it may have chains."""
+    """A block that runs call by call, or a part of it, although it may have chains."""
 
     name: str  # qualified; "" is the model itself
     kind: str
@@ -31,7 +31,7 @@ class Unfused:
 
 @dataclass
 class Fusion:
-    """What `bninv.fusion_of` finds in a patched model."""
+    """What `bninv.fusion` finds in a patched model."""
 
     chains: int = 0  # that run as one operator each
     calls: int = 0  # in those chains
@@ -39,8 +39,18 @@ class Fusion:
     unfused: list[Unfused] = field(default_factory=list)
 
     def __str__(self) -> str:
-        text = f"{self.calls} calls run as {self.chains} operators in {self.blocks} blocks"
-        return f"{text}; {len(self.unfused)} blocks run unfused" if self.unfused else text
+        text = f"{self.calls} calls run as {self.chains} operators"
+        if not self.unfused:
+            return text
+        blocks = "1 block runs" if len(self.unfused) == 1 else f"{len(self.unfused)} blocks run"
+        return f"{text}; {blocks} unfused"
+
+    def reasons(self) -> dict[tuple[str, str], list[str]]:
+        """The names of the blocks that run unfused, by their kind and the reason."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for block in self.unfused:
+            found.setdefault((block.kind, block.reason), []).append(block.name)
+        return found
 
 
 def fuse_chains(
@@ -57,12 +67,12 @@ def fuse_chains(
     for module in model.modules():
         if isinstance(module, Patched) and module.fuses:
             if fuse:
-                module.__dict__.setdefault(PROGRAMS, Programs(compile_block))
+                module.__dict__[PROGRAMS] = Programs(compile_block)
             else:
                 module.__dict__.pop(PROGRAMS, None)
 
 
-def fusion_of(model: nn.Module) -> Fusion:
+def fusion(model: nn.Module) -> Fusion:
     """How many calls of a patched model run as fewer operators, and which blocks run unfused.
 
     Of a model that has not run yet each block is looked at as if it were handed one tensor for each
@@ -73,16 +83,14 @@ def fusion_of(model: nn.Module) -> Fusion:
     for name, module in _blocks(model):
         structures = vars(module)[PROGRAMS].structures() or [_tensors_for(module)]
         fused = max((fuse_block(module, s) for s in structures), key=lambda f: len(f.chains))
-        reason = fused.reason or fused.hooked(module)
-        if reason is not None and _has_layers(module):
+        if fused.reason is not None and _has_layers(module):
             kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
-            found.unfused.append(Unfused(name, kind, reason))
-        elif fused.chains:
-            new = [chain for chain in fused.chains if chain.head not in heads]
-            heads.update(chain.head for chain in new)
-            found.blocks += bool(new)
-            found.chains += len(new)
-            found.calls += sum(chain.calls for chain in new)
+            found.unfused.append(Unfused(name, kind, fused.reason))
+        new = [chain for chain in fused.chains if chain.head not in heads]
+        heads.update(chain.head for chain in new)
+        found.blocks += bool(new)
+        found.chains += len(new)
+        found.calls += sum(chain.calls for chain in new)
     return found
 
 

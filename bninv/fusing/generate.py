@@ -33,9 +33,9 @@ from torch.fx import Node
 
 from bninv._protection import step_in, step_out
 from bninv.dispatch import table
-from bninv.fusion.chains import Chain, target_of
-from bninv.fusion.programs import UNFIT, Program
-from bninv.fusion.recording import HOOKS, MISSING, NORMALIZE, Recording
+from bninv.fusing.chains import Chain, target_of
+from bninv.fusing.programs import UNFIT, Program
+from bninv.fusing.recording import HOOKS, MISSING, NORMALIZE, Recording
 from bninv.nn.base import Patched
 
 
@@ -48,6 +48,7 @@ def generate(recording: Recording, chains: list[Chain], code: CodeType) -> Progr
     return _Writer(recording, chains, code).write()
 
 
+_HOOKED = " or ".join(f"d[{name!r}]" for name in HOOKS)
 _FRAME = """
 def forward(self, args):
     protection = step_out()
@@ -121,17 +122,18 @@ class _Writer:
                 self._add(f"{m} = self")
             if member.whole:
                 self._add(f"d = {m}.__dict__")
-                own = [f"d[{name!r}]" for name in ("training", *HOOKS)]
-                if path:
-                    self._need(f"not ({' or '.join(own)} or 'forward' in d)")
-                else:  # the call of the block itself was the caller's
-                    self._need(f"not {own[0]}")
+                self._need("not d['training']")
+                if path:  # the call of the block itself was the caller's
+                    self._need(f"not ({_HOOKED} or 'forward' in d)")
             if member.children is not None:
                 self._need(f"tuple({m}._modules) == {self._constant(member.children)}")
         for (path, name), value in self.recording.attributes.items():
             found = f"{self.modules[path]}.__dict__.get({name!r}, MISSING)"
             same = "==" if type(value) in (int, float, str, tuple, list) else "is"
             self._need(f"{found} {same} {self._constant(value)}")
+        for path in self.recording.hooked:  # without hooks there may be more to fuse
+            self._add(f"d = {self.modules[path]}.__dict__")
+            self._need(f"{_HOOKED} or 'forward' in d")
         for path, name in self.recording.nothing:
             self._need(f"getattr({self.modules[path]}, {name!r}, MISSING) is None")
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from bninv.exact import names
-from bninv.fusion.errors import Unfusable
+from bninv.fusing.errors import Unfusable
 
 T = TypeVar("T")
 
@@ -29,6 +29,11 @@ _BUILTINS = names(
     """abs all any bool callable dict divmod enumerate filter float frozenset getattr hasattr int
     isinstance issubclass iter len list map max min next pow range reversed round set slice sorted
     str sum super tuple type zip"""
+)
+# Modes and random numbers; in the second list what is the same whenever programs run.
+_STATE = ("is_", "_is_", "are_", "get_", "_get_", "set_", "rand", "normal", "bernoulli", "seed")
+_WITHOUT_STATE = names(
+    "is_scripting is_tracing is_compiling is_tensor is_floating_point is_complex is_storage"
 )
 _PLAIN = (str, list, tuple, dict, set, frozenset, int, float)
 _MODULES = frozenset({"math", "_operator", "itertools", "_functools"})
@@ -61,8 +66,10 @@ class Watch:
         # Called before the code that it is about runs, which an error here prevents.
         def notice(frame: FrameType, event: str, function: Any) -> None:
             if _is_trusted(frame):
-                return
-            if event == "call" and frame.f_code not in self._seen:
+                name = frame.f_code.co_name
+                if event == "call" and _reads_state(name) and not _is_trusted(frame.f_back):
+                    reasons.append(f"it calls {name}")
+            elif event == "call" and frame.f_code not in self._seen:
                 self._seen.add(frame.f_code)
                 reasons.extend(self._faults(frame))
             elif event == "c_call" and not _is_harmless(function):
@@ -120,8 +127,15 @@ def _is_trusted(frame: FrameType | None) -> bool:
     return False
 
 
+def _reads_state(name: str) -> bool:
+    """Whether a function of torch's answers by more than its arguments, going by its name."""
+    return name.startswith(_STATE) and name not in _WITHOUT_STATE
+
+
 def _is_harmless(function: Any) -> bool:
     module = getattr(function, "__module__", None)
+    if _reads_state(function.__name__):
+        return False
     if module == "builtins":
         return function.__name__ in _BUILTINS or function.__name__ == "__build_class__"
     if module is None:  # a method of an object

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from bninv.fusion.chains import find_chains
-from bninv.fusion.errors import Unfusable
-from bninv.fusion.generate import generate
-from bninv.fusion.programs import Program
-from bninv.fusion.record import record
-from bninv.fusion.recording import Path, has_hooks
-from bninv.fusion.structure import Structure
+from bninv.fusing.chains import find_chains
+from bninv.fusing.errors import Unfusable
+from bninv.fusing.generate import generate
+from bninv.fusing.programs import Program
+from bninv.fusing.record import record
+from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, stock_class
 
 
@@ -28,15 +27,7 @@ class FusedBlock:
 
     program: Program | None = None
     chains: tuple[FusedChain, ...] = ()
-    members: tuple[tuple[Path, nn.Module], ...] = ()  # whose calls the program replaces
-    reason: str | None = None  # why its calls could not be recorded
-
-    def hooked(self, block: nn.Module) -> str | None:
-        """Why the program does not run though there is one, or None."""
-        for path, module in self.members:
-            if module is not block and has_hooks(module):
-                return f"its {'.'.join(path)} carries hooks"
-        return None
+    reason: str | None = None  # why it runs unfused, or a part of it
 
 
 def fuse_block(block: nn.Module, structure: Structure) -> FusedBlock:
@@ -46,14 +37,16 @@ def fuse_block(block: nn.Module, structure: Structure) -> FusedBlock:
     except Unfusable as error:
         return FusedBlock(reason=str(error))
     chains = find_chains(recording)
-    if not chains:
+    reason = None
+    if recording.hooked:
+        reason = f"its {'.'.join(recording.hooked[0])} carries hooks"
+    elif not chains:
         return FusedBlock()
     stock: Any = stock_class(block) if isinstance(block, Patched) else type(block)
     program = generate(recording, chains, stock.forward.__code__)
-    whole = tuple((path, m.module) for path, m in recording.members.items() if m.whole)
     heads = (recording.members[chain.head.meta["path"]].module for chain in chains)
     counts = (len(chain.nodes) for chain in chains)
-    return FusedBlock(program, tuple(map(FusedChain, heads, counts)), whole)
+    return FusedBlock(program, tuple(map(FusedChain, heads, counts)), reason)
 
 
 def compile_block(block: nn.Module, structure: Structure) -> Program | None:

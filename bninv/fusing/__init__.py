@@ -14,15 +14,13 @@ package finds the chains in a block's own code and gives the block a program to 
 
 from __future__ import annotations
 
-from bninv.fusion.model import Fusion, Unfused, fuse_chains, fusion_of
-from bninv.fusion.programs import PROGRAMS, fusing, stock_forward
+from bninv.fusing.model import Fusion, Unfused, fuse_chains, fusion
+from bninv.fusing.programs import PROGRAMS
 
 __all__ = [
     "PROGRAMS",
     "Fusion",
     "Unfused",
     "fuse_chains",
-    "fusing",
-    "fusion_of",
-    "stock_forward",
+    "fusion",
 ]

@@ -1,0 +1,130 @@
+"""Networks in which chains run as one operator: the bits of the separate ones, in every dtype."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from test_fusing import Operators
+from torch import nn
+
+import bninv
+from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
+from bninv.testing import assert_bitwise_equal
+
+SIZE = 64
+# Of timm's families and torchvision's each kind of block. In these every convolution begins a
+# chain, and nothing is left that a chain could have taken up.
+WHOLE = (
+    "resnet18",
+    "resnet50",
+    "resnet50d",
+    "resnext50_32x4d",
+    "wide_resnet50_2",
+    "regnetx_002",
+    "mobilenetv1_100",
+    "mobilenetv2_100",
+    "mobilenetv4_conv_small",
+    "efficientnet_es",
+    "tf_efficientnet_lite0",
+    "fbnetc_100",
+    "torchvision:resnet18",
+    "torchvision:resnet50",
+    "torchvision:regnet_x_400mf",
+    "torchvision:mobilenet_v2",
+    "torchvision:mnasnet0_5",
+    "torchvision:vgg11",
+    "torchvision:vgg11_bn",
+)
+# Also with squeeze-and-excitation blocks, or with an attention's convolution.
+IN_PART = (
+    "seresnet50",
+    "ecaresnet50t",
+    "regnety_002",
+    "regnetz_b16",
+    "mobilenetv3_small_050",
+    "efficientnet_b0",
+    "efficientnetv2_rw_t",
+    "mnasnet_small",
+    "torchvision:regnet_y_400mf",
+    "torchvision:mobilenet_v3_small",
+    "torchvision:efficientnet_b0",
+    "torchvision:efficientnet_v2_s",
+    "vgg11",
+    "vgg11_bn",
+)
+# The normalization comes first: some of them are chains of their own, without a convolution.
+PREACTIVATED = (
+    "resnetv2_18",
+    "resnetv2_50d",
+    "regnetv_040",
+    "densenet121",
+    "torchvision:densenet121",
+)
+# Small ones, one of each kind, also in the other dtypes.
+IN_ALL_DTYPES = (
+    "resnet18",
+    "resnetv2_18",
+    "regnetx_002",
+    "mobilenetv3_small_050",
+    "tf_efficientnet_lite0",
+    "efficientnet_b0",
+    "torchvision:densenet121",
+    "torchvision:mobilenet_v2",
+    "vgg11_bn",
+)
+
+
+# Operators that a chain takes up.
+FUSED_AWAY = ("conv2d", "batch_norm", "relu", "relu_", "relu6", "relu6_", "silu", "silu_")
+
+
+def make(name: str) -> tuple[nn.Module, torch.Tensor]:
+    torch.manual_seed(0)
+    family, _, member = name.rpartition(":")
+    model: Any = getattr(torchvision.models, member)() if family else timm.create_model(member)
+    randomize_constants(model.eval())
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    calibrate_batch_norm(model, images)
+    return model, images
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *IN_PART, *PREACTIVATED])
+def test_fused_is_unfused(name: str) -> None:
+    model, images = make(name)
+    fused, unfused = bninv.patch(copy.deepcopy(model)), bninv.patch(model, fuse=False)
+    with torch.inference_mode():
+        with Operators() as ran:
+            result = fused(images)
+        assert_bitwise_equal(result, unfused(images))
+    left = {op: n for op, n in ran.count.items() if op in FUSED_AWAY and n}
+    found = bninv.fusion(fused)
+    if name in WHOLE:
+        assert left == {}
+        convolutions = sum(isinstance(m, nn.Conv2d) for m in fused.modules())
+        assert ran.count["conv2d_fused"] == convolutions
+    elif name in IN_PART:
+        assert "batch_norm" not in left
+    else:
+        assert not left.keys() & {"relu", "relu_"}
+        assert found.chains == ran.count["conv2d_fused"] + ran.count["batch_norm"]
+    assert ran.count["conv2d_fused"] + ran.count["linear_fused"] <= found.chains < found.calls
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+@pytest.mark.parametrize("name", IN_ALL_DTYPES)
+def test_in_all_dtypes(name: str, dtype: torch.dtype) -> None:
+    model, images = make(name)
+    kinds = (nn.SiLU, nn.Sigmoid)
+    if dtype == torch.float64 and any(isinstance(m, kinds) for m in model.modules()):
+        pytest.skip("there is no activation with an exponential in float64")
+    model, images = model.to(dtype), images.to(dtype)
+    fused, unfused = bninv.patch(copy.deepcopy(model)), bninv.patch(model, fuse=False)
+    with torch.inference_mode():
+        result = fused(images)
+        assert_bitwise_equal(result, unfused(images))
+    assert result.isfinite().all()
