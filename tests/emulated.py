@@ -89,7 +89,7 @@ def on(device: str, value: Any) -> Any:
     """A tensor on another device under the same strides and alignment."""
     if not isinstance(value, Tensor):
         return value
-    whole = torch.empty(0, dtype=value.dtype).set_(value.untyped_storage())  # type: ignore[call-overload]
+    whole = value.new_empty(0).set_(value.untyped_storage())  # type: ignore[call-overload]
     moved = whole.to(device).as_strided(value.size(), value.stride(), value.storage_offset())
     return moved.neg() if value.is_neg() else moved
 

@@ -80,6 +80,13 @@ def test_random_calls_find_a_single_bit(monkeypatch: pytest.MonkeyPatch) -> None
         assert right or "elements differ in bits" in row["first"]
 
 
+def test_a_result_is_taken_from_the_device_that_it_is_on() -> None:
+    """`meta` for a GPU: PyTorch refuses a tensor of one device with the memory of another."""
+    result = torch.empty(3, 2, 5, device="meta")[1:].transpose(0, 2)
+    moved = operators.emulated.on("meta", result)
+    assert moved.stride() == result.stride() and moved.storage_offset() == 10
+
+
 def test_every_operator_is_called_in_every_dtype() -> None:
     for name in draws.operators():
         for dtype in draws.dtypes(name):
