@@ -58,8 +58,8 @@ def main(
     rows: list[dict[str, Any]] = []
     for name in models.split(","):
         torch.manual_seed(0)
-        protected = bninv.patch(timm.create_model(name).eval())
-        strict = bninv.patch(copy.deepcopy(protected), strict=True)
+        protected = bninv.patch(timm.create_model(name).eval(), fuse=False)
+        strict = bninv.patch(copy.deepcopy(protected), strict=True, fuse=False)
         unprotected = copy.deepcopy(protected)
         for module in unprotected.modules():
             if isinstance(module, Protected):

@@ -10,6 +10,7 @@ import timm
 import torch
 import torchvision
 from test_fusing import Operators
+from timm.models.vgg import VGG
 from torch import nn
 
 import bninv
@@ -37,7 +38,6 @@ WHOLE = (
     "torchvision:regnet_x_400mf",
     "torchvision:mobilenet_v2",
     "torchvision:mnasnet0_5",
-    "torchvision:vgg11",
     "torchvision:vgg11_bn",
 )
 # Also with squeeze-and-excitation blocks, or with an attention's convolution.
@@ -55,7 +55,7 @@ IN_PART = (
     "torchvision:efficientnet_b0",
     "torchvision:efficientnet_v2_s",
     "vgg11",
-    "vgg11_bn",
+    "narrow vgg with BatchNorm",
 )
 # The normalization comes first: some of them are chains of their own, without a convolution.
 PREACTIVATED = (
@@ -75,7 +75,7 @@ IN_ALL_DTYPES = (
     "efficientnet_b0",
     "torchvision:densenet121",
     "torchvision:mobilenet_v2",
-    "vgg11_bn",
+    "narrow vgg with BatchNorm",
 )
 
 
@@ -86,7 +86,13 @@ FUSED_AWAY = ("conv2d", "batch_norm", "relu", "relu_", "relu6", "relu6_", "silu"
 def make(name: str) -> tuple[nn.Module, torch.Tensor]:
     torch.manual_seed(0)
     family, _, member = name.rpartition(":")
-    model: Any = getattr(torchvision.models, member)() if family else timm.create_model(member)
+    model: Any
+    if name.startswith("narrow"):
+        model = VGG([16, "M", 32, "M", 64, "M"], num_classes=10, norm_layer=nn.BatchNorm2d)
+    elif family:
+        model = getattr(torchvision.models, member)()
+    else:
+        model = timm.create_model(member)
     randomize_constants(model.eval())
     images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     calibrate_batch_norm(model, images)
