@@ -50,6 +50,12 @@ def test_the_matrix_finds_a_single_bit(one_thread: None) -> None:
     assert "batch 2 of random, position 1: 1 of 1000 outputs" in row["first"]
 
 
+def test_float16_holds_the_outputs_of_the_model_that_grows_most() -> None:
+    plan = matrix.Plan(("efficientnet_b0",), (1,), 224, 2, 0)
+    row = matrix.compare(OnHost(), plan, "efficientnet_b0", torch.float16, None)
+    assert row["ok"] and row["compared"] == 1
+
+
 def test_a_model_whose_outputs_say_nothing_proves_nothing(one_thread: None) -> None:
     class Nothing(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
