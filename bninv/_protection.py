@@ -56,6 +56,6 @@ def outside_all_modes() -> Iterator[None]:
 
 
 def step_in(protection: Protection | None) -> None:
-    """Undo `step_out`."""
+    """Undo `step_out`. Returns None, which is what is left to step into."""
     if protection is not None:
         _push(protection)

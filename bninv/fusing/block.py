@@ -12,6 +12,7 @@ from bninv.fusing.errors import Unfusable
 from bninv.fusing.generate import generate
 from bninv.fusing.programs import Program
 from bninv.fusing.record import record
+from bninv.fusing.recording import Recording
 from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, stock_class
 
@@ -36,6 +37,13 @@ def fuse_block(block: nn.Module, structure: Structure) -> FusedBlock:
         recording = record(block, structure)
     except Unfusable as error:
         return FusedBlock(reason=str(error))
+    try:
+        return _fuse(block, recording)
+    except Exception as error:  # of bninv's own: the block's code is there in any case
+        return FusedBlock(reason=f"bninv failed to fuse it: {type(error).__name__}: {error}")
+
+
+def _fuse(block: nn.Module, recording: Recording) -> FusedBlock:
     chains = find_chains(recording)
     reason = None
     if recording.hooked:

@@ -89,6 +89,8 @@ def _kind(recording: Recording, node: Node) -> Any:
     """The module that a node calls, if nothing but its class decides what it does; or None."""
     if node.op != "call_module" or node.meta["path"] in recording.hooked:
         return None
+    if len(node.args) != 1 or node.kwargs:
+        return None
     return recording.members[node.meta["path"]].module
 
 
@@ -188,8 +190,11 @@ def _changes_nothing(recording: Recording, node: Node) -> bool:
     name = getattr(target, "__name__", "_")
     in_place = name.endswith("_") and not name.endswith("__")
     in_place = in_place or name.startswith("__i") or target in _CHANGE_FIRST
-    if in_place or any(value is True for value in (*node.args, *node.kwargs.values())):
-        return _is_fresh(recording, node.args[0])
+    flags = [value is True for value in (*node.args, *node.kwargs.values())]
+    if in_place or (any(flags) and (target in _ACTIVATION_FUNCTIONS or "inplace" in node.kwargs)):
+        return bool(node.args) and _is_fresh(recording, node.args[0])
+    if any(flags):  # perhaps in place, perhaps training
+        return False
     method = getattr(Tensor, f"__{name}__", None) if target in _OPERATORS else target
     return "out" not in node.kwargs and table.row_of(method) is not None
 

@@ -15,7 +15,7 @@ about one of its calls names the line that made it:
             x1 = m1.fused_forward(x0, m2, None, "relu", 0.01)
             if x1 is None:                           # the separate calls, where they do not fit
                 ...
-            step_in(protection); protection = None   # a call of the model's own: caught as before
+            protection = step_in(protection)         # a call of the model's own: caught as before
             x2 = f0(x1, (2, 3))
             protection = step_out()
             return x2
@@ -36,6 +36,7 @@ from bninv.dispatch import table
 from bninv.fusing.chains import Chain, target_of
 from bninv.fusing.programs import UNFIT, Program
 from bninv.fusing.recording import HOOKS, MISSING, NORMALIZE, Recording
+from bninv.fusing.same import is_missing, same
 from bninv.nn.base import Patched
 
 
@@ -66,6 +67,8 @@ class _Writer:
         self.names: dict[str, Any] = {
             "UNFIT": UNFIT,
             "MISSING": MISSING,
+            "is_missing": is_missing,
+            "same": same,
             "step_in": step_in,
             "step_out": step_out,
         }
@@ -111,7 +114,7 @@ class _Writer:
 
     def _guards(self) -> None:
         for owner, name, value in self.recording.globals_read:
-            self._need(f"{self._constant(owner)}.get({name!r}, MISSING) is {self._constant(value)}")
+            self._need_same(f"{self._constant(owner)}.get({name!r}, MISSING)", value)
         for path, member in self.recording.members.items():
             m = self.modules[path]
             if path:
@@ -128,14 +131,28 @@ class _Writer:
             if member.children is not None:
                 self._need(f"tuple({m}._modules) == {self._constant(member.children)}")
         for (path, name), value in self.recording.attributes.items():
-            found = f"{self.modules[path]}.__dict__.get({name!r}, MISSING)"
-            same = "==" if type(value) in (int, float, str, tuple, list) else "is"
-            self._need(f"{found} {same} {self._constant(value)}")
+            m = self.modules[path]
+            if value is MISSING:
+                self._need(f"is_missing({m}, {name!r})")
+            else:
+                self._need_same(f"{m}.__dict__.get({name!r}, MISSING)", value)
+        for (path, name), value in self.recording.inherited.items():
+            self._need_same(f"getattr(type({self.modules[path]}), {name!r}, MISSING)", value)
+        for node in self.recording.graph.nodes:
+            if node.op == "get_attr":
+                m, name = self.modules[node.meta["path"]], node.meta["attribute"]
+                self._need(f"getattr({m}, {name!r}, None) is not None")
         for path in self.recording.hooked:  # without hooks there may be more to fuse
             self._add(f"d = {self.modules[path]}.__dict__")
             self._need(f"{_HOOKED} or 'forward' in d")
         for path, name in self.recording.nothing:
             self._need(f"getattr({self.modules[path]}, {name!r}, MISSING) is None")
+
+    def _need_same(self, found: str, value: Any) -> None:
+        if value is None or type(value) is bool or callable(value):
+            self._need(f"{found} is {self._constant(value)}")
+        else:
+            self._need(f"same({found}, {self._constant(value)})")
 
     def _need(self, condition: str) -> None:
         self._add(f"if not ({condition}): return UNFIT")
@@ -221,9 +238,7 @@ class _Writer:
 
     def _inside(self, wanted: bool) -> None:
         if wanted != self.inside:
-            self._add("step_in(protection)" if wanted else "protection = step_out()")
-            if wanted:
-                self._add("protection = None")
+            self._add(f"protection = {'step_in(protection)' if wanted else 'step_out()'}")
         self.inside = wanted
 
     def _run_chain(self, chain: Chain) -> None:

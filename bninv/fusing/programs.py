@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -56,17 +57,19 @@ class Programs:
                     return result
             if not known:
                 return UNFIT
-        made = self._add(block, structure)
+        made = self._add(block, structure, known)
         return UNFIT if made is None else made(block, args)
 
-    def _add(self, block: Any, structure: Structure) -> Program | None:
-        if self._left == 0:
+    def _add(self, block: Any, structure: Structure, known: list[Program] | None) -> Program | None:
+        # A profiler could not be put back after the recording, which runs under one of its own.
+        if self._left == 0 or sys.getprofile() is not None:
             return None
         with _lock:
-            self._left = max(self._left - 1, 0)
+            if self._made.get(structure) is not known:  # another thread was here first
+                return next(iter(self._made[structure]), None)
+            self._left -= 1
             program = self._make(block, structure)
-            known = self._made.get(structure, [])
-            self._made[structure] = known if program is None else [program, *known]
+            self._made[structure] = [*([] if program is None else [program]), *(known or [])]
         return program
 
 
@@ -86,7 +89,7 @@ def by_program(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not torch.compiler.is_compiling() and not kwargs:
+        if not (self.training or kwargs or torch.compiler.is_compiling()):
             programs = self.__dict__.get(PROGRAMS)
             if programs is not None:
                 result = programs.run(self, args)

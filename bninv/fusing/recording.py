@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.fx import Graph, Proxy
 
-from bninv.fusing.effects import is_trusted
+from bninv.fusing.code import is_trusted
 from bninv.fusing.errors import Unfusable
 from bninv.fusing.proxies import BlockTracer
 
@@ -45,6 +45,7 @@ class Recording:
         self.attributes: dict[tuple[Path, str], Any] = {}
         self.hooked: list[Path] = []  # modules that carry hooks
         self.nothing: list[tuple[Path, str]] = []  # parameters and modules that were None
+        self.inherited: dict[tuple[Path, str], Any] = {}  # constants of classes
         self.globals_read: list[tuple[dict[str, Any], str, Any]] = []
         self.sites: dict[Path, Any] = {}
         self._lent: list[tuple[str, list[Any], list[Any]]] = []
@@ -77,16 +78,19 @@ class Recording:
         return self.tracer.proxy(node)
 
     def lend(self, name: str, value: list[Any]) -> list[Any]:
-        """A copy of a module's list for the code to read."""
+        """A copy of a list for the code to read."""
         copy = list(value)
         self._lent.append((name, copy, list(value)))
         return copy
 
+    def is_lent(self, value: Any) -> bool:
+        return any(value is copy for _, copy, _ in self._lent)
+
     def take_back(self) -> None:
         """Raise Unfusable if the code has changed a list that it was lent."""
         for name, copy, value in self._lent:
-            if copy != value:
-                raise Unfusable(f"it changes its attribute {name}")
+            if len(copy) != len(value) or any(a is not b for a, b in zip(copy, value, strict=True)):
+                raise Unfusable(f"it changes the list {name}")
 
     # ---- Taking back -----------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ was before it was patched, and refuses to be changed. What is read of it goes in
 from __future__ import annotations
 
 import enum
-import functools
 import inspect
 from collections.abc import Iterator
 from types import BuiltinFunctionType, FunctionType, MethodType
@@ -16,8 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from bninv.fusing.effects import is_trusted
+from bninv.exact import names
+from bninv.fusing.code import branches_unseen, is_trusted_name
+from bninv.fusing.effects import ORIGINAL_GLOBALS
 from bninv.fusing.errors import Unfusable
+from bninv.fusing.proxies import is_instance, type_of
 from bninv.fusing.recording import MISSING, NORMALIZE, Path, Recording, has_hooks
 from bninv.nn.base import Patched, forward_owner, stock_class
 from bninv.nn.batch_norm import BatchNormAct, FrozenBatchNorm
@@ -27,9 +29,13 @@ _CONSTANTS = (
     *(type(None), bool, int, float, str, enum.Enum),
     *(torch.dtype, torch.device, torch.Size, torch.memory_format),
 )
-_FUNCTIONS = (type, FunctionType, BuiltinFunctionType, functools.partial)
+_FUNCTIONS = (type, FunctionType, BuiltinFunctionType)
 # A block with more modules than that is called, not taken apart, where another block uses it.
 _SMALL = 12
+# What stand-ins do in their own way.
+_MACHINERY = names(
+    "__call__ __getattr__ __getattribute__ __setattr__ __getitem__ __iter__ __len__ __contains__"
+)
 
 
 class Site:
@@ -41,6 +47,10 @@ class Site:
         self.path = path
         self.stock: Any = stock_class(module) if isinstance(module, Patched) else type(module)
         self.stand_in = StandIn(self)
+        for cls in self.stock.__mro__:
+            overridden = _MACHINERY & vars(cls).keys()
+            if overridden and not cls.__module__.startswith("torch.nn.") and cls is not object:
+                raise Unfusable(f"{cls.__name__} has its own {min(overridden)}")
 
     def child(self, name: str) -> StandIn:
         path = (*self.path, name)
@@ -62,6 +72,8 @@ class Site:
             return False
         if name == "_modules":
             self.recording.member(self.path, module).children = tuple(module._modules)
+            if len(set(module._modules.values())) < len(module._modules):
+                raise Unfusable("it goes over modules, of which two are one")
             return {key: self.child(key) for key in module._modules}
         for kind in (module._modules, module._parameters, module._buffers):
             if name in kind and kind[name] is None:
@@ -87,22 +99,24 @@ class Site:
         if value is MISSING:
             raise AttributeError(f"{self.stock.__name__} has no attribute {name}")
         if isinstance(value, FunctionType):
-            return MethodType(value, self.stand_in)
-        if isinstance(value, property) and value.fget is not None:
-            return value.fget(self.stand_in)
-        if isinstance(value, list):
-            raise Unfusable(f"it reads its class's list {name}")
-        if not isinstance(value, (staticmethod, classmethod)):
-            self._need_constant(name, value)
-        return getattr(self.stock, name)
+            return MethodType(_for_recording(value), self.stand_in)
+        if isinstance(value, property) and isinstance(value.fget, FunctionType):
+            return _for_recording(value.fget)(self.stand_in)
+        if isinstance(value, staticmethod):
+            return _for_recording(value.__func__)
+        if isinstance(value, (list, classmethod)):
+            raise Unfusable(f"it reads its class's {name}, a {type(value).__name__}")
+        self._need_constant(name, value)
+        self.recording.inherited[self.path, name] = value
+        return value
 
     def _need_constant(self, name: str, value: Any) -> None:
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if not isinstance(part, (*_CONSTANTS, *_FUNCTIONS)):
                 raise Unfusable(f"it reads its attribute {name}, of type {type(part).__name__}")
             if isinstance(part, _FUNCTIONS) and not self.recording.has_foreign_code:
-                function = part.func if isinstance(part, functools.partial) else part
-                if not is_trusted(function):
+                function = part.func if isinstance(part) else part
+                if not is_trusted_name(str(function.__module__)):
                     raise Unfusable(f"it reads its attribute {name}, a function of other code's")
 
     # ---- Calling ---------------------------------------------------------------------------------
@@ -129,7 +143,7 @@ class Site:
         return recording.call_module(self.path, args, kwargs, known=is_kind)
 
     def run_forward(self, *args: Any) -> Any:
-        return self.stock.forward(self.stand_in, *args)
+        return _for_recording(self.stock.forward)(self.stand_in, *args)
 
     def _normalize_and_act(self, args: tuple[Any, ...]) -> Any:
         recording = self.recording
@@ -161,6 +175,28 @@ class Site:
         return result
 
 
+def _for_recording(function: Any) -> Any:
+    """A function with an `isinstance` and a `type` that know proxies."""
+    if not isinstance(function, FunctionType):
+        raise Unfusable(f"it calls {getattr(function, '__name__', function)}")
+    unseen = branches_unseen(function.__code__)
+    if unseen is not None:
+        raise Unfusable(unseen)
+    own: dict[str, Any] = {"isinstance": is_instance, "type": type_of}
+    if not own.keys() & set(function.__code__.co_names):
+        return function
+    own[ORIGINAL_GLOBALS] = function.__globals__
+    made = FunctionType(
+        function.__code__,
+        {**function.__globals__, **own},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    return made
+
+
 class StandIn:
     """All that code sees of a Site."""
 
@@ -190,7 +226,11 @@ class StandIn:
     # Containers.
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(_items(self).values())
+        items = _items(self)
+        return iter(items if issubclass(_stock(self), nn.ModuleDict) else items.values())
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 if issubclass(_stock(self), _CONTAINERS) else True
 
     def __len__(self) -> int:
         return len(_items(self))
@@ -204,8 +244,15 @@ class StandIn:
         return key in _items(self)
 
 
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def _stock(stand_in: StandIn) -> Any:
+    return object.__getattribute__(stand_in, "_site").stock
+
+
 def _items(container: StandIn) -> dict[str, Any]:
-    if not issubclass(container.__class__, (nn.Sequential, nn.ModuleList, nn.ModuleDict)):
-        raise TypeError(f"{container.__class__.__name__} is no container")
+    if not issubclass(_stock(container), _CONTAINERS):
+        raise TypeError(f"{_stock(container).__name__} is no container")
     items: dict[str, Any] = container._modules
     return items

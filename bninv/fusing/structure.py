@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-# A tensor's place, or ("list", structure, ...), ("tuple", structure, ...), ("value", type, value).
+# A tensor's place, or ("list", structure, ...), ("tuple", structure, ...), ("value", text, value).
 Structure = Any
 
 ONE_TENSOR: Structure = (Tensor,)
@@ -26,23 +26,34 @@ def _part(value: Any) -> Structure | None:
     kind = type(value)
     if kind is Tensor:
         return Tensor
-    if kind in _VALUES:
-        return ("value", kind, value)
+    if kind in _VALUES and value == value:  # no NaN
+        return ("value", f"{kind.__name__} {value!r}", value)  # by its text: 0.0 is not -0.0
     if kind in (list, tuple):
         parts = tuple(_part(item) for item in value)
         return None if None in parts else (kind.__name__, *parts)
     return None
 
 
-def build(structure: Structure, tensor: Callable[[str], Any], place: str = "args") -> list[Any]:
-    """Arguments of that structure. `tensor(place)` makes a tensor; `place` is how to reach it."""
-    return [_build(part, tensor, f"{place}[{i}]") for i, part in enumerate(structure)]
+def build(
+    structure: Structure,
+    tensor: Callable[[str], Any],
+    lend: Callable[[str, list[Any]], list[Any]],
+    place: str = "args",
+) -> list[Any]:
+    """Arguments of that structure.
 
-
-def _build(part: Structure, tensor: Callable[[str], Any], place: str) -> Any:
-    if part is Tensor:
-        return tensor(place)
-    if part[0] == "value":
-        return part[2]
-    items = build(part[1:], tensor, place)
-    return items if part[0] == "list" else tuple(items)
+    Args:
+        tensor: makes a tensor, given how to reach it.
+        lend: what becomes of a list.
+    """
+    made = []
+    for i, part in enumerate(structure):
+        here = f"{place}[{i}]"
+        if part is Tensor:
+            made.append(tensor(here))
+        elif part[0] == "value":
+            made.append(part[2])
+        else:
+            items = build(part[1:], tensor, lend, here)
+            made.append(lend(here, items) if part[0] == "list" else tuple(items))
+    return made

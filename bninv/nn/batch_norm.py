@@ -36,8 +36,12 @@ class _Norm(Patched):
         negative_slope: float,
     ) -> Tensor | None:
         """`activation(normalize(input) + residual)`; None if one operator cannot do it."""
+        if not isinstance(input, Tensor):
+            return None
         fits = is_like(residual, input.device, input.dtype, input.shape)
         if not (fits and has_activation(input, activation)):
+            return None
+        if residual is not None and residual.stride() != input.stride():
             return None
         mean, variance, weight, bias, eps = self.statistics()
         if mean is None or variance is None:
@@ -77,7 +81,8 @@ class BatchNorm(_Norm):
         return super().normalize(input)
 
     def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
-        self._check_input_dim(input)  # type: ignore[attr-defined]
+        if isinstance(input, Tensor):
+            self._check_input_dim(input)  # type: ignore[attr-defined]
         return super().fused_forward(input, *args)
 
 

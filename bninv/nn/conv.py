@@ -75,12 +75,17 @@ class _Conv(Patched):
     ) -> Tensor | None:
         """`activation(norm(forward(input)) + residual)`; None if one operator cannot do it."""
         padding: Any = self.padding
+        if not isinstance(input, Tensor):
+            return None
         fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
         if not (fits and has_activation(input, activation)):
             return None
         if residual is not None:
             shape = self._output_shape(input, padding)
             if not is_like(residual, input.device, product_dtype(input), shape):
+                return None
+            # Otherwise the sum is laid out like its first operand, which may be the residual.
+            if not residual.is_contiguous(memory_format=torch.channels_last):
                 return None
         mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
         if norm is not None and (mean is None or variance is None):
@@ -125,7 +130,7 @@ class Conv2dSame(_Conv):
     """timm's Conv2dSame, whose padding depends on the input's size."""
 
     def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
-        if input.dim() != 4:
+        if not isinstance(input, Tensor) or input.dim() != 4:
             return None
         padded = pad_same(input, self.weight.shape[-2:], self.stride, self.dilation)
         return super().fused_forward(padded, *args)

@@ -15,6 +15,7 @@ def is_like(residual: Any, device: torch.device, dtype: torch.dtype, shape: Sequ
     """Whether `residual` is None, or can be added to such a result without converting it."""
     return residual is None or (
         type(residual) is Tensor
+        and residual.layout is torch.strided
         and residual.shape == shape
         and residual.dtype is dtype
         and residual.device == device

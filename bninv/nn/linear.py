@@ -28,9 +28,13 @@ class Linear(Patched):
         negative_slope: float,
     ) -> Tensor | None:
         """`activation(forward(input) + residual)`; None if one operator cannot do it."""
+        if not isinstance(input, Tensor):
+            return None
         shape = (*input.shape[:-1], self.weight.shape[0])
         fits = is_like(residual, input.device, product_dtype(input), shape)
         if not (fits and has_activation(input, activation)):
+            return None
+        if residual is not None and not residual.is_contiguous():
             return None
         return F.linear_fused(
             input,
