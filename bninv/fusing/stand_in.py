@@ -114,10 +114,9 @@ class Site:
         for part in value if isinstance(value, (tuple, list)) else (value,):
             if not isinstance(part, (*_CONSTANTS, *_FUNCTIONS)):
                 raise Unfusable(f"it reads its attribute {name}, of type {type(part).__name__}")
-            if isinstance(part, _FUNCTIONS) and not self.recording.has_foreign_code:
-                function = part.func if isinstance(part) else part
-                if not is_trusted_name(str(function.__module__)):
-                    raise Unfusable(f"it reads its attribute {name}, a function of other code's")
+            watched = self.recording.has_foreign_code
+            if isinstance(part, _FUNCTIONS) and not (watched or is_trusted_name(part.__module__)):
+                raise Unfusable(f"it reads its attribute {name}, a function of other code's")
 
     # ---- Calling ---------------------------------------------------------------------------------
 
