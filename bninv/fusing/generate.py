@@ -26,6 +26,7 @@ about one of its calls names the line that made it:
 from __future__ import annotations
 
 import ast
+import threading
 from types import CodeType
 from typing import Any
 
@@ -46,9 +47,12 @@ def generate(recording: Recording, chains: list[Chain], code: CodeType) -> Progr
         for node in chain.nodes:
             if node.op == "call_module":
                 recording.whole(node.meta["path"])
-    return _Writer(recording, chains, code).write()
+    with _lock:
+        return _Writer(recording, chains, code).write()
 
 
+# Python's `ast` is not made for several threads at once.
+_lock = threading.Lock()
 _HOOKED = " or ".join(f"d[{name!r}]" for name in HOOKS)
 _FRAME = """
 def forward(self, args):

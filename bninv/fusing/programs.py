@@ -18,7 +18,8 @@ Program = Callable[[Any, tuple[Any, ...]], Any]  # of a block and its positional
 UNFIT = object()
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has them
 
-# Python's `ast` is not made for several threads at once.
+# One thread makes programs, and whoever needs them as well waits. Re-entrant: code that is recorded
+# may call another patched model.
 _lock = threading.RLock()
 
 # A block that is changed, or called in another way, more often than that is left to its own code.
