@@ -17,6 +17,8 @@ from bninv.checking.audit import find_uncovered
 from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CASES = cases()
 GRAD_MODES = {2: torch.inference_mode, 3: torch.no_grad, 5: torch.enable_grad}
 # Times stock's own error against float64, or one unit in the last place of the largest output.

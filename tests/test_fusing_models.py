@@ -17,6 +17,8 @@ import bninv
 from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 64
 # Of timm's families and torchvision's each kind of block. In these every convolution begins a
 # chain, and nothing is left that a chain could have taken up.

@@ -17,6 +17,14 @@ from bninv.testing import assert_bitwise_equal, cpu_capabilities, cpu_capability
 SIZE = 64  # pixels; small, so that every combination below can be run
 BATCH_SIZES = (1, 2, 3, 5, 8, 17)
 
+# Any two of the three in each of their combinations.
+ARRANGEMENTS = (
+    (torch.no_grad, torch.contiguous_format, 1),
+    (torch.no_grad, torch.channels_last, 2),
+    (torch.inference_mode, torch.contiguous_format, 2),
+    (torch.inference_mode, torch.channels_last, 1),
+)
+
 MODELS = {
     **{
         name: lambda name=name: timm.create_model(name)
@@ -66,17 +74,14 @@ def test_one_set_of_bits_per_sample(patched: nn.Module, images: Tensor) -> None:
         alone = run_in_batches(patched, images, 1)
     assert alone.isfinite().all()
     assert (alone[0] - alone[1]).abs().max() > 1e-3 * alone.abs().max(), "images look the same"
-    contexts = {"no_grad": torch.no_grad, "inference_mode": torch.inference_mode}
-    for name, context in contexts.items():
-        for memory_format in (torch.contiguous_format, torch.channels_last):
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
-                for size in BATCH_SIZES:
-                    with context():
-                        x = images.clone(memory_format=memory_format)
-                        result = run_in_batches(patched, x, size)
-                    label = f"{name}, {memory_format}, {threads} threads, batches of {size}"
-                    assert_bitwise_equal(result, alone, label)
+    for context, memory_format, threads in ARRANGEMENTS:
+        torch.set_num_threads(threads)
+        for size in BATCH_SIZES:
+            with context():
+                x = images.clone(memory_format=memory_format)
+                result = run_in_batches(patched, x, size)
+            label = f"{context.__name__}, {memory_format}, {threads} threads, batches of {size}"
+            assert_bitwise_equal(result, alone, label)
 
 
 def test_neighbours_do_not_matter(patched: nn.Module, images: Tensor) -> None:
