@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+from fusing_blocks import Block, Net, with_statistics
 from hypothesis import HealthCheck, settings
+from torch import nn
+
+import bninv
 
 # Derandomised: a failure seen in CI is the failure seen at a desk.
 settings.register_profile(
@@ -85,3 +90,21 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setattr(bench_models, "SEARCHING", pool)
         yield fake
     model_candidates.networks.cache_clear()
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    torch.manual_seed(3)
+    block = Block()
+    block.downsample = nn.Sequential(nn.Conv2d(6, 6, 1, bias=False), nn.BatchNorm2d(6))
+    return with_statistics(Net(Block(), block))
+
+
+@pytest.fixture
+def fused(net: nn.Module) -> nn.Module:
+    return bninv.patch(copy.deepcopy(net))
+
+
+@pytest.fixture
+def unfused(net: nn.Module) -> nn.Module:
+    return bninv.patch(net, fuse=False)

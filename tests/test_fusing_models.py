@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from test_fusing import Operators
+from fusing_blocks import Operators
 from timm.models.vgg import VGG
 from torch import nn
 
