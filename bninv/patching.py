@@ -10,13 +10,13 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import torch
 from torch import nn
 
 from bninv import _extension
+from bninv._left_out import LeftOut
 from bninv.dispatch import (
     BLOCKS,
     Excluded,
@@ -37,16 +37,8 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]
 
 
-@dataclass(frozen=True)
-class Unpatched:
+class Unpatched(LeftOut):
     """A module that `patch` leaves stock although it computes something."""
-
-    name: str  # qualified; "" is the model itself
-    kind: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
 
 
 def patch(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from bninv._left_out import LeftOut
 from bninv.fusing.block import compile_block, fuse_block
 from bninv.fusing.chains import may_be_in_chain
 from bninv.fusing.programs import PROGRAMS, FusedSequential, Programs
@@ -17,16 +18,8 @@ from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 
 
-@dataclass(frozen=True)
-class Unfused:
+class Unfused(LeftOut):
     """A block that runs call by call, or a part of it, although it may have chains."""
-
-    name: str  # qualified; "" is the model itself
-    kind: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name or '(the model itself)'} ({self.kind}): {self.reason}"
 
 
 @dataclass
