@@ -92,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tool", action="append", choices=list(TOOLS), help="may be repeated")
     parser.add_argument("--seconds", type=float, default=120, help="for each tool (default: 120)")
-    parser.add_argument("--out", type=Path, help="write below this folder")
+    parser.add_argument("--folder", type=Path, help="keep results below this folder")
     parser.add_argument("--emulated", action="store_true", help="to test this command")
     chosen = parser.parse_args(arguments)
     sanitizer = find_sanitizer()
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if built.returncode != 0:
             return 1
-    path = run.results_folder(chosen.out, about) / "sanitize.json"
+    path = run.results_folder(chosen.folder, about) / "sanitize.json"
     tools = {}
     for tool in chosen.tool or TOOLS:
         tools[tool] = examine(sanitizer, tool, device, chosen.seconds)
