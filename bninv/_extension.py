@@ -15,6 +15,7 @@ file); one compiled earlier, from the user's cache folder; one compiled now. The
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
@@ -254,7 +255,6 @@ def _remove_abandoned(cache: Path, key: str) -> None:
 
 def _compile(csrc: Path, final: Path, cuda: _cuda_build.CudaBuild | None) -> None:
     """Build the library aside, load it, and rename its folder to `final`."""
-    cpp_extension = _import_cpp_extension()
     work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
     try:
         objects = work / "build"
@@ -266,37 +266,71 @@ def _compile(csrc: Path, final: Path, cuda: _cuda_build.CudaBuild | None) -> Non
         else:
             what, time = "C++ operators", "about a minute"
         _say(f"compiling the {what}, once ({time}), into {final}")
-        compile_flags, link_flags = _build.compile_flags(), _build.link_flags()
-        if cuda:
-            compile_flags += _nvcc.CPP_FLAGS
-            link_flags += _compile_cuda(cuda, csrc, objects, final)
-        with _ninja_on_path():
-            if not cpp_extension.is_ninja_available():
-                raise BuildError(
-                    "ninja is needed to compile bninv's operators and was not found: run "
-                    "`pip install ninja`"
-                )
-            try:
-                # Loads the library too, so that one that cannot be loaded is never published. The
-                # lock file torch makes lies in this fresh folder and is never a left-over one.
-                built = cpp_extension.load(
-                    name="bninv_C",
-                    sources=[str(path) for path in sources],
-                    extra_cflags=compile_flags,
-                    extra_ldflags=link_flags,
-                    extra_include_paths=[str(csrc)],
-                    build_directory=str(objects),
-                    with_cuda=False,
-                    is_python_module=False,
-                )
-            except (RuntimeError, OSError) as error:
-                raise _compile_error(_reason(error), final) from None
-        os.replace(str(built), work / "_C.so")
+        try:
+            if cuda:
+                built = _build_with_cuda(cuda, csrc, objects, sources, final)
+            else:
+                built = _build_cpp(csrc, objects, sources, [], [])
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, BuildError):
+                raise
+            raise _compile_error(_reason(error), final) from None
+        os.replace(built, work / "_C.so")
         shutil.rmtree(objects, ignore_errors=True)
         with contextlib.suppress(FileExistsError), _sync(work / "_C.so"):
             work.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _build_with_cuda(
+    cuda: _cuda_build.CudaBuild, csrc: Path, objects: Path, sources: list[Path], final: Path
+) -> str:
+    """With nvcc and the C++ compiler side by side; the link needs what both have made."""
+    compile_flags = [*_nvcc.CPP_FLAGS]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        by_nvcc = pool.submit(_compile_cuda, cuda, csrc, objects, final)
+        # Compiles everything; what comes out lacks nvcc's half, so that it cannot be loaded. The
+        # second time there is nothing left to compile.
+        with contextlib.suppress(OSError):
+            _build_cpp(csrc, objects, sources, compile_flags, [])
+        link_flags = by_nvcc.result()
+    return _build_cpp(csrc, objects, sources, compile_flags, link_flags)
+
+
+def _build_cpp(
+    csrc: Path,
+    objects: Path,
+    sources: list[Path],
+    compile_flags: list[str],
+    link_flags: list[str],
+) -> str:
+    """The path of a library made of the sources and of what the flags name; it is loaded.
+
+    Raises:
+        RuntimeError: it was not compiled or linked.
+        OSError: it was, and could not be loaded.
+    """
+    cpp_extension = _import_cpp_extension()
+    with _ninja_on_path():
+        if not cpp_extension.is_ninja_available():
+            raise BuildError(
+                "ninja is needed to compile bninv's operators and was not found: run "
+                "`pip install ninja`"
+            )
+        # Loads the library too, so that one that cannot be loaded is never published. The lock file
+        # torch makes lies in this fresh folder and is never a left-over one.
+        built = cpp_extension.load(
+            name="bninv_C",
+            sources=[str(path) for path in sources],
+            extra_cflags=_build.compile_flags() + compile_flags,
+            extra_ldflags=_build.link_flags() + link_flags,
+            extra_include_paths=[str(csrc)],
+            build_directory=str(objects),
+            with_cuda=False,
+            is_python_module=False,
+        )
+    return str(built)
 
 
 def _compile_cuda(cuda: _cuda_build.CudaBuild, csrc: Path, folder: Path, final: Path) -> list[str]:
