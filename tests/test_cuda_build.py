@@ -18,7 +18,7 @@ import pytest
 import torch
 from workshop import ROOT, Workshop, open_workshop
 
-from bninv import _build, _cuda_build, _cuda_toolkit, _nvcc
+from bninv import _build, _cuda_build, _cuda_toolkit, _extension, _nvcc
 from bninv._build import BuildError
 from bninv._cuda_build import CudaBuild
 from bninv._cuda_toolkit import Toolkit
@@ -267,6 +267,22 @@ def test_auto_is_silent_where_cuda_is_out_of_the_question(
     assert capfd.readouterr().err == ""
 
 
+def test_what_auto_says_can_be_taken_elsewhere(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    without_toolkit(workshop)
+    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ("9.0",))
+    monkeypatch.setattr(_cuda_build, "toolkit_candidates", lambda environ: [])
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    said: list[str] = []
+    path = _extension.load_library(workshop.csrc, workshop.folder / "installed", said.append)
+    (line,) = said
+    assert line.startswith("no CUDA kernels, although a GPU is present: no CUDA toolkit")
+    assert "no CUDA kernels" not in capfd.readouterr().err
+    assert workshop.load() == path
+    assert capfd.readouterr().err == f"bninv: {line}\n"
+
+
 def test_no_gpu_no_search(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     def search(environ: object) -> list[Path]:
         raise AssertionError("a CPU-only build looked for a toolkit")
@@ -351,6 +367,23 @@ def test_present_architectures(tmp_path: Path) -> None:
 
     assert ask() == "8.6 9.0"
     assert ask(CUDA_VISIBLE_DEVICES="") == ""
+
+
+@pytest.mark.parametrize(
+    ("built", "served", "not_served"),
+    [
+        ("13;8.0,9.0", ((8, 0), (8, 6), (9, 0)), ((7, 5), (10, 0), (12, 0))),
+        ("13;8.6", ((8, 6), (8, 9)), ((8, 0), (9, 0))),
+        ("13;7.5,9.0+PTX", ((7, 5), (9, 0), (10, 0), (12, 1)), ((7, 0), (8, 0))),
+        ("13;10.0", ((10, 0), (10, 3)), ((9, 0), (12, 0))),
+        ("", (), ((9, 0),)),
+    ],
+)
+def test_which_gpus_a_library_serves(
+    built: str, served: tuple[tuple[int, int], ...], not_served: tuple[tuple[int, int], ...]
+) -> None:
+    assert all(_cuda_build.serves(built, gpu) for gpu in served)
+    assert not any(_cuda_build.serves(built, gpu) for gpu in not_served)
 
 
 # ---- Command lines -------------------------------------------------------------------------------
