@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from bninv.cli_check import DTYPES, one_line, parse_sizes, run_check, run_repeat
+from bninv.cli_check import DTYPES, parse_sizes, run_check, run_repeat
 from bninv.cli_outputs import Outputs
+from bninv.loading.usage import one_line
 
 app = typer.Typer(
     name="bninv",
@@ -65,7 +66,9 @@ def check_command(
     batch_sizes: Annotated[
         str, typer.Option(help="Batch sizes; the first gives the reference bits.")
     ] = "1,2,3,8",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="auto (the GPU, where there is one), cpu, cuda, cuda:1, ...")
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help=" | ".join(DTYPES))] = "float32",
     images: Annotated[
         Path | None,
