@@ -119,9 +119,12 @@ def check_command(
 ) -> int:
     """Does an image's result depend on the batch it is in? Check MODEL, stock and patched.
 
+    On a GPU a copy of the patched model also runs on the CPU, on up to 8 images: the bits must be
+    the same.
+
     Exit status: 0 if not a bit of the patched model's outputs moved, every operator in it is
-    covered, and its outputs are finite and differ between images; 1 if not so; 2 for wrong usage
-    or input. With --repeat: 0 if the patched model's bits are the same in every process.
+    covered, its outputs are finite and differ between images, and a GPU's are the CPU's; 1 if not
+    so; 2 for wrong usage or input. With --repeat: 0 if the patched model's bits are the same in every process.
     """
     try:
         with warnings.catch_warnings():

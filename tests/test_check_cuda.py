@@ -8,12 +8,15 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import emulated
 import pytest
 import torch
-from rich.console import Console
 from small_models import Functional, images, mixes_samples, small_cnn
 from test_report_html import Page
 from torch import Tensor, nn
@@ -74,6 +77,8 @@ def at_the_end(function: Callable[[Tensor], Tensor]) -> nn.Sequential:
 
 
 def printed(result: CheckResult, width: int) -> list[str]:
+    from rich.console import Console  # not on every machine with a GPU
+
     buffer = io.StringIO()
     Console(file=buffer, width=width, no_color=True, highlight=False).print(result)
     return [line.rstrip() for line in buffer.getvalue().splitlines()]
@@ -198,23 +203,6 @@ def test_the_page(gpu: None) -> None:
 # ---- Where the CPU cannot ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("available", [None, 10_000, 10**9])
-def test_memory_is_looked_at_first(monkeypatch: pytest.MonkeyPatch, available: int | None) -> None:
-    """40 KB are needed for 20 KB of weights."""
-    monkeypatch.setattr(cpu, "available_memory", lambda: available)
-    model = nn.Linear(70, 70)
-    if available == 10_000:
-        with pytest.raises(MemoryError):
-            cpu.copy_to_cpu(model)
-    else:
-        assert same_bits(cpu.copy_to_cpu(model).weight, model.weight)
-
-
-def test_available_memory() -> None:
-    found = cpu.available_memory()
-    assert found is None or 2**20 < found < 2**50
-
-
 def test_a_model_too_large_for_the_cpu_is_no_failure(
     gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,30 +241,7 @@ def test_a_model_that_only_a_gpu_can_run(gpu: None) -> None:
     assert result.cpu.reason == "RuntimeError: no kernel for this"
 
 
-# ---- The copy, and what must stay as it was ------------------------------------------------------
-
-
-def test_the_copy_shares_what_the_model_shares() -> None:
-    model = bninv.patch(small_cnn())
-    model.conv1.weight.requires_grad_(False)
-    model.add_module("again", nn.Linear(32, 10))
-    model.again.weight = model.fc.weight
-    made = cpu.copy_to_cpu(model)
-    assert made.again.weight is made.fc.weight
-    assert not made.conv1.weight.requires_grad and made.conv2.weight.requires_grad
-    for name, value in model.state_dict(keep_vars=True).items():
-        other = made.state_dict(keep_vars=True)[name]
-        assert same_bits(other, value) and other.stride() == value.stride()
-        assert other.data_ptr() != value.data_ptr() and type(other) is type(value)
-    assert [type(m) for m in made.modules()] == [type(m) for m in model.modules()]
-    bninv.unpatch(made)
-    assert type(made.conv1) is nn.Conv2d and type(model.conv1) is not nn.Conv2d
-
-
-def test_torchscript_is_copied_as_well() -> None:
-    model = nn.Sequential(torch.jit.trace(nn.Linear(3, 2), torch.ones(1, 3)), nn.Linear(2, 2))
-    x = torch.ones(1, 3)
-    assert same_bits(cpu.copy_to_cpu(model)(x), model(x))
+# ---- What must stay as it was --------------------------------------------------------------------
 
 
 def unchanged(model: nn.Module, check: Callable[[], object]) -> None:
@@ -316,11 +281,57 @@ def test_on_a_gpu(dtype: torch.dtype) -> None:
     assert {p.device.type for p in model.parameters()} == {"cuda"}
 
 
+def command(folder: Path, *options: str) -> tuple[list[str], str]:
+    """Arguments for a network of timm's and pictures of noise; and where bninv is."""
+    for name in ("timm", "typer", "rich", "safetensors"):
+        pytest.importorskip(name)
+    image = pytest.importorskip("PIL.Image")
+    (folder / "photos").mkdir()
+    for number in range(3):
+        image.effect_noise((64, 64), 20 + 30 * number).save(folder / f"photos/{number}.png")
+    photos = str(folder / "photos")
+    options = ("--device", "auto", "--batch-sizes", "1,3", "--images", photos, *options)
+    return ["check", "test_resnet", *options], str(Path(bninv.__file__).parents[1])
+
+
+def assert_third_part(out: str) -> None:
+    assert "float32 on cuda:0" in out
+    assert "on the CPU" in [line.strip() for line in out.splitlines()]
+    assert "the CPU has the bits of cuda:0 in all 8,000 outputs of 8" in " ".join(out.split())
+
+
 @pytest.mark.cuda
-def test_the_copy_takes_no_memory_of_the_gpu() -> None:
-    model = bninv.patch(nn.Sequential(nn.Linear(1024, 1024)).cuda())
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    made = cpu.copy_to_cpu(model)
-    assert torch.cuda.max_memory_allocated() == before
-    assert {p.device.type for p in made.parameters()} == {"cpu"}
+def test_the_command_takes_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments, _ = command(tmp_path, "--json", str(tmp_path / "result.json"))
+    from bninv import cli
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["bninv", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0, out + err
+    assert_third_part(out)
+    body = json.loads((tmp_path / "result.json").read_text())
+    assert body["device"] == "cuda:0" and body["cpu"]["equal"] is True
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("repeat", [False, True])
+def test_the_command_in_a_process_of_its_own(tmp_path: Path, repeat: bool) -> None:
+    arguments, root = command(tmp_path, *(("--repeat", "2") if repeat else ()))
+    ended = subprocess.run(
+        [sys.executable, "-m", "bninv", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    if repeat:
+        assert "float32 on cuda:0" in ended.stdout
+    else:
+        assert_third_part(ended.stdout)

@@ -1,10 +1,12 @@
-"""bninv check --device: what `auto` takes, and what it says where the GPU cannot be used."""
+"""bninv check --device: what `auto` takes, and what it says where the GPU cannot be used.
+
+With a GPU that is this CPU; a real one is in test_check_cuda.py.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -283,40 +285,3 @@ def test_repeat_falls_back_in_one_line(run: Run, bare_gpu: None, here: None) -> 
     falls_back(ended, NO_TOOLKIT)
     body = json.loads(Path("result.json").read_text())
     assert body["device"] == "cpu" and len(body["processes"]) == 3
-
-
-# ---- On a GPU ------------------------------------------------------------------------------------
-
-
-@pytest.mark.cuda
-def test_a_real_gpu_is_taken(run: Run) -> None:
-    ended = run("--device", "auto", "--json", "result.json")
-    assert ended.status == 0, ended.out + ended.err
-    body = json.loads(Path("result.json").read_text())
-    assert body["device"] == "cuda:0" and body["cpu"]["equal"] is True
-    assert body["cpu"]["rows"][0]["elements"] == 8000
-    assert "the CPU has the bits of cuda:0 in all 8,000 outputs" in " ".join(ended.out.split())
-
-
-@pytest.mark.cuda
-def test_a_real_gpu_in_a_process_of_its_own(tmp_path: Path) -> None:
-    root = Path(bninv.__file__).parents[1]
-    options = ["--device", "auto", "--batch-sizes", "1,3"]
-    ended = subprocess.run(
-        [sys.executable, "-m", "bninv", "check", TINY, *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
-    assert "on cuda:0" in ended.stdout and has_third_part(ended.stdout)
-    assert "the CPU has the bits of cuda:0" in " ".join(ended.stdout.split())
-
-
-@pytest.mark.cuda
-def test_repeat_on_a_real_gpu(run: Run, here: None) -> None:
-    ended = run("--repeat", "2", "--json", "result.json")
-    assert ended.status == 0, ended.out + ended.err
-    assert json.loads(Path("result.json").read_text())["device"] == "cuda:0"
