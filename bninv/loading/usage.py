@@ -13,7 +13,7 @@ class UsageError(ValueError):
 def one_line(error: BaseException) -> str:
     """An error's text for the user, of a bearable length."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:399] + "…"
+    return text if len(text) <= 600 else text[:599] + "…"
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
