@@ -18,8 +18,13 @@ namespace cuda {
 inline void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   (void)cudaGetLastError();
-  throw std::runtime_error(std::string("bninv.") + what + ": CUDA error " +
-                           cudaGetErrorName(status) + ": " + cudaGetErrorString(status));
+  std::string text = std::string("bninv.") + what + ": CUDA error " + cudaGetErrorName(status) +
+                     ": " + cudaGetErrorString(status);
+  if (status == cudaErrorNoKernelImageForDevice)
+    text +=
+        ". The operators were compiled for other GPUs: name this one's compute capability in "
+        "TORCH_CUDA_ARCH_LIST and compile them again";
+  throw std::runtime_error(text);
 }
 
 struct Launch {
