@@ -272,18 +272,6 @@ def _serving(gpus: Sequence[str], known: Sequence[str], toolkit: Toolkit) -> tup
     return tuple(sorted(chosen, key=number))
 
 
-def serves(built: str, capability: tuple[int, int]) -> bool:
-    """Whether a library `built` so (its `embedded_cuda`) runs on a GPU of that capability.
-
-    Code runs on GPUs of its own major version that are not older; PTX on all that are not older.
-    """
-    return any(
-        number(name) <= capability and (number(name)[0] == capability[0] or name.endswith("+PTX"))
-        for name in built.partition(";")[2].split(",")
-        if name
-    )
-
-
 def number(architecture: str) -> tuple[int, int]:
     """(9, 0) of "9.0" and of "9.0+PTX"."""
     major, minor = architecture.removesuffix("+PTX").split(".")

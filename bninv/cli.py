@@ -124,7 +124,8 @@ def check_command(
 
     Exit status: 0 if not a bit of the patched model's outputs moved, every operator in it is
     covered, its outputs are finite and differ between images, and a GPU's are the CPU's; 1 if not
-    so; 2 for wrong usage or input. With --repeat: 0 if the patched model's bits are the same in every process.
+    so; 2 for wrong usage or input. With --repeat: 0 if the patched model's bits are the same in
+    every process.
     """
     try:
         with warnings.catch_warnings():

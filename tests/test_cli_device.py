@@ -234,7 +234,7 @@ def test_a_gpu_that_the_library_was_not_built_for(
     monkeypatch.setattr(_extension, "cuda_build", lambda: "13;7.5,8.0")
     message = (
         "the GPU has compute capability 9.0, and bninv's operators were compiled for 7.5, 8.0: "
-        "compile them, or install bninv, anew with TORCH_CUDA_ARCH_LIST=9.0"
+        "compile them anew, with 9.0 in TORCH_CUDA_ARCH_LIST"
     )
     fails(run("--device", "cuda"), f"--device cuda: {message}")
     monkeypatch.setattr(Runner, "device", torch.device("cpu"))

@@ -369,23 +369,6 @@ def test_present_architectures(tmp_path: Path) -> None:
     assert ask(CUDA_VISIBLE_DEVICES="") == ""
 
 
-@pytest.mark.parametrize(
-    ("built", "served", "not_served"),
-    [
-        ("13;8.0,9.0", ((8, 0), (8, 6), (9, 0)), ((7, 5), (10, 0), (12, 0))),
-        ("13;8.6", ((8, 6), (8, 9)), ((8, 0), (9, 0))),
-        ("13;7.5,9.0+PTX", ((7, 5), (9, 0), (10, 0), (12, 1)), ((7, 0), (8, 0))),
-        ("13;10.0", ((10, 0), (10, 3)), ((9, 0), (12, 0))),
-        ("", (), ((9, 0),)),
-    ],
-)
-def test_which_gpus_a_library_serves(
-    built: str, served: tuple[tuple[int, int], ...], not_served: tuple[tuple[int, int], ...]
-) -> None:
-    assert all(_cuda_build.serves(built, gpu) for gpu in served)
-    assert not any(_cuda_build.serves(built, gpu) for gpu in not_served)
-
-
 # ---- Command lines -------------------------------------------------------------------------------
 
 

@@ -100,14 +100,12 @@ def _why_not(gpu: torch.device, said: list[str]) -> str:
             "(BNINV_BUILD=cuda compiles them with CUDA, or says what is missing)"
         )
     try:
-        capability = torch.cuda.get_device_capability(gpu)
-        built = _extension.cuda_build()
-        if not _cuda_build.serves(built, capability):
-            have = ".".join(map(str, capability))
-            compiled = built.partition(";")[2].replace(",", ", ")
+        have = ".".join(map(str, torch.cuda.get_device_capability(gpu)))
+        compiled = _extension.cuda_build().partition(";")[2].split(",")
+        if not _cuda_build.runs_on(have, compiled):
             return (
                 f"the GPU has compute capability {have}, and bninv's operators were compiled for "
-                f"{compiled}: compile them, or install bninv, anew with TORCH_CUDA_ARCH_LIST={have}"
+                f"{', '.join(compiled)}: compile them anew, with {have} in TORCH_CUDA_ARCH_LIST"
             )
         torch.ones(1, device=gpu).cpu()
     except Exception as error:
