@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -42,8 +42,11 @@ _loaded = False
 _library: Path | None = None
 
 
-def load() -> None:
+def load(tell: Callable[[str], None] | None = None) -> None:
     """Make the C++ operators available; compiles them if nobody has yet. Safe from any thread.
+
+    Args:
+        tell: see `load_library`.
 
     Raises:
         BuildError: they cannot be built here; the message says what to install or to do.
@@ -59,7 +62,7 @@ def load() -> None:
         from . import _schemas  # noqa: F401
 
         if _library is None:
-            _library = load_library()
+            _library = load_library(tell=tell)
         try:
             torch.ops.bninv._cpu_capability()
         except RuntimeError as error:
@@ -78,11 +81,17 @@ def has_cuda() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("bninv::batch_norm", "CUDA")
 
 
-def load_library(csrc: Path | None = None, installed: Path | None = None) -> Path:
+def load_library(
+    csrc: Path | None = None,
+    installed: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Path:
     """Load the library made from `csrc` (default: bninv's own sources) and return its path.
 
     Args:
         installed: the folder to look in for an ahead-of-time library; by default the package's.
+        tell: called with the line that says why there are no CUDA kernels although there is a GPU;
+            it is otherwise printed on standard error.
     """
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _build.MINIMUM_TORCH:
@@ -106,7 +115,7 @@ def load_library(csrc: Path | None = None, installed: Path | None = None) -> Pat
             f"bninv: not using {path}: {problem}; compiling afresh (or reinstall bninv)",
             stacklevel=2,
         )
-    return _load_cached(csrc, source_key)
+    return _load_cached(csrc, source_key, tell)
 
 
 def cuda_build() -> str:
@@ -178,7 +187,7 @@ def _cannot_write(folder: Path, error: OSError) -> BuildError:
     )
 
 
-def _load_cached(csrc: Path, source_key: str) -> Path:
+def _load_cached(csrc: Path, source_key: str, tell: Callable[[str], None] | None) -> Path:
     cache = cache_dir()
     try:
         compiler = _build.compiler_identity()
@@ -192,7 +201,7 @@ def _load_cached(csrc: Path, source_key: str) -> Path:
                 torch.ops.load_library(path)
                 return path
         raise
-    cuda = _cuda_build.choose_cuda(csrc, torch.version.cuda)
+    cuda = _cuda_build.choose_cuda(csrc, torch.version.cuda, tell=tell)
     toolchain = _build.toolchain_key(compiler, torch.__version__, cuda.identity if cuda else "")
     key = f"{source_key}-{toolchain}"
     final = cache / key
