@@ -13,10 +13,9 @@
 
 #include <cuda_runtime.h>
 
-#include <cstdarg>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <string>
 #include <utility>
 #include <vector>
@@ -1214,14 +1213,15 @@ void prepare(int category, const Buffers& x) {
 // when time runs out. `rules` false: only where the model is wrong.
 template <typename I>
 void compare_all(int category, bool rules, const Buffers& x, Tally* tally) {
-  static const clock_t begin = clock();
+  using Clock = std::chrono::steady_clock;
+  static const Clock::time_point begin = Clock::now();
   CHECK(cudaMemset(x.tally, 0, sizeof(Tally)));
   compare<I><<<kTiles * kOutputs / 256, 256>>>(x.a, x.b, x.c, x.d, x.model, x.tally);
   FINISH("compare");
   CHECK(cudaMemcpy(tally, x.tally, sizeof(Tally), cudaMemcpyDeviceToHost));
   if (!rules && tally->wrong == 0) return;
   const bool all = tally->wrong != 0 || category == kTiny || category == kFloor;
-  const bool late = static_cast<double>(clock() - begin) > 10.0 * CLOCKS_PER_SEC;
+  const bool late = Clock::now() - begin > std::chrono::seconds(10);
   const int tiles = late ? kTiles / 16 : all ? kTiles : kTiles / 4;
   compare_variants<I><<<tiles * kOutputs / 256, 256>>>(tiles, x.a, x.b, x.c, x.d, x.tally);
   FINISH("compare_variants");

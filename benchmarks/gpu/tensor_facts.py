@@ -19,6 +19,7 @@ Exits with 1 if a part could not run. What the GPU disagrees with is in the repo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -144,6 +145,13 @@ def write_vectors(folder: Path, report: Json) -> int:
             break
     print(f"{path.name}: {path.stat().st_size} bytes, {tiles * ROWS * COLUMNS} results a format")
     return tiles * ROWS * COLUMNS
+
+
+def remove_samples(folder: Path, report: Json) -> None:
+    """Samples are large, and of use where something is wrong only."""
+    for instruction, facts in report.get("instructions", {}).items():
+        if not any(each["numpy"]["wrong"] for each in facts["categories"].values()):
+            (folder / f"{instruction}.bin").unlink(missing_ok=True)
 
 
 # ---- The short form ------------------------------------------------------------------------------
@@ -301,6 +309,8 @@ def main() -> int:
     arguments = parser.parse_args()
     folder: Path = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # a copy may have lost the permission
+        arguments.program.chmod(0o755)
     facts: Json = {"parts": {}}
     for part in arguments.parts:
         facts["parts"][part] = run_part(arguments.program, part, folder, PARTS[part])
@@ -310,6 +320,8 @@ def main() -> int:
                 check_with_numpy(folder, report)
             if report is not None and part == "mma":
                 facts["vectors_of_a_format"] = write_vectors(folder, report)
+            if report is not None:
+                remove_samples(folder, report)
         except Exception as error:  # the GPU's part of the report is worth more than this one
             facts["parts"][part]["numpy_failed"] = repr(error)
             print(f"{part}: NumPy's check failed: {error!r}", flush=True)
