@@ -4,7 +4,7 @@
 #   make demo PYTHON=/path/to/python     use an interpreter that already has torch, as it is
 #   make test ARGS="-k conv2d"           arguments for pytest
 #   make mutants ARGS="gemm pool"        only the faults whose names begin so
-#   make gpu ARGS="--only matrix"        arguments for benchmarks/gpu/run.py: see its --help
+#   make gpu ARGS="--seconds 420"        arguments for benchmarks/gpu/run.py: see its --help
 
 SHELL := /bin/sh
 PYTHON ?=
@@ -15,7 +15,8 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-sanitize clean environment lint-environment python
+.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
+    gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -59,6 +60,9 @@ bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_dtypes.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_protection.py
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
+
+gpu-library: environment ## compile for a GPU that is elsewhere (9.0), to be taken there; needs none
+	PYTHONPATH=. $(VENV_PYTHON) tools/gpu_library.py $(ARGS)
 
 gpu: python ## prove and measure everything on this machine's GPU, in under nine minutes; installs nothing
 	"$(or $(PYTHON),python3)" -m benchmarks.gpu.run $(ARGS)

@@ -14,7 +14,8 @@ from torch import Tensor
 import bninv
 from bninv._memory_format import panel_order
 
-OPERATIONS = ("conv", "conv_bn_relu")
+# As they stand in networks first.
+OPERATIONS = ("conv_bn_relu", "conv")
 # In IEEE arithmetic: the better one is what bninv is held against.
 BASELINES = ("stock NCHW", "stock channels_last")
 EPS = 1e-5

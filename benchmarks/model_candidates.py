@@ -19,12 +19,15 @@ from torch import Tensor, nn
 
 import bninv
 
-# Rows of one group are timed in turn. cuDNN's search for algorithms and the compiler take far
-# longer than what they make takes to run, so that these groups come after the first one.
-GROUPS = ("eager", "cudnn.benchmark", "compiled")
+# Rows of one group are timed in turn. What users run comes first; compiling, and cuDNN's search for
+# algorithms, take far longer than what they make takes to run.
+GROUPS = ("eager", "compiled", "others", "cudnn.benchmark")
+# Of one network and batch size alone: what few run, or what says the same of every network.
+ONCE = ("others", "cudnn.benchmark")
 # What launches its kernels for each image, and without cuDNN for each group of channels besides,
 # takes seconds beyond this, and twice as long for twice the images.
 MOST_SLOW = 32
+AMP = torch.bfloat16
 
 
 class Networks(NamedTuple):
@@ -75,52 +78,85 @@ def one_by_one(model: Callable[[Tensor], Tensor], nchw: Tensor, channels_last: T
     return torch.cat([model(image) for image in nchw.split(1)])
 
 
+def under_amp(run: Callable[..., Tensor], nchw: Tensor, channels_last: Tensor) -> Tensor:
+    """Automatic mixed precision: a float32 model, products in bfloat16."""
+    with torch.autocast(nchw.device.type, AMP):
+        return run(nchw, channels_last)
+
+
+def amp(run: Callable[..., Tensor]) -> Candidate:
+    return Candidate(partial(under_amp, run), narrow=True)
+
+
 def candidates(
     name: str, device: str, dtype: torch.dtype, batch: int, group: str, compile_seconds: float
 ) -> dict[str, Candidate]:
-    """By the name of its column, all of a group."""
+    """By the name of its column, all of a group.
+
+    TF32 is in the names of float32 convolutions as PyTorch has them by default on a GPU; the others
+    are IEEE arithmetic, or bfloat16 by AMP, or of the model's dtype.
+    """
     nets = networks(name, device, dtype)
+    nchw = partial(reads_nchw, nets.nchw)
+    last = partial(reads_channels_last, nets.channels_last)
     # As users call it: whatever format their images have.
-    ours = {"patched": Candidate(partial(reads_nchw, nets.patched))}
+    patched = partial(reads_nchw, nets.patched)
+    ours = {"patched": Candidate(patched)}
+    wide = device == "cuda" and dtype == torch.float32
     if group == "compiled":
-        return _compiled(nets, device, dtype, compile_seconds) | ours
+        return _compiled(nets, wide, compile_seconds) | ours
     found = {}
-    suffix, benchmark = ("", False) if group == "eager" else (", benchmark", True)
-    for tf32 in _tf32(device, dtype):
-        switches = Switches(tf32=tf32, benchmark=benchmark)
-        tail = (", TF32" if tf32 else "") + suffix
-        nchw = partial(reads_nchw, nets.nchw)
-        last = partial(reads_channels_last, nets.channels_last)
-        folded = partial(reads_channels_last, nets.folded)
-        found[f"stock NCHW{tail}"] = Candidate(nchw, switches, baseline=not tf32)
-        found[f"stock channels_last{tail}"] = Candidate(last, switches, baseline=not tf32)
-        found[f"folded channels_last{tail}"] = Candidate(folded, switches)
-    if group == "eager":
-        if device == "cuda" and batch <= MOST_SLOW:
-            off = Switches(cudnn=False)
-            found["cuDNN off"] = Candidate(partial(reads_nchw, nets.nchw), off, graph=False)
-        if 1 < batch <= MOST_SLOW:
-            single = partial(one_by_one, nets.nchw)
-            found["sample by sample"] = Candidate(single, graph=False)
+    if group in ("eager", "cudnn.benchmark"):
+        searched = group == "cudnn.benchmark"
+        suffix = ", benchmark" if searched else ""
+        for tf32 in (True, False) if wide else (False,):
+            switches = Switches(tf32=tf32, benchmark=searched)
+            tail = (", TF32" if tf32 else "") + suffix
+            found[f"stock channels_last{tail}"] = Candidate(last, switches, baseline=not tf32)
+            found[f"stock NCHW{tail}"] = Candidate(nchw, switches, baseline=not tf32)
+        if wide and not searched:
+            found["stock channels_last, AMP"] = amp(last)
+            ours["patched, AMP"] = amp(patched)
+    if group == "others" or (group == "eager" and device == "cpu"):
+        found |= _others(nets, wide, batch, device)
         ours["patched unfused"] = Candidate(partial(reads_nchw, nets.unfused))
     return found | ours
 
 
-def _tf32(device: str, dtype: torch.dtype) -> tuple[bool, ...]:
-    return (False, True) if device == "cuda" and dtype == torch.float32 else (False,)
+def _others(nets: Networks, wide: bool, batch: int, device: str) -> dict[str, Candidate]:
+    """What deserves a row once: stock folded, without cuDNN, or called for one image at a time."""
+    nchw, folded = (partial(reads_nchw, nets.nchw), partial(reads_channels_last, nets.folded))
+    found = {"folded channels_last": Candidate(folded)}
+    if device == "cuda":
+        # A baseline, for the ratio.
+        last = partial(reads_channels_last, nets.channels_last)
+        found["stock channels_last"] = Candidate(last, baseline=True)
+    if wide:
+        found["folded channels_last, TF32"] = Candidate(folded, Switches(tf32=True))
+    if device == "cuda" and batch <= MOST_SLOW:
+        found["cuDNN off"] = Candidate(nchw, Switches(cudnn=False), graph=False)
+    if 1 < batch <= MOST_SLOW:
+        single = partial(one_by_one, nets.nchw)
+        found["sample by sample"] = Candidate(single, graph=False)
+    return found
 
 
-def _compiled(
-    nets: Networks, device: str, dtype: torch.dtype, seconds: float
-) -> dict[str, Candidate]:
+def _compiled(nets: Networks, wide: bool, seconds: float) -> dict[str, Candidate]:
     # Else a second batch size is compiled for any batch size.
     torch.compiler.reset()
     last = partial(reads_channels_last, nets.channels_last)
     found = {"stock channels_last": Candidate(last, baseline=True)}
-    for tf32 in _tf32(device, dtype):
+
+    def compiled() -> Callable[..., Any]:
         run = partial(reads_channels_last, torch.compile(nets.channels_last))
-        name = "compiled channels_last" + (", TF32" if tf32 else "")
-        found[name] = Candidate(partial(_first_within, seconds, [], run), Switches(tf32=tf32))
+        return partial(_first_within, seconds, [], run)
+
+    if wide:
+        switches = Switches(tf32=True)
+        found["compiled channels_last, TF32"] = Candidate(compiled(), switches)
+        found["compiled channels_last, AMP"] = amp(compiled())
+    else:
+        found["compiled channels_last"] = Candidate(compiled())
     return found
 
 

@@ -32,6 +32,10 @@ def summarize(rows: list[Row]) -> list[Row]:
             entry["eager_ratio"] = min(row["eager_ratio"] for row in groups)
         entry["groups"] = [row["group"] for row in groups]
         entry["ratios"] = {n: r for row in reversed(groups) for n, r in ratios(row).items()}
+        # Of the first group that has the candidate: what it gives does not depend on the others.
+        for key in ("images_per_s", "peak_mib", "error"):
+            entry[key] = {n: v for row in reversed(groups) for n, v in row.get(key, {}).items()}
+        entry["load"] = groups[0].get("load", {})
         summary.append(entry)
     return summary
 
@@ -87,10 +91,11 @@ def row_table(row: Row) -> str:
                 *([f"{wait['median']:#.4g}"] if on_gpu else []),
                 f"{row['images_per_s'][name]:#.4g}",
                 "" if peak is None else f"{peak:.0f}",
+                f"{row['error'][name]:.1e}" if name in row.get("error", {}) else "",
                 f"{ratios(row).get(name, 1.0):.2f}",
             )
         )
     title = "{model}, {dtype}, batch {batch_size}, {group}".format(**row)
     eager = ["eager\nms"] if on_gpu else []
-    columns = ["", "ms", "quartiles", *eager, "images/s", "peak\nMiB", "time to\npatched"]
+    columns = ["", "ms", "quartiles", *eager, "images/s", "peak\nMiB", "error", "time to\npatched"]
     return table(title, columns, lines)

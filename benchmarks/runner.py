@@ -67,11 +67,13 @@ class Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def finish(results: ResultFile, given: argparse.Namespace, draw: plot_style.Draw) -> None:
+def finish(
+    results: ResultFile, given: argparse.Namespace, draw: plot_style.Draw | None = None
+) -> None:
     """Say where the results are, draw them, and end with a failure if there was one."""
     if results.path is not None:
         print(f"\nwritten to {results.path}")
-        if given.plot and results.rows:
+        if draw is not None and given.plot and results.rows:
             print(plot_style.draw_or_explain(draw, results.path))
     if results.failed:
         sys.exit(f"{len(results.failed)} failed, first {results.failed[0]}")

@@ -146,17 +146,45 @@ def _matching_toolkit(torch_cuda: str | None, candidates: Sequence[Path]) -> Too
     )
 
 
-def misfit(built: str, torch_cuda: str | None, environ: Mapping[str, str] = os.environ) -> str:
-    """Why a library that was `built` with that CUDA (its `embedded_cuda`) is of no use, or ""."""
+def misfit(
+    built: str,
+    torch_cuda: str | None,
+    environ: Mapping[str, str] = os.environ,
+    present: Callable[[], Sequence[str]] | None = None,
+) -> str:
+    """Why a library that was `built` with that CUDA (its `embedded_cuda`) is of no use, or "".
+
+    Args:
+        present: in place of `present_architectures`; asked only where all else fits.
+    """
     if not built:
         only_cpu = requested_build(environ) == "cuda"
         return "it was compiled for the CPU only, and BNINV_BUILD is 'cuda'" if only_cpu else ""
-    major = built.split(";")[0]
+    major, _, architectures = built.partition(";")
     if not torch_cuda:
         return f"it was compiled for CUDA {major}, but this torch was built without CUDA"
     if torch_cuda.split(".")[0] != major:
         return f"it was compiled for CUDA {major}, but this torch was built with CUDA {torch_cuda}"
+    gpus = (present or present_architectures)()
+    # Where it serves one of several GPUs it is of use; on the others a launch fails, and says why.
+    if gpus and not any(runs_on(gpu, architectures.split(",")) for gpu in gpus):
+        return (
+            f"its CUDA kernels were compiled for compute capability {architectures}, and a GPU "
+            f"here has {', '.join(gpus)}"
+        )
     return ""
+
+
+def runs_on(gpu: str, architectures: Sequence[str]) -> bool:
+    """Whether a GPU of that capability runs code for one of those, such as "8.0" or "9.0+PTX".
+
+    Machine code runs on its own major version from its minor one on, PTX on everything newer.
+    """
+    own = number(gpu)
+    return any(
+        number(name) <= own and (name.endswith("+PTX") or number(name)[0] == own[0])
+        for name in architectures
+    )
 
 
 # ---- For which GPUs ------------------------------------------------------------------------------

@@ -114,7 +114,16 @@ def cuda_build() -> str:
 
 
 def _misfit(library: Path) -> str:
-    return _cuda_build.misfit(_build.embedded_cuda(library), torch.version.cuda)
+    built = _build.embedded_cuda(library)
+    return _cuda_build.misfit(built, torch.version.cuda, present=_present_architectures)
+
+
+def _present_architectures() -> tuple[str, ...]:
+    """Of a process that uses CUDA already, its own GPUs; others do not begin to for this."""
+    if not torch.cuda.is_initialized():
+        return _cuda_build.present_architectures()
+    found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
+    return tuple(f"{major}.{minor}" for major, minor in sorted(found))
 
 
 def cache_dir() -> Path:

@@ -1,4 +1,4 @@
-"""bench_conv.py and bench_batch_norm.py end to end, on tiny layers: on the CPU, a GPU faked."""
+"""bench_conv.py, bench_tiles.py, bench_batch_norm.py end to end, on tiny layers; a GPU faked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import batch_norm_report
 import bench_batch_norm
 import bench_conv
+import bench_tiles
 import conv_candidates
 import cuda_timing
 import pytest
@@ -26,6 +27,56 @@ LAYERS = {
 CONV = ("--models", "resnet50", "--batch-sizes", "2")
 
 
+def test_every_tile_and_split_of_a_layer() -> None:
+    named = bench_tiles.plans(Convolution(256, 64, 14, 14, 3, 1, 1), batch=2)
+    assert named.pop("plan") == (-1, 0)
+    # 18 segments, halved; every tile.
+    assert {own for tile, own in named.values()} == {18, 9, 5, 3, 2, 1}
+    assert {tile for tile, own in named.values()} == {0, 1, 2, 3, 4} and len(named) == 30
+    # Three channels are copied one by one, and 49 taps do not fit the bits of a register.
+    assert {
+        tile for tile, own in bench_tiles.plans(Convolution(3, 64, 9, 9, 7, 1, 1), 1).values()
+    } == {*(-1, 2, 4)}
+    # Sums of segments that would fill the memory are not tried.
+    large = bench_tiles.plans(Convolution(512, 512, 56, 56, 3, 1, 1), batch=32)
+    assert {own for tile, own in large.values() if tile >= 0} == {36}
+
+
+def test_tiles_on_cuda(tmp_path: Path, fake_gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_tiles, "convolutions", lambda model: LAYERS)
+    for name in ("gemm_tflops", "copy_gb_per_s"):
+        monkeypatch.setattr(references, name, lambda device: 1.0)
+    chosen: list[tuple[int, int]] = []
+    monkeypatch.setattr(bench_tiles, "set_plan", lambda *plan: chosen.append(plan))
+    fake_gpu.planted = {"plan": 4e-3, "64x64, 1 of 1": 2e-3}
+    fake_gpu.otherwise = 5e-3
+    found = run(bench_tiles, tmp_path, "--batch-sizes", "2", "--dtypes", "float32")
+    (row,) = found["rows"]  # the depthwise one has no tiles
+    assert row["best"] == "64x64, 1 of 1" and row["ratio"] == pytest.approx(2.0)
+    assert row["microseconds"]["plan"] == pytest.approx(4.0)
+    assert row["tflops"] == pytest.approx(2 * 2 * 16 * 8 * 72 / 2e6, rel=1e-3)
+    # Each is put back to the plan's own choice.
+    assert {*chosen} == {(-1, 0), *((tile, 1) for tile in range(5))}
+    assert chosen[1::2] == [(-1, 0)] * (len(chosen) // 2)
+
+
+def test_other_bits_of_a_tile_are_not_timed(
+    tmp_path: Path, fake_gpu: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_tiles, "convolutions", lambda model: LAYERS)
+    for name in ("gemm_tflops", "copy_gb_per_s"):
+        monkeypatch.setattr(references, name, lambda device: 1.0)
+    genuine = bench_tiles.run
+
+    def faulty(plan: tuple[int, int], *args: Any) -> torch.Tensor:
+        return genuine(plan, *args) + (plan[0] == 3)
+
+    monkeypatch.setattr(bench_tiles, "set_plan", lambda *plan: None)
+    monkeypatch.setattr(bench_tiles, "run", faulty)
+    with pytest.raises(SystemExit, match="128x32, 1 of 1: other bits than the plan's"):
+        run(bench_tiles, tmp_path, "--batch-sizes", "2", "--dtypes", "float32")
+
+
 @pytest.fixture
 def small_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_conv, "convolutions", lambda model: LAYERS)
@@ -38,14 +89,14 @@ def test_conv_on_the_cpu(tmp_path: Path, small_layers: None) -> None:
     found = run(bench_conv, tmp_path, *CONV, "--device", "cpu")
     assert [(row["operation"], row["conv"]) for row in found["rows"]] == [
         (operation, conv)
-        for operation in ("conv", "conv_bn_relu")
+        for operation in ("conv_bn_relu", "conv")
         for conv in ("8 -> 8, 3x3 / 1, 4x4", "8 -> 8, 3x3 / 2, 4x4, depthwise")
     ]
-    assert {name for row in found["rows"][:2] for name in row["milliseconds"]} == {
+    assert {name for row in found["rows"][2:] for name in row["milliseconds"]} == {
         *conv_candidates.BASELINES,
         "bninv",
     }
-    assert {*found["rows"][2]["milliseconds"]} > {"folded channels_last", "bninv unfused", "bninv"}
+    assert {*found["rows"][0]["milliseconds"]} > {"folded channels_last", "bninv unfused", "bninv"}
     assert found["failed"] == []
 
 
@@ -75,10 +126,11 @@ def test_conv_on_cuda(tmp_path: Path, small_layers: None, fake_gpu: FakeCuda) ->
     assert row["fraction_of_gemm"]["bninv"] == pytest.approx(row["flop"] / 1e6 / 0.5, abs=1e-4)
     assert row["bytes_moved"] == 4 * (2 * 16 * (8 + 8) + 8 * 72)
     assert row["fraction_of_copy"]["bninv"] == pytest.approx(row["bytes_moved"] / 1e4, rel=1e-3)
-    fused = found["rows"][2]["milliseconds"]
+    fused = row["milliseconds"]
     assert fused["bninv unfused"]["median"] == pytest.approx(2e-3)
     assert "folded channels_last, TF32" in fused
     assert {name for name in found["rows"][4]["milliseconds"] if "TF32" in name} == set()
+    assert "bninv unfused" not in found["rows"][2]["milliseconds"]
     # Two layers of the first kind, one of the second.
     assert found["networks"][0]["milliseconds"]["stock NCHW"] == pytest.approx(9e-3)
     assert found["networks"][0]["ratio"] == pytest.approx(2.0)
@@ -117,7 +169,7 @@ def test_a_row_that_fails_is_written_down_and_ends_in_a_failure(
     found = json.loads((tmp_path / "conv.json").read_text())
     assert len(found["rows"]) == 2
     assert found["failed"][0] == {
-        "item": "float32, batch 2, conv 8 -> 8, 3x3 / 2, 4x4, depthwise",
+        "item": "float32, batch 2, conv_bn_relu 8 -> 8, 3x3 / 2, 4x4, depthwise",
         "error": "OutOfMemoryError: planted",
     }
 

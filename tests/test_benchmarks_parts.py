@@ -6,11 +6,13 @@ import copy
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import bench_conv
 import cpu_memory
+import gpu_load
 import plot_conv
 import plot_style
 import pytest
@@ -144,3 +146,21 @@ def test_the_scripts_need_nothing_but_torch_and_timm(tmp_path: Path) -> None:
     code += f"sys.path[:0] = [{str(folder)!r}, {str(folder.parent)!r}]\n"
     code += "import bench_models, bench_conv, bench_batch_norm\n"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_the_load_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "nvidia-smi"
+    asked.write_text(
+        "#!/bin/sh\nprintf '345, 70.1\\n1755, 610.5\\n1740, 600.5\\n'; exec sleep 60\n"
+    )
+    asked.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found: dict[str, float] = {}
+    with gpu_load.watched(found):
+        time.sleep(0.3)
+    assert found == {"sm_mhz": 1747.5, "watts": 605.5}  # idle at first
+    assert gpu_load.medians("") == gpu_load.medians("345, [N/A]\n") == {}
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    with gpu_load.watched(none := {}):
+        pass
+    assert none == {}

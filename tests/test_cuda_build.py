@@ -500,6 +500,20 @@ def test_newer_toolkit_than_torch_s_runtime(tmp_path: Path) -> None:
 def test_misfit() -> None:
     misfit = _cuda_build.misfit
     assert misfit("", "13.0", {}) == misfit("", None, {}) == misfit("13;9.0", "13.2", {}) == ""
+    for built, gpus, fits in (
+        ("13;9.0", ("9.0",), True),
+        ("13;9.0", (), True),  # no GPU, nothing that could not run
+        ("13;8.0", ("9.0",), False),
+        ("13;8.0+PTX", ("9.0",), True),
+        ("13;7.5,8.0", ("8.6",), True),
+        ("13;8.6", ("8.0",), False),
+        ("13;9.0+PTX", ("8.9",), False),
+        ("13;8.0,9.0", ("7.5", "9.0"), True),
+        ("13;12.0", ("12.1",), True),
+    ):
+        found = misfit(built, "13.0", {}, lambda gpus=gpus: gpus)
+        assert (found == "") == fits
+        assert fits or (built[3:] in found and f"a GPU here has {gpus[0]}" in found)
     assert misfit("13;9.0", "13.0", {"BNINV_BUILD": "cuda"}) == ""
     assert "CPU only, and BNINV_BUILD is 'cuda'" in misfit("", "13.0", {"BNINV_BUILD": "cuda"})
     assert "for CUDA 13, but this torch was built without" in misfit("13;9.0", None, {})

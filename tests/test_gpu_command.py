@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -109,8 +110,10 @@ def command(stage: Stage, code: str) -> runner.Job:
     return runner.Job(stage, lambda seconds: runner.python("-c", code), "d")
 
 
-def run(jobs: list[runner.Job], folder: Path, again: bool = False) -> dict[str, Any]:
-    return runner.Run(jobs, folder, "emulated", again=again).all()
+def run(
+    jobs: list[runner.Job], folder: Path, again: bool = False, seconds: float = 40
+) -> dict[str, Any]:
+    return runner.Run(jobs, folder, "emulated", again=again, seconds=seconds).all()
 
 
 def done(folder: Path) -> list[str]:
@@ -129,24 +132,25 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
 
 def test_a_stage_that_was_ended_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "MARGIN", 0)
-    short = Stage("first", 2, "first", True, ())
-    job = scripted(tmp_path, pause=60)
-    outcome = run([runner.Job(short, job.command, "d")], tmp_path)["first"]
+    outcome = run([scripted(tmp_path, pause=60)], tmp_path, seconds=2)["first"]
     assert outcome["status"] == "unfinished" and outcome["seconds"] < 10
     assert done(tmp_path) == ["a"]
     assert run([scripted(tmp_path)], tmp_path)["first"]["status"] == "passed"
     assert done(tmp_path) == ["a", "b"]
 
 
-def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(tmp_path: Path) -> None:
+def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "FIRST_ROWS", 4)
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid))\n"
         "time.sleep(60)"
     )
-    short = Stage("first", 2, "first", True, ())
-    outcomes = run([command(short, code), command(SECOND, "print('fine')")], tmp_path)
+    jobs = [command(FIRST, code), command(SECOND, "print('fine')")]
+    outcomes = run(jobs, tmp_path, seconds=6)
     assert [o["status"] for o in outcomes.values()] == ["unfinished", "passed"]
     child = int((tmp_path / "child").read_text())
     for _ in range(50):
@@ -160,31 +164,64 @@ def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(tmp_path: Path)
     pytest.fail("the child outlived its stage")
 
 
-def test_who_may_use_what_earlier_stages_left(tmp_path: Path) -> None:
-    given: list[float] = []
+def test_proofs_run_side_by_side(tmp_path: Path) -> None:
+    """Each ends only when the other has begun; a benchmark has the machine to itself."""
 
-    def note(seconds: float) -> list[str]:
-        given.append(seconds + runner.MARGIN)
-        return runner.python("-c", "pass")
+    def waits(name: str, other: str) -> runner.Job:
+        code = (
+            f"import time; from pathlib import Path; folder = Path({str(tmp_path)!r})\n"
+            f"(folder / {name!r}).touch()\n"
+            f"while not (folder / {other!r}).exists(): time.sleep(0.01)\n"
+            "from benchmarks.gpu import record\n"
+            f"record.fill(folder / '{name}.json', 'd', {{}}, 0)"
+        )
+        return command(Stage(name, 5, name, True, ()), code)
 
-    third = Stage("third", 5, "third", False, (), script="another benchmark")
-    run([runner.Job(stage, note, "d") for stage in (SECOND, FIRST, third)], tmp_path)
-    benchmark, proof, last = given
-    assert benchmark == last == 5 and 5 < proof <= 10
+    alone = (
+        "import sys; from benchmarks.gpu import record; from pathlib import Path\n"
+        f"stages = record.read(Path({str(tmp_path / 'run.json')!r}))['stages']\n"
+        "sys.exit(any(s['why'] == 'the command was stopped' for n, s in stages.items()"
+        " if n != 'second'))"
+    )
+    jobs = [waits("one", "two"), command(SECOND, alone), waits("two", "one")]
+    outcomes = run(jobs, tmp_path, seconds=30)
+    assert [o["status"] for o in outcomes.values()] == ["passed"] * 3
+
+
+def test_benchmarks_share_what_the_proofs_left(tmp_path: Path) -> None:
+    given: dict[str, float] = {}
+
+    def note(name: str, share: int, code: str = "pass") -> runner.Job:
+        def of(seconds: float) -> list[str]:
+            given[name] = seconds + runner.MARGIN
+            return runner.python("-c", code)
+
+        script = "" if name == "proof" else "a benchmark"
+        return runner.Job(Stage(name, share, name, bool(script), (), script=script), of, "d")
+
+    run([note("proof", 5), note("large", 30), note("small", 10)], tmp_path, seconds=100)
+    assert given["proof"] == pytest.approx(100 - 2 * runner.FIRST_ROWS, abs=2)
+    assert given["large"] == pytest.approx(75, abs=4)
+    assert given["small"] == pytest.approx(100, abs=6)  # the large one left its time
 
 
 def test_what_is_left_at_the_end_goes_to_the_unfinished(tmp_path: Path) -> None:
-    codes = iter(["print('3 rows are left for --resume.')", "pass"])
-    given: list[float] = []
-
-    def benchmark(seconds: float) -> list[str]:
-        given.append(seconds)
-        return runner.python("-c", next(codes))
-
-    quick = Stage("quick", 100, "quick", False, (), script="another benchmark")
-    jobs = [runner.Job(SECOND, benchmark, "d"), command(quick, "pass")]
-    assert run(jobs, tmp_path)["second"]["status"] == "passed"
-    assert given[0] < 5 and given[1] > 90
+    """To proofs first: here one that ends itself, as those do whose time is over."""
+    path, order = tmp_path / "first.json", tmp_path / "order"
+    half = (
+        "from pathlib import Path; import time; from benchmarks.gpu import record\n"
+        f"order = Path({str(order)!r}); order.open('a').write('proof ')\n"
+        "ok = lambda: {'ok': True}\n"
+        "again = order.read_text().count('proof') - 1\n"
+        f"record.fill(Path({str(path)!r}), 'd', {{'a': ok}}, time.monotonic() + 9 * again)"
+    )
+    benchmark = (
+        f"order = open({str(order)!r}, 'a+'); order.write('benchmark '); order.seek(0)\n"
+        "if order.read().count('benchmark') == 1: print('3 rows are left for --resume.')"
+    )
+    outcomes = run([command(FIRST, half), command(SECOND, benchmark)], tmp_path)
+    assert [o["status"] for o in outcomes.values()] == ["passed", "passed"]
+    assert order.read_text().split() == ["proof", "benchmark", "proof", "benchmark"]
 
 
 def test_a_benchmark_goes_on_only_with_rows_of_these_sources(tmp_path: Path) -> None:
@@ -304,11 +341,51 @@ def test_a_digest_follows_sources_and_device(tmp_path: Path) -> None:
 
 
 def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
-    assert sum(stage.seconds for stage in STAGES) <= 520  # of 540: asking for the device takes some
+    """Two stretches of seven minutes: the proofs and each benchmark's first rows in the first."""
+    proofs = [stage for stage in STAGES if not stage.script]
+    benchmarks = [stage for stage in STAGES if stage.script]
+    longest = max(stage.seconds for stage in proofs)
+    build = sum(stage.seconds for stage in STAGES if stage.prepares)
+    assert build + longest + sum(stage.seconds for stage in benchmarks) <= 420
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     for stage in STAGES:
         for source in stage.sources:
             assert list(runner.ROOT.glob(source)), f"{stage.name}: {source}"
+
+
+STOPPED = """
+import sys, time
+from benchmarks.gpu import run, runner, stages
+code = "import time; time.sleep(60)"
+stage = stages.Stage("first", 5, "first", True, ())
+run.STAGES = (stage,)
+run.describe = lambda device: {"slug": "emulated"}
+run.job = lambda stage, *_: runner.Job(stage, lambda seconds: runner.python("-c", code), "d")
+sys.exit(run.main(["--emulated", "--folder", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+def test_a_stopped_command_leaves_its_report_and_one_archive(tmp_path: Path) -> None:
+    folder, out = tmp_path / "results", tmp_path / "out"
+    process = subprocess.Popen(
+        runner.python("-c", STOPPED, str(folder), str(out)),
+        cwd=runner.ROOT,
+        env=runner.environment("emulated"),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "first: up to" in process.stdout.readline()
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert sorted(path.name for path in out.iterdir()) == ["report.md", "results.tar.gz"]
+    assert "| first | **unfinished** |" not in (out / "report.md").read_text()  # no stage of ours
+    with tarfile.open(out / "results.tar.gz") as archive:
+        names = archive.getnames()
+        assert "emulated/run.json" in names and "emulated/report.md" in names
+        run_json = archive.extractfile("emulated/run.json")
+        assert run_json is not None and b"the command was stopped" in run_json.read()
 
 
 def test_emulated_results_stay_outside(tmp_path: Path) -> None:

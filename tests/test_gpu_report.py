@@ -56,8 +56,15 @@ def test_a_report_of_nothing() -> None:
 def test_a_report_of_failures_and_of_what_is_missing() -> None:
     wrong = {"ok": False, "compared": 9, "differed": 2, "first": "batch 3 of NaN, position 1: |x|"}
     setting = {"model": "resnet50", "dtype": "float32", "batch_size": 32, "eager_ratio": 0.9}
-    ratios = {"stock NCHW": 1.21, "stock NCHW, TF32": 0.4, "compiled, TF32": 0.3}
-    speed = {**setting, "ratio": 1.21, "best_stock": "stock NCHW", "ratios": ratios}
+    ratios = {"stock NCHW": 1.21, "stock NCHW, TF32": 0.4, "compiled channels_last, TF32": 0.3}
+    ratios |= {"stock channels_last, AMP": 0.2, "patched, AMP": 0.5}
+    measured = {
+        "images_per_s": {"patched": 3742.4},
+        "error": {"patched": 1.5e-7, "stock channels_last": 2e-6},
+        "peak_mib": {"patched": 245.0},
+        "load": {"sm_mhz": 1755.0, "watts": 612.3},
+    }
+    speed = {**setting, "ratio": 1.21, "best_stock": "stock NCHW", "ratios": ratios, **measured}
     documents = {
         "run": {
             "about": {"slug": "nvidia-h200", "gpu": "NVIDIA H200", "torch": "2.11"},
@@ -78,7 +85,9 @@ def test_a_report_of_failures_and_of_what_is_missing() -> None:
     assert "| bench_conv | **unfinished** | 35 |" in text and "| suite | **not run** |" in text
     assert "### matrix: resnet50 float32" in text and "out of memory" in text
     assert "| resnet50 float32 | 9 | 2 | batch 3 of NaN, position 1: \\|x\\| |" in text
-    assert "| resnet50 | float32 | 32 | 1.21 | stock NCHW | 0.90 | 0.30 | 0.30 |" in text
+    figures = "3742 | 0.40 | 1.21 | 0.30 |  | 0.40 | 0.90 | 1755 MHz, 612 W"
+    assert f"| resnet50 | float32 | 32 | {figures} |" in text
+    assert "| resnet50 | float32 | 32 | 1.5e-07 | 2.0e-06 |  |  |  | 245 |  |" in text
     assert "![models.png](models.png)" in text
 
 

@@ -65,7 +65,7 @@ def stock_model(name: str, side: int) -> nn.Module:
     model = timm.create_model(name).eval()
     randomize_constants(model)
     # Smaller ones leave statistics of so few values that float16 overflows later on.
-    images = torch.randn(4, 3, min(side, 128), min(side, 128), generator=_seeded(4))
+    images = torch.randn(4, 3, min(side, 128), min(side, 128), generator=seeded(4))
     threads = torch.get_num_threads()
     # In float64, for which PyTorch has depthwise convolutions of a thousand small parallel loops.
     torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def stock_model(name: str, side: int) -> nn.Module:
     return model
 
 
-def _seeded(seed: int) -> torch.Generator:
+def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
@@ -183,14 +183,18 @@ def compare(device: Device, plan: Plan, name: str, dtype: torch.dtype, fuse: boo
     """One patched model in one dtype."""
     rng = random.Random(f"{name} {dtype}")
     net = patched(name, plan.side, dtype, fuse)
-    samples = torch.randn(plan.samples, 3, plan.side, plan.side, generator=_seeded(7)).to(dtype)
+    samples = torch.randn(plan.samples, 3, plan.side, plan.side, generator=seeded(7)).to(dtype)
     with torch.inference_mode():
         expected = net(samples)
         tally = run_everywhere(device, plan, device.model(net), samples, expected, rng)
     device.release()
-    # Outputs that are NaN, or the same for every image, would prove nothing.
+    return row(tally, expected)
+
+
+def row(tally: Tally, expected: Tensor) -> Row:
+    """What came of it. Outputs that are NaN, or the same for every image, would prove nothing."""
     telling = bool(expected.isfinite().all()) and bool(expected.std(-1).gt(0).all())
-    if len(samples) > 1:
+    if len(expected) > 1:
         telling = telling and bool((expected[0] != expected[1]).any())
     return {
         "ok": telling and tally.differed == 0,
@@ -200,10 +204,14 @@ def compare(device: Device, plan: Plan, name: str, dtype: torch.dtype, fuse: boo
     }
 
 
+def prepare_determinism() -> None:
+    """What cuBLAS asks for under deterministic algorithms; read when it is first used."""
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+
+
 def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[], Row]]:
     plan = PLANS[device.name, variant]
-    # What cuBLAS asks for under deterministic algorithms; read when it is first used.
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    prepare_determinism()
     found: dict[str, Callable[[], Row]] = {}
     for name in plan.models:
         for dtype in plan.dtypes:

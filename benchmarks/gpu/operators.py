@@ -11,7 +11,7 @@ import emulated  # tests/ is on the path
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import draws
+from benchmarks.gpu import draws, tiled
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.record import Row
 from bninv.testing import assert_bitwise_equal
@@ -58,7 +58,9 @@ def compare(device: Device, amount: Amount, name: str, dtype: torch.dtype) -> Ro
 
 def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[], Row]]:
     amount = AMOUNTS[device.name, variant]
-    return {
+    # compute-sanitizer has time for few and small calls, whose plans would be the smallest tile's.
+    tiles = tiled.work(device) if variant == "few" else {}
+    return tiles | {
         f"{name} {str(dtype).removeprefix('torch.')}": functools.partial(
             compare, device, amount, name, dtype
         )

@@ -28,6 +28,8 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         built(documents.get("build", {})),
         report_speed.section(documents, images),
         models(documents.get("matrix", {}) or documents.get("matrix_quick", {})),
+        autocast(documents.get("autocast", {})),
+        large(documents.get("large", {})),
         operators(documents.get("operators", {})),
         suite(documents.get("suite", {})),
         sanitizer(documents.get("sanitize", {})),
@@ -106,6 +108,44 @@ def models(document: Document) -> str:
     )
     titles = ("patched model", "compared", "differed", "first")
     return f"## One sample, one set of bits\n\n{note}\n\n{table(titles, lines)}"
+
+
+def autocast(document: Document) -> str:
+    rows = document.get("rows", {})
+    if not rows:
+        return ""
+    lines = [
+        (
+            name,
+            row.get("compared", ""),
+            row.get("differed", "raised"),
+            {True: "yes", False: "no"}.get(row.get("equals_cpu", None), ""),
+            row.get("first", ""),
+        )
+        for name, row in rows.items()
+    ]
+    note = (
+        "The same in float32 models under torch.autocast, against the sample alone on the GPU. A "
+        "CPU's autocast has other lists of what it casts; where they agree, so do the bits."
+    )
+    titles = ("patched model", "compared", "differed", "the CPU's bits", "first")
+    return f"### Under autocast\n\n{note}\n\n{table(titles, lines)}"
+
+
+def large(document: Document) -> str:
+    rows = document.get("rows", {})
+    if not rows:
+        return ""
+    compared = sum(row.get("compared", 0) for row in rows.values())
+    wrong = sum(row.get("differed", 0) for row in rows.values())
+    left_out = sum("left_out" in row for row in rows.values())
+    memory = f"; {left_out} were left out for want of memory" if left_out else ""
+    return (
+        "### Past 65535 samples and 2^31 elements\n\n"
+        f"BatchNorm on both sides of stock's switches, convolution and ReLU past 2^31 elements: "
+        f"{len(rows)} tensors, {compared} parts of them against the CPU's bits: {wrong} "
+        f"differed{memory}."
+    )
 
 
 def operators(document: Document) -> str:

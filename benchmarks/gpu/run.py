@@ -1,14 +1,17 @@
-"""Proves and measures everything on this machine's GPU, in under nine minutes.
+"""Proves and measures everything on this machine's GPU, in as many seconds as it is given.
 
-    python3 -m benchmarks.gpu.run        from the root of the project
+    python3 -m benchmarks.gpu.run --seconds 420        from the root of the project
 
-A stage whose result is known for these very sources is not run again (--again: it is); one that
-was stopped goes on. --only STAGE runs that one; --report FOLDER rebuilds the report of FOLDER.
+Proofs come first, side by side; the benchmarks share what they leave. A stage whose result is known
+for these very sources is not run again (--again: it is); one that was stopped goes on. --only STAGE
+runs that one; --report FOLDER rebuilds the report of FOLDER.
 
-Needs torch with CUDA, torchvision, timm, pytest, NumPy, ninja and a CUDA toolkit; no network. What
-needs more is left out where it is missing, and the report says so. Results go to
-benchmarks/results/GPU, or below --out. Exit status: 0 all passed; 1 a result was wrong; 2 a wrong
-call, or no GPU; 3 nothing was wrong, but something was not reached: run it again.
+Needs torch with CUDA, torchvision, timm, pytest and NumPy; no network. The operators that
+`make gpu-library` built are used; without them, ninja and a CUDA toolkit are needed. What needs
+more is left out where it is missing, and the report says so. Results are kept in
+benchmarks/results/GPU, or below --folder; --out DIR gets the report and all results as one archive,
+also when this is stopped. Exit status: 0 all passed; 1 a result was wrong; 2 a wrong call, or no
+GPU; 3 nothing was wrong, but something was not reached: run it again.
 """
 
 from __future__ import annotations
@@ -16,10 +19,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +45,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--only", action="append", choices=names, help="this stage; may be repeated"
     )
     parser.add_argument("--again", action="store_true", help="also what is known already")
-    parser.add_argument("--out", type=Path, help="write below this folder")
-    parser.add_argument("--report", type=Path, metavar="FOLDER", help="only rebuild the report")
+    parser.add_argument("--seconds", type=float, default=520, help="for all of it (default: 520)")
+    parser.add_argument("--folder", type=Path, help="keep results below this folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="copy report and results there")
+    parser.add_argument(
+        "--report", type=Path, metavar="FOLDER", help="only rebuild the report of these results"
+    )
     parser.add_argument(
         "--emulated", action="store_true", help="the kernels emulated, to test this command"
     )
@@ -65,11 +75,11 @@ def describe(device: str) -> dict[str, Any]:
     return found
 
 
-def results_folder(out: Path | None, about: dict[str, Any]) -> Path:
+def results_folder(below: Path | None, about: dict[str, Any]) -> Path:
     """What an emulation gives is no measurement: it never lands among the results."""
-    if out is None and about["slug"] == "emulated":
-        out = Path(tempfile.mkdtemp(prefix="bninv-gpu-"))
-    folder: Path = (out or RESULTS).resolve() / about["slug"]
+    if below is None and about["slug"] == "emulated":
+        below = Path(tempfile.mkdtemp(prefix="bninv-gpu-"))
+    folder: Path = (below or RESULTS).resolve() / about["slug"]
     return folder
 
 
@@ -96,7 +106,18 @@ def write_report(folder: Path) -> Path:
     return path
 
 
+def take_along(folder: Path, out: Path) -> None:
+    """Two files: the report, and everything."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "report.md", out / "report.md")
+    aside = out / ".results.tar.gz"
+    with tarfile.open(aside, "w:gz") as archive:
+        archive.add(folder, folder.name)
+    aside.replace(out / "results.tar.gz")
+
+
 def main(arguments: list[str] | None = None) -> int:
+    start = time.monotonic()
     chosen = parse(arguments)
     if chosen.report:
         print(write_report(chosen.report))
@@ -110,17 +131,24 @@ def main(arguments: list[str] | None = None) -> int:
         # The emulation keeps what it compiled only in a folder that is named.
         os.environ.setdefault("BNINV_CACHE_DIR", str(_extension.cache_dir()))
     about = describe(device)
-    folder = results_folder(chosen.out, about)
+    folder = results_folder(chosen.folder, about)
     stages = [
-        stage for stage in STAGES if not chosen.only or stage.name in chosen.only or stage.prepares
+        stage
+        for stage in STAGES
+        if stage.runs_on(device)
+        and (not chosen.only or stage.name in chosen.only or stage.prepares)
     ]
     known = record.read(folder / "run.json")
     record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
     jobs = [job(stage, device, folder, about) for stage in stages]
     try:
-        outcomes = runner.Run(jobs, folder, device, again=chosen.again).all()
+        seconds = chosen.seconds - (time.monotonic() - start)
+        run = runner.Run(jobs, folder, device, again=chosen.again, seconds=seconds)
+        outcomes = run.all()
     finally:
         print(write_report(folder))
+        if chosen.out:
+            take_along(folder, chosen.out)
     return runner.exit_status(stages, outcomes)
 
 

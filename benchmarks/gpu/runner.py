@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -24,6 +25,8 @@ SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh")
 # A stage ends by itself this long before its time is over, so that nothing has to be killed.
 MARGIN = 4
 LEAST = 15  # of what is left at the end, to go on with a stage
+FIRST_ROWS = 15  # for each benchmark, that proofs which take long leave in any case
+MOST_BUILD = 300  # what is built is waited for beyond the time given
 TAIL = 3000  # characters of its output that a failed stage leaves in the report
 
 PASSED, FAILED, UNFINISHED, LEFT_OUT, CRASHED = (
@@ -75,17 +78,17 @@ class Job:
     digest: str
 
 
-def run_process(
-    command: Sequence[str], seconds: float, log: Path, device: str, **variables: str
-) -> int | None:
-    """The exit status, or None if it had to be ended; its output goes to `log`.
+def start_process(
+    command: Sequence[str], log: Path, device: str, **variables: str
+) -> subprocess.Popen[bytes]:
+    """Starts it; its output goes to `log`.
 
     Args:
         variables: join its environment.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -94,26 +97,32 @@ def run_process(
             env={**environment(device), **variables},
             start_new_session=True,  # so that its compilers end with it
         )
-        try:
-            return process.wait(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            end(process)
 
 
-def end(process: subprocess.Popen[Any]) -> None:
-    """Ends the process and all that it started; a moment for what it is just writing."""
-    if process.poll() is not None:
-        return
+def run_process(
+    command: Sequence[str], seconds: float, log: Path, device: str, **variables: str
+) -> int | None:
+    """The exit status, or None if it had to be ended; the rest as `start_process`."""
+    process = start_process(command, log, device, **variables)
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        end(process)
+
+
+def end(*processes: subprocess.Popen[Any]) -> None:
+    """Ends them and all that they started; a moment for what they are just writing."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(timeout=3)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+        running = [process for process in processes if process.poll() is None]
+        for process in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        until = time.monotonic() + 3
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=max(0.0, until - time.monotonic()))
 
 
 def outcome_of(
@@ -148,53 +157,102 @@ def outcome_of(
     return {"status": PASSED, "why": ""}
 
 
+@dataclass
+class Started:
+    """A stage that is running."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    log: Path
+    data: Path
+    begun: float
+    before: float  # seconds that it had in an earlier turn of this call
+
+
 class Run:
     """The stages of one call of the command, and what came of each in `folder`/run.json.
 
-    A stage that was finished for the same digest is not run again, whatever came of it; one that
-    ran out of time, crashed or was left out is.
+    First what prepares, then all proofs side by side, then the benchmarks one after the other, each
+    with its share of what is left; what is left after them goes to what was not finished, proofs
+    first. A stage that was finished for the same digest is not run again, whatever came of it; one
+    that ran out of time, crashed or was left out is.
+
+    Args:
+        seconds: for all of it. A build is waited for, however long it takes.
     """
 
-    def __init__(self, jobs: Sequence[Job], folder: Path, device: str, *, again: bool) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], folder: Path, device: str, *, again: bool, seconds: float
+    ) -> None:
         self.jobs = jobs
         self.folder = folder
         self.device = device
         self.again = again
-        self.start = time.monotonic()
+        self.over = time.monotonic() + seconds
         self.path = folder / "run.json"
         self.document = record.read(self.path)
         self.outcomes: dict[str, Outcome] = self.document.get("stages", {})
 
     def all(self) -> dict[str, Outcome]:
-        """Every stage in turn; what is left of the time goes to those that ran out of theirs."""
-        share = 0.0
         for job in self.jobs:
-            stage = job.stage
-            share += stage.seconds
-            if self._finished(job) and not self.again and not stage.prepares:
-                say(f"{stage.name}: {self.outcomes[stage.name]['status']} before")
+            if job.stage.prepares:
+                self._together([job], max(self._left(), MOST_BUILD))
+        todo = []
+        for job in self.jobs:
+            if job.stage.prepares:
                 continue
-            left = max(share - self._elapsed(), stage.most)
-            # A benchmark would use all that earlier stages left, and later ones may need it.
-            self._stage(job, min(stage.seconds, left) if stage.script else left)
-        for job in self.jobs:
-            left = share - self._elapsed()
-            if left >= LEAST and self.outcomes[job.stage.name]["status"] == UNFINISHED:
-                self._stage(job, left, goes_on=True)
+            if self._known(job).get("status") in (PASSED, FAILED) and not self.again:
+                say(f"{job.stage.name}: {self.outcomes[job.stage.name]['status']} before")
+            else:
+                todo.append(job)
+        proofs = [job for job in todo if not job.stage.script]
+        benchmarks = [job for job in todo if job.stage.script]
+        self._together(proofs, self._left() - (FIRST_ROWS * len(benchmarks)))
+        for i, job in enumerate(benchmarks):
+            shares = sum(other.stage.seconds for other in benchmarks[i:])
+            self._together([job], self._left() * job.stage.seconds / shares)
+        self._go_on(proofs, together=True)
+        self._go_on(benchmarks, together=False)
         return self.outcomes
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self.start
+    def _left(self) -> float:
+        return self.over - time.monotonic()
+
+    def _go_on(self, jobs: Sequence[Job], *, together: bool) -> None:
+        left = [job for job in jobs if self.outcomes[job.stage.name]["status"] == UNFINISHED]
+        for group in [left] if together else [[job] for job in left]:
+            if group and self._left() >= LEAST:
+                self._together(group, self._left(), goes_on=True)
 
     def _known(self, job: Job) -> Outcome:
         """What came of it before, from the same sources on the same device."""
         found = self.outcomes.get(job.stage.name, {})
         return found if found.get("digest") == job.digest else {}
 
-    def _finished(self, job: Job) -> bool:
-        return self._known(job).get("status") in (PASSED, FAILED)
+    def _together(self, jobs: Sequence[Job], seconds: float, goes_on: bool = False) -> None:
+        """Runs the stages side by side, and keeps what came of them."""
+        running = []
+        over = time.monotonic() + seconds
+        try:
+            running += [
+                started
+                for job in jobs
+                if (started := self._start(job, seconds, len(jobs), goes_on)) is not None
+            ]
+            while running:
+                time.sleep(0.02)
+                for started in list(running):
+                    status = started.process.poll()
+                    if status is None and time.monotonic() < over:
+                        continue
+                    if status is None:
+                        end(started.process)
+                    running.remove(started)
+                    self._conclude(started, status)
+        finally:
+            end(*(started.process for started in running))
 
-    def _stage(self, job: Job, seconds: float, goes_on: bool = False) -> None:
+    def _start(self, job: Job, seconds: float, count: int, goes_on: bool) -> Started | None:
         stage = job.stage
         data = self.folder / f"{stage.name_of_document(self.device)}.json"
         # A benchmark goes on with the rows that are there, whatever they were made from.
@@ -202,22 +260,29 @@ class Run:
             data.unlink(missing_ok=True)
         if why := self._obstacle(stage):
             self._keep(job, {"status": LEFT_OUT, "why": why, "seconds": 0})
-            return
+            return None
         if seconds < 1:
             self._keep(job, {"status": UNFINISHED, "why": "no time was left", "seconds": 0})
-            return
+            return None
         before = self._known(job).get("seconds", 0) if goes_on else 0
         stopped = {"status": UNFINISHED, "why": "the command was stopped", "seconds": before}
         self._keep(job, stopped, quiet=True)
         say(f"{stage.name}: up to {seconds:.0f} s")
-        begun = time.monotonic()
         log = self.folder / "logs" / f"{stage.name}.txt"
-        status = run_process(job.command(max(1.0, seconds - MARGIN)), seconds, log, self.device)
-        document = record.read(data)
+        begun = time.monotonic()
+        command = job.command(max(1.0, seconds - MARGIN))
+        process = start_process(command, log, self.device, **shared_processors(count))
+        return Started(job, process, log, data, begun, before)
+
+    def _conclude(self, started: Started, status: int | None) -> None:
+        job = started.job
+        document = record.read(started.data)
         if document.get("digest") != job.digest:
             document = {}  # it was ended, or ended itself, before it wrote its own
-        outcome = outcome_of(stage, status, document, log.read_text(errors="replace"))
-        self._keep(job, {**outcome, "seconds": round(before + time.monotonic() - begun, 1)})
+        output = started.log.read_text(errors="replace")
+        outcome = outcome_of(job.stage, status, document, output)
+        took = started.before + time.monotonic() - started.begun
+        self._keep(job, {**outcome, "seconds": round(took, 1)})
 
     def _obstacle(self, stage: Stage) -> str:
         if lacks := missing(stage.needs):
@@ -234,6 +299,14 @@ class Run:
         if not quiet:
             name, why = job.stage.name, outcome["why"]
             say(f"{name}: {outcome['status']} in {outcome['seconds']} s {why}".strip())
+
+
+def shared_processors(count: int) -> dict[str, str]:
+    """For each of so many processes side by side: threads for two thirds of them at once."""
+    if count < 2 or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    processors = len(os.sched_getaffinity(0))
+    return {"OMP_NUM_THREADS": str(max(1, 3 * processors // (2 * count)))}
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
-"""NVIDIA's compute-sanitizer over every operator, in few and small random calls.
+"""NVIDIA's compute-sanitizer over every tile of a convolution, then over every operator in few and
+small random calls.
 
-    python3 -m benchmarks.gpu.sanitize [--tool racecheck]        from the root of the project
+    python3 -m benchmarks.gpu.sanitize [--seconds 150] [--tool initcheck]    from the project's root
 
 Writes sanitize.json beside the other results. Exit status: 0 nothing was found; 1 something was; 2
 there is no GPU or no compute-sanitizer; 3 nothing was found, but not every operator was reached.
@@ -30,7 +31,9 @@ TOOLS = {
 }
 OURS = ["--kernel-regex", "kns=bninv"]
 FOUND = 86  # its exit status for errors
-GRACE = 60  # seconds after which a tool that does not end by itself is ended
+DEFAULT = ("memcheck", "racecheck")
+# Seconds of a tool's share in which it begins, ends and reports; later it is ended.
+AROUND = 15
 
 
 def find_sanitizer() -> str | None:
@@ -60,8 +63,8 @@ def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str,
         folder = Path(name)
         # A tensor's memory of its own: a cached block would hide an access beside it.
         status = runner.run_process(
-            command(sanitizer, tool, device, folder, seconds),
-            seconds + GRACE,
+            command(sanitizer, tool, device, folder, max(1.0, seconds - AROUND)),
+            seconds,
             folder / "log",
             device,
             PYTORCH_NO_CUDA_MEMORY_CACHING="1",
@@ -90,9 +93,16 @@ def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str,
 def main(arguments: list[str] | None = None) -> int:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tool", action="append", choices=list(TOOLS), help="may be repeated")
-    parser.add_argument("--seconds", type=float, default=120, help="for each tool (default: 120)")
-    parser.add_argument("--out", type=Path, help="write below this folder")
+    parser.add_argument(
+        "--tool",
+        action="append",
+        choices=list(TOOLS),
+        help=f"may be repeated (default: {', '.join(DEFAULT)})",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=240, help="for all tools together (default: 240)"
+    )
+    parser.add_argument("--folder", type=Path, help="keep results below this folder")
     parser.add_argument("--emulated", action="store_true", help="to test this command")
     chosen = parser.parse_args(arguments)
     sanitizer = find_sanitizer()
@@ -113,10 +123,13 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if built.returncode != 0:
             return 1
-    path = run.results_folder(chosen.out, about) / "sanitize.json"
+    path = run.results_folder(chosen.folder, about) / "sanitize.json"
     tools = {}
-    for tool in chosen.tool or TOOLS:
-        tools[tool] = examine(sanitizer, tool, device, chosen.seconds)
+    over = time.monotonic() + chosen.seconds
+    todo = chosen.tool or DEFAULT
+    for i, tool in enumerate(todo):
+        share = (over - time.monotonic()) / (len(todo) - i)
+        tools[tool] = examine(sanitizer, tool, device, share)
         record.write(path, {"about": about, "tools": tools})
         print(f"{tool}: {tools[tool]['status']}, {tools[tool]['summary']}", flush=True)
     statuses = {found["status"] for found in tools.values()}

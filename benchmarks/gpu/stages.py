@@ -1,4 +1,4 @@
-"""What `make gpu` does, in order: the most important figures come first."""
+"""What `make gpu` does: proofs, side by side, then the benchmarks, one after the other."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Stage:
     """One step, run in a process of its own.
 
     Attributes:
-        seconds: its share of the time. All but the benchmarks may use what earlier ones left, too.
+        seconds: a proof's: what it took on an H100 beside the others, with room to spare; a
+            benchmark's: its share of what the proofs leave.
         document: NAME.json is what it writes; a benchmark's is the benchmark's own.
         proves: it can find a wrong result, and then the command fails.
         sources: files and folders, from the root, on which its rows depend.
         needs: modules beyond torch and NumPy.
         script: a benchmark with a command line of its own; without one, the module of its name.
         arguments: of that script, by device; {folder} is that of the results, {seconds} its time.
-        most: seconds that it gets in any case, even if it takes others' time.
         prepares: it builds what others need, so it runs even if its rows are known.
     """
 
@@ -31,12 +31,14 @@ class Stage:
     needs: Sequence[str] = ()
     script: str = ""
     arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    most: int = 0
     prepares: bool = False
 
     @property
     def needs_library(self) -> bool:
         return "csrc" in self.sources
+
+    def runs_on(self, device: str) -> bool:
+        return not self.script or device in self.arguments
 
     def name_of_document(self, device: str) -> str:
         return f"{self.document}_cpu" if self.script and device != "cuda" else self.document
@@ -54,35 +56,39 @@ def _own(
     return Stage(name, seconds, name.replace("-", "_"), True, (*_LIBRARY, *files), needs, **options)
 
 
-def _benchmark(name: str, seconds: int, document: str, emulated: str) -> Stage:
-    """A script of its own, which says nothing of bits; it begins with what matters most."""
+def _benchmark(name: str, seconds: int, document: str, emulated: str = "") -> Stage:
+    """A script of its own, which says nothing of bits; it begins with what matters most.
+
+    Args:
+        emulated: its further arguments where the host stands for a GPU; without any it is not run.
+    """
     shared = "--folder {folder} --resume --budget {seconds}"
-    arguments = {
-        "cuda": f"--device cuda {shared}".split(),
-        "emulated": f"--device cpu {shared} {emulated}".split(),
-    }
+    arguments = {"cuda": f"--device cuda {shared}".split()}
+    if emulated:
+        arguments["emulated"] = f"--device cpu {shared} {emulated}".split()
     script = f"benchmarks/{name}.py"
     sources = (*_LIBRARY, "benchmarks/*.py")
     return Stage(name, seconds, document, False, sources, ("timm",), script, arguments)
 
 
 STAGES = (
-    _own("build", 120, "build", most=300, prepares=True),
-    _own("matrix-quick", 25, "matrix", needs=("timm",)),
-    _benchmark(
-        "bench_models", 80, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
-    ),
-    _own("suite", 75, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
+    _own("build", 20, "build", prepares=True),
+    # A few batches of one network first: whoever has only a minute knows the most after these.
+    _own("matrix-quick", 20, "matrix", needs=("timm",)),
     _own(
         "operators",
         40,
         *("operators", "draws", "tests/emulated.py", "tests/properties.py"),
         needs=("pytest",),
     ),
-    _own("matrix", 65, "matrix", needs=("timm",)),
+    _own("suite", 70, "suite", "tests/", needs=("pytest", "hypothesis", "timm")),
+    _own("matrix", 80, "matrix", needs=("timm",)),
+    _own("autocast", 60, "autocast", "matrix", needs=("timm",)),
+    _own("large", 60, "large", "batch_norm_switches"),
+    # It looks at stock PyTorch alone, and at no clock.
     Stage(
         "cause",
-        50,
+        60,
         "cause",
         False,
         tuple(
@@ -91,10 +97,14 @@ STAGES = (
         ),
         needs=("timm",),
     ),
-    _benchmark("bench_conv", 35, "conv", "--models resnext50_32x4d --batch-sizes 1 --seconds 0.01"),
+    _benchmark(
+        "bench_models", 110, "models", "--models test_resnet --batch-sizes 1,2 --seconds 0.05"
+    ),
+    _benchmark("bench_conv", 50, "conv", "--models resnext50_32x4d --batch-sizes 1 --seconds 0.01"),
+    _benchmark("bench_tiles", 50, "tiles"),
     _benchmark(
         "bench_batch_norm",
-        25,
+        30,
         "batch_norm",
         "--models resnet34 --batch-sizes 1 --dtypes float32 --seconds 0.01",
     ),

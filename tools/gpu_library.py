@@ -1,0 +1,61 @@
+"""`make gpu-library`: the operators with CUDA kernels, beside the package, to be taken to a GPU.
+
+    python tools/gpu_library.py [--architectures 9.0]
+
+Compiled here, where no GPU is needed, so that no time on one goes into compiling. The library holds
+a key of the sources it was made from and the GPUs it was made for: where either does not fit, bninv
+says so and does not use it. It needs no Python headers and runs under any Python.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "build" / "gpu-library"
+
+
+def main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--architectures",
+        default="9.0",
+        metavar="LIST",
+        help="compute capabilities, as in TORCH_CUDA_ARCH_LIST (default: 9.0, H100 and H200)",
+    )
+    chosen = parser.parse_args()
+    os.environ |= {
+        "BNINV_BUILD": "cuda",
+        "TORCH_CUDA_ARCH_LIST": chosen.architectures,
+        "BNINV_CACHE_DIR": str(KEPT),
+    }
+    sys.path.insert(0, str(ROOT))
+    from bninv import _build, _extension
+
+    place = ROOT / "bninv" / "_C.so"
+    # An earlier one must not be what is found.
+    nowhere = KEPT / "none"
+    try:
+        built = _extension.load_library(installed=nowhere)
+    except _build.BuildError as error:
+        sys.exit(f"bninv: {error}")
+    if _build.embedded_key(built) != _build.source_key(_build.source_dir()):
+        sys.exit(f"bninv: {built} was not made from these sources: remove it and try again")
+    shutil.copy(built, place.with_suffix(".new"))
+    place.with_suffix(".new").replace(place)
+    size = place.stat().st_size / 2**20
+    print(
+        f"{place.relative_to(ROOT)}: {size:.0f} MiB, CUDA {_build.embedded_cuda(place)}, "
+        f"sources {_build.embedded_key(place)}"
+    )
+
+
+if __name__ == "__main__":
+    main()
