@@ -21,7 +21,7 @@ NOTHING = -(10**6)  # the exponent of a zero: it never is the greatest
 
 @dataclass(frozen=True)
 class Class:
-    """GPUs with one arithmetic: bits kept below the greatest exponent, its floor, blocks a group."""
+    """GPUs of one arithmetic: bits kept below the greatest exponent, its floor, blocks a group."""
 
     fraction_bits: int
     floor: int
@@ -78,8 +78,8 @@ def block(a: F64, b: F64, c: F64, smallest: int, fraction_bits: int, floor: int)
         ulp = np.maximum(lead - 23, -149)
         magnitude = np.ldexp(np.trunc(np.ldexp(np.abs(total), unit - ulp)), ulp)
         magnitude = np.where(magnitude >= 2.0**128, np.inf, magnitude)
-        minus = (total < 0) | ((finite == 0) & np.signbit(finite)).all(axis=-1)
-        result = np.where(minus, -magnitude, magnitude)
+        # A zero is +0, whatever the signs of the terms.
+        result = np.where((total < 0) & (magnitude > 0), -magnitude, magnitude)
         return np.where(infinite, special, result).astype(np.float32)
 
 
