@@ -47,15 +47,15 @@ SCHEMAS = {
     "softmax": "(Tensor input, int dim) -> Tensor",
     "log_softmax": "(Tensor input, int dim) -> Tensor",
     "conv2d": "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
-    "int[] dilation, int groups) -> Tensor",
+    "int[] dilation, int groups, str precision='ieee') -> Tensor",
     # A product and what follows it, each step rounded as the separate operators round.
     "conv2d_fused": "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
     "int[] dilation, int groups, Tensor? running_mean, Tensor? running_var, Tensor? norm_weight, "
     "Tensor? norm_bias, float eps, Tensor? residual=None, str activation='none', "
-    "float negative_slope=0.01) -> Tensor",
-    "linear": "(Tensor input, Tensor weight, Tensor? bias) -> Tensor",
+    "float negative_slope=0.01, str precision='ieee') -> Tensor",
+    "linear": "(Tensor input, Tensor weight, Tensor? bias, str precision='ieee') -> Tensor",
     "linear_fused": "(Tensor input, Tensor weight, Tensor? bias, Tensor? residual=None, "
-    "str activation='none', float negative_slope=0.01) -> Tensor",
+    "str activation='none', float negative_slope=0.01, str precision='ieee') -> Tensor",
     "avg_pool2d": "(Tensor input, int[] kernel_size, int[] stride, int[] padding, "
     "bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor",
     "max_pool2d": "(Tensor input, int[] kernel_size, int[] stride, int[] padding, "

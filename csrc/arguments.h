@@ -69,7 +69,8 @@ struct GemmSchedule {
 // Input, weight, bias and output are of `dtype`, here and in the structures below.
 struct LinearArgs {
   DType dtype;
-  const void* input;  // rows x terms, rows `input_stride` apart, terms dense
+  Precision precision;  // of a linear layer in R9's reach
+  const void* input;    // rows x terms, rows `input_stride` apart, terms dense
   int64_t input_stride;
   const void* weight;  // panel: terms x columns, dense
   const void* bias;    // nullptr: none
@@ -83,7 +84,8 @@ struct LinearArgs {
 
 struct Conv2dArgs {
   DType dtype;
-  const void* input;  // channels dense; the other strides are free
+  Precision precision;  // of a convolution in R9's reach (tensor.h)
+  const void* input;    // channels dense; the other strides are free
   int64_t batch, channels, height, width;
   int64_t stride_n, stride_h, stride_w;
   const void*

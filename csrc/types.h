@@ -15,6 +15,9 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+// How a product's terms are added: R1, or R9 in one of the classes of tensor cores.
+enum class Precision : int32_t { kIeee, kTensorA, kTensorH };
+
 enum class Activation : int64_t {
   kNone,
   kRelu,

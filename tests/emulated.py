@@ -55,7 +55,7 @@ def build_operators(overlay: Path | None = None) -> Path:
     sources = [
         *(
             csrc / "ops" / f"{name}.cpp"
-            for name in (*FAMILIES, "activation", "common", "epilogue", "gpu")
+            for name in (*FAMILIES, "activation", "common", "epilogue", "gpu", "precision")
         ),
         *kernels,
     ]

@@ -18,6 +18,7 @@ namespace bninv {
   void conv2d(const Conv2dArgs& args, int64_t begin, int64_t end);           \
   void conv2d_depthwise(const Conv2dArgs& args, int64_t begin, int64_t end); \
   void conv2d_grouped(const Conv2dArgs& args, int64_t begin, int64_t end);   \
+  void conv2d_tensor(const Conv2dArgs& args, int64_t begin, int64_t end);    \
   void avg_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);       \
   void max_pool2d(const Pool2dArgs& args, int64_t begin, int64_t end);       \
   void sum(const ReduceArgs& args, int64_t begin, int64_t end);              \

@@ -28,6 +28,11 @@ void conv2d(const Conv2dArgs& args, void* stream);
 void conv2d_depthwise(const Conv2dArgs& args, void* stream);
 void conv2d_grouped(const Conv2dArgs& args, void* stream);
 
+// R9. Its class of tensor cores: kIeee where the current device has none that is known.
+Precision tensor_class();
+void plan_conv2d_tensor(Conv2dArgs& args);
+void conv2d_tensor(const Conv2dArgs& args, void* stream);
+
 void plan_linear(LinearArgs& args);
 void linear(const LinearArgs& args, void* stream);
 

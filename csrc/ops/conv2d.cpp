@@ -1,5 +1,6 @@
 #include "../cpu/schedule.h"
 #include "epilogue.h"
+#include "precision.h"
 
 namespace bninv {
 namespace {
@@ -29,6 +30,11 @@ bool is_depthwise(const Conv2dArgs& args) {
 }
 
 void run_on_cpu(Conv2dArgs& args) {
+  if (args.precision != Precision::kIeee) {
+    const int64_t work = args.out_channels * tensor_terms(args);
+    const int64_t pixels = args.batch * args.out_height * args.out_width;
+    return run(BNINV_KERNEL(conv2d_tensor), args, pixels, grain_of(20 * work));
+  }
   if (is_depthwise(args)) {
     const int64_t work = args.out_width * args.channels * args.kernel_h * args.kernel_w;
     return run(BNINV_KERNEL(conv2d_depthwise), args, depthwise_tasks(args), grain_of(work));
@@ -54,6 +60,11 @@ void run_on_cuda(Conv2dArgs& args, const Tensor& input) {
   const int64_t group = args.out_channels / args.groups;
   args.gemm.rows = args.batch * args.out_height * args.out_width;
   args.gemm.columns = group;
+  if (args.precision != Precision::kIeee) {
+    args.gemm.terms = tensor_terms(args);
+    return launch_planned(BNINV_CUDA_KERNEL(plan_conv2d_tensor), BNINV_CUDA_KERNEL(conv2d_tensor),
+                          args, input);
+  }
   args.gemm.terms = args.kernel_h * args.kernel_w * (args.channels / args.groups);
   launch_planned(BNINV_CUDA_KERNEL(plan_conv2d),
                  is_depthwise(args)                   ? BNINV_CUDA_KERNEL(conv2d_depthwise)
@@ -64,8 +75,8 @@ void run_on_cuda(Conv2dArgs& args, const Tensor& input) {
 
 Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                 std::vector<int64_t> stride, const std::vector<int64_t>& padding,
-                const std::vector<int64_t>& dilation, int64_t groups,
-                EpilogueArguments& arguments) {
+                const std::vector<int64_t>& dilation, int64_t groups, EpilogueArguments& arguments,
+                const std::string& precision) {
   const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
   check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(input.dim() == 4, kOp, ": `input` has shape ", sizes_text(input),
@@ -84,6 +95,7 @@ Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<T
               " channels; with this `weight` of shape ", sizes_text(weight), " and groups ", groups,
               " it may have ", weight.size(1) * groups);
   if (bias.has_value()) check_vector(kOp, "bias", *bias, input, weight.size(0), "output channel");
+  const Precision wanted = precision_of(kOp, precision, input);
 
   const int64_t out_height = output_size(input, weight, 2, stride[0], padding[0], dilation[0]);
   const int64_t out_width = output_size(input, weight, 3, stride[1], padding[1], dilation[1]);
@@ -103,6 +115,7 @@ Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<T
 
   Conv2dArgs args{};
   args.dtype = dtype;
+  if (tensor_reaches(dtype, groups, weight.size(1))) args.precision = wanted;
   args.input = x.data_ptr();
   args.batch = x.size(0), args.channels = x.size(1), args.height = x.size(2);
   args.width = x.size(3);
@@ -129,9 +142,10 @@ Tensor convolve(const Tensor& input, const Tensor& weight, const std::optional<T
 
 Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
               std::vector<int64_t> stride, std::vector<int64_t> padding,
-              std::vector<int64_t> dilation, int64_t groups) {
+              std::vector<int64_t> dilation, int64_t groups, std::string precision) {
   EpilogueArguments none;
-  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, none);
+  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, none,
+                  precision);
 }
 
 Tensor conv2d_fused(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
@@ -139,10 +153,12 @@ Tensor conv2d_fused(const Tensor& input, const Tensor& weight, const std::option
                     std::vector<int64_t> dilation, int64_t groups,
                     std::optional<Tensor> running_mean, std::optional<Tensor> running_var,
                     std::optional<Tensor> norm_weight, std::optional<Tensor> norm_bias, double eps,
-                    std::optional<Tensor> residual, std::string activation, double negative_slope) {
+                    std::optional<Tensor> residual, std::string activation, double negative_slope,
+                    std::string precision) {
   EpilogueArguments arguments{running_mean, running_var, norm_weight,           norm_bias,
                               eps,          residual,    std::move(activation), negative_slope};
-  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, arguments);
+  return convolve(input, weight, bias, std::move(stride), padding, dilation, groups, arguments,
+                  precision);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "../cpu/schedule.h"
 #include "epilogue.h"
+#include "precision.h"
 
 namespace bninv {
 namespace {
@@ -7,7 +8,7 @@ namespace {
 constexpr const char* kOp = "linear";
 
 Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-                EpilogueArguments& arguments) {
+                EpilogueArguments& arguments, const std::string& precision) {
   const DType dtype = check_dtype(kOp, "input", input, kFloatingTypes);
   check_beside(kOp, "weight", weight, input);
   BNINV_CHECK(weight.dim() == 2, kOp, ": `weight` has shape ", sizes_text(weight),
@@ -17,6 +18,7 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
               sizes_text(input), "; its last dimension may be ", terms,
               ", the weight's in_features");
   if (bias.has_value()) check_vector(kOp, "bias", *bias, input, columns, "output feature");
+  const Precision wanted = precision_of(kOp, precision, input);
 
   int64_t rows = 1;
   std::vector<int64_t> sizes;
@@ -37,6 +39,7 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
 
   LinearArgs args{};
   args.dtype = dtype;
+  if (tensor_reaches(dtype, 1, terms)) args.precision = wanted;
   args.input = x.data_ptr();
   args.input_stride = x.stride(0);
   args.weight = panel.data_ptr();
@@ -45,7 +48,13 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
   args.epilogue = epilogue;
   if (on_cuda(input)) {
     args.gemm.rows = rows, args.gemm.columns = columns, args.gemm.terms = terms;
+    // as_convolution takes its channels from `terms`; R9's own count pads them.
     launch_planned(BNINV_CUDA_KERNEL(plan_linear), BNINV_CUDA_KERNEL(linear), args, input);
+    return output;
+  }
+  if (args.precision != Precision::kIeee) {
+    args.gemm.rows = rows, args.gemm.columns = columns, args.gemm.terms = terms;
+    run(BNINV_KERNEL(conv2d_tensor), as_convolution(args), rows, grain_of(20 * columns * terms));
     return output;
   }
   args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
@@ -54,18 +63,20 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
   return output;
 }
 
-Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias) {
+Tensor linear(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
+              std::string precision) {
   EpilogueArguments none;
-  return multiply(input, weight, bias, none);
+  return multiply(input, weight, bias, none, precision);
 }
 
 Tensor linear_fused(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
-                    std::optional<Tensor> residual, std::string activation, double negative_slope) {
+                    std::optional<Tensor> residual, std::string activation, double negative_slope,
+                    std::string precision) {
   EpilogueArguments arguments;
   arguments.residual = residual;
   arguments.activation = std::move(activation);
   arguments.negative_slope = negative_slope;
-  return multiply(input, weight, bias, arguments);
+  return multiply(input, weight, bias, arguments, precision);
 }
 
 }  // namespace
