@@ -11,6 +11,7 @@ PYTHON ?=
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
 CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/sanitize/*.h benchmarks/*.cpp \
+    benchmarks/gpu/*/*.cu benchmarks/gpu/*/*.cuh \
     tests/sanitize/*.cpp $(foreach kind,h cpp cu cuh,tests/emulation/*.$(kind) tests/emulation/*/*.$(kind) \
     tests/emulation/*/*/*.$(kind)))
 
