@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
-from bninv._autocast import product_dtype
+from bninv._autocast import result_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
 from bninv.nn.fused import has_activation, is_like
@@ -82,7 +82,7 @@ class _Conv(Patched):
             return None
         if residual is not None:
             shape = self._output_shape(input, padding)
-            if not is_like(residual, input.device, product_dtype(input), shape):
+            if not is_like(residual, input.device, result_dtype("conv2d", input), shape):
                 return None
             # Otherwise the sum is laid out like its first operand, which may be the residual.
             if not residual.is_contiguous(memory_format=torch.channels_last):
