@@ -61,6 +61,7 @@ def choose_cuda(
     ahead_of_time: bool = False,
     present: Callable[[], Sequence[str]] | None = None,
     candidates: Sequence[Path] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> CudaBuild | None:
     """The toolkit and the architectures to build CUDA kernels with, or None for a CPU-only build.
 
@@ -73,6 +74,8 @@ def choose_cuda(
         ahead_of_time: what is built may meet GPUs newer than the present ones, so PTX goes in.
         present: in place of `present_architectures`.
         candidates: in place of `toolkit_candidates()`.
+        tell: called with that line, which is otherwise printed on standard error, with the hint
+            that `cpu` silences it.
 
     Raises:
         BuildError: BNINV_BUILD is none of the three, or is `cuda` and that cannot be done.
@@ -112,11 +115,12 @@ def choose_cuda(
         if wanted == "cuda":
             raise BuildError(f"BNINV_BUILD is 'cuda', but {error}") from None
         cause = f"TORCH_CUDA_ARCH_LIST is {named!r}" if named else "a GPU is present"
-        print(
-            f"bninv: no CUDA kernels, although {cause}: {error} (BNINV_BUILD=cpu silences this)",
-            file=sys.stderr,
-            flush=True,
-        )
+        line = f"no CUDA kernels, although {cause}: {error}"
+        if tell is not None:
+            tell(line)
+        else:
+            line = f"bninv: {line} (BNINV_BUILD=cpu silences this)"
+            print(line, file=sys.stderr, flush=True)
         return None
     return CudaBuild(toolkit, chosen)
 

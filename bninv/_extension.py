@@ -15,6 +15,7 @@ file); one compiled earlier, from the user's cache folder; one compiled now. The
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import fcntl
@@ -28,7 +29,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -41,8 +42,11 @@ _loaded = False
 _library: Path | None = None
 
 
-def load() -> None:
+def load(tell: Callable[[str], None] | None = None) -> None:
     """Make the C++ operators available; compiles them if nobody has yet. Safe from any thread.
+
+    Args:
+        tell: see `load_library`.
 
     Raises:
         BuildError: they cannot be built here; the message says what to install or to do.
@@ -58,7 +62,7 @@ def load() -> None:
         from . import _schemas  # noqa: F401
 
         if _library is None:
-            _library = load_library()
+            _library = load_library(tell=tell)
         try:
             torch.ops.bninv._cpu_capability()
         except RuntimeError as error:
@@ -77,11 +81,17 @@ def has_cuda() -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key("bninv::batch_norm", "CUDA")
 
 
-def load_library(csrc: Path | None = None, installed: Path | None = None) -> Path:
+def load_library(
+    csrc: Path | None = None,
+    installed: Path | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Path:
     """Load the library made from `csrc` (default: bninv's own sources) and return its path.
 
     Args:
         installed: the folder to look in for an ahead-of-time library; by default the package's.
+        tell: called with the line that says why there are no CUDA kernels although there is a GPU;
+            it is otherwise printed on standard error.
     """
     version = tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2])
     if version < _build.MINIMUM_TORCH:
@@ -105,7 +115,7 @@ def load_library(csrc: Path | None = None, installed: Path | None = None) -> Pat
             f"bninv: not using {path}: {problem}; compiling afresh (or reinstall bninv)",
             stacklevel=2,
         )
-    return _load_cached(csrc, source_key)
+    return _load_cached(csrc, source_key, tell)
 
 
 def cuda_build() -> str:
@@ -177,7 +187,7 @@ def _cannot_write(folder: Path, error: OSError) -> BuildError:
     )
 
 
-def _load_cached(csrc: Path, source_key: str) -> Path:
+def _load_cached(csrc: Path, source_key: str, tell: Callable[[str], None] | None) -> Path:
     cache = cache_dir()
     try:
         compiler = _build.compiler_identity()
@@ -191,7 +201,7 @@ def _load_cached(csrc: Path, source_key: str) -> Path:
                 torch.ops.load_library(path)
                 return path
         raise
-    cuda = _cuda_build.choose_cuda(csrc, torch.version.cuda)
+    cuda = _cuda_build.choose_cuda(csrc, torch.version.cuda, tell=tell)
     toolchain = _build.toolchain_key(compiler, torch.__version__, cuda.identity if cuda else "")
     key = f"{source_key}-{toolchain}"
     final = cache / key
@@ -254,7 +264,6 @@ def _remove_abandoned(cache: Path, key: str) -> None:
 
 def _compile(csrc: Path, final: Path, cuda: _cuda_build.CudaBuild | None) -> None:
     """Build the library aside, load it, and rename its folder to `final`."""
-    cpp_extension = _import_cpp_extension()
     work = Path(tempfile.mkdtemp(prefix=f"{final.name}.tmp-", dir=final.parent))
     try:
         objects = work / "build"
@@ -266,37 +275,71 @@ def _compile(csrc: Path, final: Path, cuda: _cuda_build.CudaBuild | None) -> Non
         else:
             what, time = "C++ operators", "about a minute"
         _say(f"compiling the {what}, once ({time}), into {final}")
-        compile_flags, link_flags = _build.compile_flags(), _build.link_flags()
-        if cuda:
-            compile_flags += _nvcc.CPP_FLAGS
-            link_flags += _compile_cuda(cuda, csrc, objects, final)
-        with _ninja_on_path():
-            if not cpp_extension.is_ninja_available():
-                raise BuildError(
-                    "ninja is needed to compile bninv's operators and was not found: run "
-                    "`pip install ninja`"
-                )
-            try:
-                # Loads the library too, so that one that cannot be loaded is never published. The
-                # lock file torch makes lies in this fresh folder and is never a left-over one.
-                built = cpp_extension.load(
-                    name="bninv_C",
-                    sources=[str(path) for path in sources],
-                    extra_cflags=compile_flags,
-                    extra_ldflags=link_flags,
-                    extra_include_paths=[str(csrc)],
-                    build_directory=str(objects),
-                    with_cuda=False,
-                    is_python_module=False,
-                )
-            except (RuntimeError, OSError) as error:
-                raise _compile_error(_reason(error), final) from None
-        os.replace(str(built), work / "_C.so")
+        try:
+            if cuda:
+                built = _build_with_cuda(cuda, csrc, objects, sources, final)
+            else:
+                built = _build_cpp(csrc, objects, sources, [], [])
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, BuildError):
+                raise
+            raise _compile_error(_reason(error), final) from None
+        os.replace(built, work / "_C.so")
         shutil.rmtree(objects, ignore_errors=True)
         with contextlib.suppress(FileExistsError), _sync(work / "_C.so"):
             work.rename(final)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _build_with_cuda(
+    cuda: _cuda_build.CudaBuild, csrc: Path, objects: Path, sources: list[Path], final: Path
+) -> str:
+    """With nvcc and the C++ compiler side by side; the link needs what both have made."""
+    compile_flags = [*_nvcc.CPP_FLAGS]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        by_nvcc = pool.submit(_compile_cuda, cuda, csrc, objects, final)
+        # Compiles everything; what comes out lacks nvcc's half, so that it cannot be loaded. The
+        # second time there is nothing left to compile.
+        with contextlib.suppress(OSError):
+            _build_cpp(csrc, objects, sources, compile_flags, [])
+        link_flags = by_nvcc.result()
+    return _build_cpp(csrc, objects, sources, compile_flags, link_flags)
+
+
+def _build_cpp(
+    csrc: Path,
+    objects: Path,
+    sources: list[Path],
+    compile_flags: list[str],
+    link_flags: list[str],
+) -> str:
+    """The path of a library made of the sources and of what the flags name; it is loaded.
+
+    Raises:
+        RuntimeError: it was not compiled or linked.
+        OSError: it was, and could not be loaded.
+    """
+    cpp_extension = _import_cpp_extension()
+    with _ninja_on_path():
+        if not cpp_extension.is_ninja_available():
+            raise BuildError(
+                "ninja is needed to compile bninv's operators and was not found: run "
+                "`pip install ninja`"
+            )
+        # Loads the library too, so that one that cannot be loaded is never published. The lock file
+        # torch makes lies in this fresh folder and is never a left-over one.
+        built = cpp_extension.load(
+            name="bninv_C",
+            sources=[str(path) for path in sources],
+            extra_cflags=_build.compile_flags() + compile_flags,
+            extra_ldflags=_build.link_flags() + link_flags,
+            extra_include_paths=[str(csrc)],
+            build_directory=str(objects),
+            with_cuda=False,
+            is_python_module=False,
+        )
+    return str(built)
 
 
 def _compile_cuda(cuda: _cuda_build.CudaBuild, csrc: Path, folder: Path, final: Path) -> list[str]:

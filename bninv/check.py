@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bninv.checking.result import CheckResult as CheckResult
-from bninv.checking.result import PatchedSide
+from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
 from bninv.dispatch import NotInvariantWarning
 from bninv.nn import Patched
@@ -39,6 +39,9 @@ def check(
     progress: Progress | None = None,
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
+
+    On a GPU a copy of the patched model also runs on the CPU, on up to eight of the samples: its
+    bits must be the same (`.cpu`, `.equals_cpu`).
 
     Args:
         model: any module that maps a batch to a tensor, or to nested tuples, lists or dicts of
@@ -73,7 +76,7 @@ def check(
 
     notes: list[str] = []
     if is_patched(model):
-        patched = _patched_side(runner, work)
+        patched, cpu = _patched_sides(runner, work)
         with runner.failing("unpatching", 0):
             work = unpatch(work)
         stock = runner.stock(work)
@@ -81,11 +84,11 @@ def check(
         stock = runner.stock(work)
         with runner.failing("patching", 0), _bninv_warnings(notes):
             work = patch(work)
-        patched = _patched_side(runner, work)
+        patched, cpu = _patched_sides(runner, work)
     patched.deviation = runner.deviation()
     return CheckResult(
         model=name or type(model).__name__,
-        device=str(inputs.device),
+        device=str(runner.device),
         dtype=str(inputs.dtype).removeprefix("torch."),
         batch_sizes=sizes,
         samples=labels,
@@ -93,14 +96,16 @@ def check(
         patched=patched,
         notes=notes,
         depth_batch_size=depth_batch_size,
+        cpu=cpu,
     )
 
 
-def _patched_side(runner: Runner, model: nn.Module) -> PatchedSide:
+def _patched_sides(runner: Runner, model: nn.Module) -> tuple[PatchedSide, CpuSide | None]:
     # What it would warn of while it runs is in the audit's list, with more to tell.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotInvariantWarning)
-        return runner.patched(model)
+        patched = runner.patched(model)
+        return patched, runner.cpu(model) if runner.on_gpu else None
 
 
 def is_patched(model: nn.Module) -> bool:

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from bninv.cli_check import DTYPES, one_line, parse_sizes, run_check, run_repeat
+from bninv.cli_check import DTYPES, parse_sizes, run_check, run_repeat
 from bninv.cli_outputs import Outputs
+from bninv.loading.usage import one_line
 
 app = typer.Typer(
     name="bninv",
@@ -65,7 +66,9 @@ def check_command(
     batch_sizes: Annotated[
         str, typer.Option(help="Batch sizes; the first gives the reference bits.")
     ] = "1,2,3,8",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="auto (the GPU, where there is one), cpu, cuda, cuda:1, ...")
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help=" | ".join(DTYPES))] = "float32",
     images: Annotated[
         Path | None,
@@ -116,9 +119,13 @@ def check_command(
 ) -> int:
     """Does an image's result depend on the batch it is in? Check MODEL, stock and patched.
 
+    On a GPU a copy of the patched model also runs on the CPU, on up to 8 images: the bits must be
+    the same.
+
     Exit status: 0 if not a bit of the patched model's outputs moved, every operator in it is
-    covered, and its outputs are finite and differ between images; 1 if not so; 2 for wrong usage
-    or input. With --repeat: 0 if the patched model's bits are the same in every process.
+    covered, its outputs are finite and differ between images, and a GPU's are the CPU's; 1 if not
+    so; 2 for wrong usage or input. With --repeat: 0 if the patched model's bits are the same in
+    every process.
     """
     try:
         with warnings.catch_warnings():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bninv.loading.usage import UsageError, near_matches
 
@@ -14,26 +15,35 @@ _FEWEST_SAMPLES, _MOST_SAMPLES = 8, 32
 DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
+class _Prepared(NamedTuple):
+    model: Any
+    inputs: Any
+    labels: list[str]
+    weights: str  # where they are from
+    on_the_cpu: str  # why, where there is a GPU and nobody asked for the CPU
+
+
 def run_check(
     subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, depth: bool
 ) -> tuple[Any, str]:
     """A CheckResult, and where the weights are from. `subject` is what `_prepare` takes."""
-    model, inputs, labels, weights = _prepare(*subject)
+    prepared = _prepare(*subject)
+    _say(prepared.on_the_cpu)
     from bninv.check import check
     from bninv.report import progress_bar
 
     with progress_bar(enabled=not quiet) as progress:
         result = check(
-            model,
-            inputs,
+            prepared.model,
+            prepared.inputs,
             sizes,
             name=subject[0],
-            samples=labels,
+            samples=prepared.labels,
             grad_mode=grad_mode,
             depth=depth,
             progress=progress,
         )
-    return result, weights
+    return result, prepared.weights
 
 
 def run_repeat(
@@ -46,19 +56,28 @@ def run_repeat(
     with progress_bar(enabled=not quiet, label="running process {}") as progress:
         arguments = (subject, sizes, grad_mode)
         found = in_fresh_processes(_run_once, arguments, processes, progress)
-    weights = found[0][1]
-    return RepeatResult(subject[0], subject[2], subject[3], sizes, [f[0] for f in found]), weights
+    _, device, weights, on_the_cpu = found[0]
+    _say(on_the_cpu)
+    return RepeatResult(subject[0], device, subject[3], sizes, [f[0] for f in found]), weights
 
 
-def _run_once(subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any) -> tuple[Any, str]:
+def _run_once(
+    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any
+) -> tuple[Any, str, str, str]:
     """What a fresh process of --repeat does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, inputs, _, weights = _prepare(*subject)
+        model, inputs, _, weights, on_the_cpu = _prepare(*subject)
         from bninv.check import GRAD_MODES
         from bninv.checking.repeat import digests
 
-        return digests(model, inputs, sizes, GRAD_MODES[grad_mode]), weights
+        found = digests(model, inputs, sizes, GRAD_MODES[grad_mode])
+        return found, str(inputs.device), weights, on_the_cpu
+
+
+def _say(text: str) -> None:
+    if text:
+        print(f"bninv: {text}", file=sys.stderr, flush=True)
 
 
 def _prepare(
@@ -73,20 +92,20 @@ def _prepare(
     seed: int,
     memory_format: str,
     threads: int | None,
-) -> tuple[Any, Any, list[str], str]:
+) -> _Prepared:
     # Cheap checks first, slow imports after them.
     if dtype_name not in DTYPES:
         hint = near_matches(dtype_name, DTYPES) or f"; it may be {', '.join(DTYPES)}"
         raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
     import torch
 
-    from bninv import _extension
     from bninv.checking.runner import CheckError
     from bninv.loading.calibration import calibrate_batch_norm
+    from bninv.loading.device import check_device, load_for
     from bninv.loading.images import find_images, load_samples
     from bninv.loading.models import load_model
 
-    device = _device(device_name)
+    check_device(device_name)
     if threads is not None:
         torch.set_num_threads(threads)
     paths = find_images(folder)
@@ -106,15 +125,15 @@ def _prepare(
             ) from error
     dtype = getattr(torch, dtype_name)
     layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    device, on_the_cpu = load_for(device_name)
     try:
         model = loaded.model.to(device=device, dtype=dtype)
         model = model.to(memory_format=layout)  # type: ignore[call-overload]
         inputs = inputs.to(device=device, dtype=dtype, memory_format=layout)
     except RuntimeError as error:
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
-    _extension.load()
     _need_kernels(model, inputs, name)
-    return model, inputs, labels, weights
+    return _Prepared(model, inputs, labels, weights, on_the_cpu)
 
 
 def _need_kernels(model: Any, inputs: Any, name: str) -> None:
@@ -145,27 +164,3 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     if not sizes or min(sizes) < 1:
         raise UsageError(f"--batch-sizes {text}: must be whole numbers of at least 1, like 1,2,3,8")
     return sizes
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"--device {name}: not a device name; it may be cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"--device {name}: PyTorch finds no CUDA device on this machine")
-    if device.type == "meta":
-        raise UsageError(f"--device {name}: holds no numbers to compare; it may be cpu or cuda")
-    try:
-        torch.empty(1, device=device)
-    except Exception as error:
-        raise UsageError(f"--device {name}: no such device here ({one_line(error)})") from error
-    return device
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text for the user, of a bearable length."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 400 else text[:399] + "…"

@@ -83,8 +83,10 @@ def _rows(result: CheckResult, width: int) -> Table:
     if not narrow:
         table.add_column("the same\nin ulp", justify="right", no_wrap=True)
     table.add_column("top-1\nchanges", justify="right")
-    for title, side in (("stock", result.stock), ("patched", result.patched)):
-        for index, row in enumerate(side.rows):
+    for title, rows in sides(result):
+        # Broken, so that the column stays as narrow as it is without a GPU.
+        title = title.replace(" on", "\non")
+        for index, row in enumerate(rows):
             line = [Text(title if index == 0 else "", "bold"), *cells(row)]
             if narrow:
                 del line[4]
@@ -93,11 +95,33 @@ def _rows(result: CheckResult, width: int) -> Table:
     return table
 
 
-def _legend(result: CheckResult, width: int) -> RenderableType:
+def sides(result: CheckResult) -> list[tuple[str, list[Row]]]:
+    """The parts of the table: what ran, and its rows."""
+    found = [("stock", result.stock.rows), ("patched", result.patched.rows)]
+    if result.cpu is not None and result.cpu.rows:
+        found.append(("patched on the CPU", result.cpu.rows))
+    return found
+
+
+def legend(result: CheckResult) -> str:
+    """What the table's rows count, but for the unit."""
     text = (
         f"Other bits than at batch size {result.batch_sizes[0]}, at any of several positions and "
         "beside any of several neighbours."
     )
+    if result.cpu is not None and result.cpu.rows:
+        text += f" On the CPU: other bits than on {result.device}, of {_compared(result)} samples."
+    return text
+
+
+def _compared(result: CheckResult) -> str:
+    assert result.cpu is not None
+    count, all_of_them = result.cpu.rows[0].batch_size, len(result.samples)
+    return f"{count}" if count == all_of_them else f"{count} of the {all_of_them}"
+
+
+def _legend(result: CheckResult, width: int) -> RenderableType:
+    text = legend(result)
     if width >= _NARROW:
         text += f" One ulp is the step to the next {result.dtype} number."
     return Padding(Text(text, "dim"), (0, 0, 0, 1))
@@ -170,6 +194,7 @@ def verdict(result: CheckResult) -> list[Text]:
     return [
         _stock_verdict(result, sizes),
         _patched_verdict(result, sizes),
+        *_cpu_verdict(result),
         *_reservations(result),
         *_fusion(result),
         *(Text(note, "dim") for note in result.notes),
@@ -194,6 +219,26 @@ def _patched_verdict(result: CheckResult, sizes: str) -> Text:
     return Text(f"{still}. But:", "bold yellow")
 
 
+def _cpu_verdict(result: CheckResult) -> Iterator[Text]:
+    cpu = result.cpu
+    if cpu is None:
+        return
+    if cpu.equal is None:
+        yield Text(f"Patched: not compared with the CPU: {cpu.reason}", "yellow")
+        return
+    (row,) = cpu.rows
+    where = f"outputs of {_compared(result)} samples"
+    if cpu.equal:
+        text = f"Patched: the CPU has the bits of {result.device} in all {row.elements:,} {where}."
+        yield Text(text, "bold green")
+        return
+    moved = f"{row.differing:,} of {row.elements:,} {where}"
+    yield Text(f"Patched: the CPU has OTHER bits than {result.device} in {moved}.", "bold red")
+    if result.uncovered:
+        text = "Uncovered operators are PyTorch's own, with other kernels on each device."
+        yield Text(text, "yellow")
+
+
 def _most(side: Side) -> str:
     worst = max(side.rows, key=lambda row: row.differing)
     return f"{worst.differing:,} of {worst.elements:,}"
@@ -210,11 +255,16 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
     if not side.distinct:
         yield Text("The patched model's outputs do not differ between samples.", "bold red")
     if side.deviation > _MOST_ROUNDING:
-        yield Text(
+        text = (
             f"Patched and stock outputs differ by {side.deviation:.1e} of the largest output: "
-            "more than rounding explains in most models.",
-            "yellow",
+            "more than rounding explains in most models"
         )
+        if result.device.startswith("cuda") and result.dtype == "float32":
+            text += (
+                ", but for rounding to TF32, which stock convolutions do on a GPU unless "
+                "torch.backends.cudnn.allow_tf32 is False"
+            )
+        yield Text(f"{text}.", "yellow")
 
 
 def _fusion(result: CheckResult) -> Iterator[Text]:

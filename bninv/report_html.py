@@ -16,7 +16,7 @@ from bninv.checking.depth import DepthRow
 from bninv.checking.environment import environment
 from bninv.checking.result import CheckResult
 from bninv.checking.sites import Site
-from bninv.report import cells, familiar, module_name, verdict
+from bninv.report import cells, familiar, legend, module_name, sides, verdict
 from bninv.report_svg import to_svg
 
 _ROWS = [
@@ -42,7 +42,7 @@ def to_html(result: CheckResult) -> str:
             f'<p class="{_tone(str(line.style))}">{escape(line.plain)}</p>'
             for line in verdict(result)
         ),
-        first_size=result.batch_sizes[0],
+        legend=escape(legend(result)),
         dtype=escape(result.dtype),
         rows=_rows(result),
         culprits=_culprits(result),
@@ -57,12 +57,13 @@ def to_html(result: CheckResult) -> str:
 
 def _rows(result: CheckResult) -> str:
     lines = []
-    for name, side in (("stock", result.stock), ("patched", result.patched)):
-        for row in side.rows:
+    for name, rows in sides(result):
+        for index, row in enumerate(rows):
             tones = [
                 f'<td class="{_tone(str(c.style))}">{escape(c.plain)}</td>' for c in cells(row)
             ]
-            lines.append(f'<tr class="{name}"><th scope="row">{name}</th>{"".join(tones)}</tr>')
+            kind = "" if index else ' class="first"'
+            lines.append(f'<tr{kind}><th scope="row">{name}</th>{"".join(tones)}</tr>')
     return _table("The same samples in batches of several sizes", _ROWS, lines, "rows")
 
 

@@ -39,6 +39,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     """Call the command in this process, in an empty directory of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    # What --device auto does where there is a GPU is in test_cli_device.py.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     torch.set_num_threads(1)
 
     def run(*arguments: object) -> Ended:
@@ -384,7 +386,7 @@ def test_python_m_from_another_directory(tmp_path: Path) -> None:
     """A fresh process, standard output no terminal; and importing bninv alone stays light."""
     root = Path(bninv.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "bninv", "check", TINY, *FAST]
+    command = [sys.executable, "-m", "bninv", "check", TINY, *FAST, "--device", "cpu"]
     ended = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

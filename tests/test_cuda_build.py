@@ -18,7 +18,7 @@ import pytest
 import torch
 from workshop import ROOT, Workshop, open_workshop
 
-from bninv import _build, _cuda_build, _cuda_toolkit, _nvcc
+from bninv import _build, _cuda_build, _cuda_toolkit, _extension, _nvcc
 from bninv._build import BuildError
 from bninv._cuda_build import CudaBuild
 from bninv._cuda_toolkit import Toolkit
@@ -265,6 +265,22 @@ def test_auto_is_silent_where_cuda_is_out_of_the_question(
     with pytest.raises(BuildError, match="no CUDA kernels yet"):
         choose(workshop, "cuda")
     assert capfd.readouterr().err == ""
+
+
+def test_what_auto_says_can_be_taken_elsewhere(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    without_toolkit(workshop)
+    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ("9.0",))
+    monkeypatch.setattr(_cuda_build, "toolkit_candidates", lambda environ: [])
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    said: list[str] = []
+    path = _extension.load_library(workshop.csrc, workshop.folder / "installed", said.append)
+    (line,) = said
+    assert line.startswith("no CUDA kernels, although a GPU is present: no CUDA toolkit")
+    assert "no CUDA kernels" not in capfd.readouterr().err
+    assert workshop.load() == path
+    assert capfd.readouterr().err == f"bninv: {line} (BNINV_BUILD=cpu silences this)\n"
 
 
 def test_no_gpu_no_search(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.delitem(sys.modules, "my_models", raising=False)
 
     def run(name: str, *arguments: str) -> tuple[object, str, str]:
-        command = ["bninv", "check", f"my_models:{name}", "--image-size", "16", *arguments]
+        options = ["--device", "cpu", "--image-size", "16", *arguments]
+        command = ["bninv", "check", f"my_models:{name}", *options]
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -66,6 +66,20 @@ class PatchedSide(Side):
 
 
 @dataclass
+class CpuSide:
+    """The patched model on the CPU, compared with what it gave on the GPU.
+
+    One row, of some of the samples in one batch: its `batch_size` says how many. `equal` is None,
+    and `reason` says why, if the CPU could not run the model.
+    """
+
+    equal: bool | None
+    rows: list[Row] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass
 class CheckResult:
     """What `bninv.check` found. Prints as a table; `to_json()` is for machines."""
 
@@ -78,6 +92,7 @@ class CheckResult:
     patched: PatchedSide
     notes: list[str] = field(default_factory=list)
     depth_batch_size: int | None = None
+    cpu: CpuSide | None = None
 
     @property
     def invariant(self) -> bool:
@@ -100,19 +115,31 @@ class CheckResult:
         return self.patched.uncovered
 
     @property
+    def equals_cpu(self) -> bool | None:
+        """Whether the patched model has the same bits on the CPU; None if that was not compared."""
+        return self.cpu.equal if self.cpu is not None else None
+
+    @property
     def passed(self) -> bool:
-        """Invariant, nothing uncovered, and outputs that are finite and differ between samples."""
+        """Invariant, nothing uncovered, and outputs that are finite and differ between samples.
+
+        From a GPU they must also have the bits of the CPU, where that could run the model.
+        """
         side = self.patched
-        return side.invariant and not side.uncovered and side.finite and side.distinct
+        sound = side.invariant and not side.uncovered and side.finite and side.distinct
+        return sound and self.equals_cpu is not False
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dicts, lists, strings and numbers; infinities become None."""
         import bninv
 
         body = asdict(self)
-        for side in (body["stock"], body["patched"]):
-            for row in side["rows"]:
+        if self.cpu is None:
+            del body["cpu"]
+        for side in (body["stock"], body["patched"], body.get("cpu", {})):
+            for row in side.get("rows", []):
                 row["max_abs"] = _finite(row["max_abs"])
+        for side in (body["stock"], body["patched"]):
             for row in side["depth"] or []:
                 row["max_rel"] = _finite(row["max_rel"])
             if side["depth"] is None:

@@ -14,8 +14,9 @@ from bninv.checking.arrangements import arrangements, build_batch
 from bninv.checking.audit import find_uncovered
 from bninv.checking.bits import difference, digest, leaves
 from bninv.checking.blame import Culprit, find_culprits
+from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
-from bninv.checking.result import PatchedSide, Row, Side, StockSide
+from bninv.checking.result import CpuSide, PatchedSide, Row, Side, StockSide
 from bninv.fusing import fusion
 
 Progress = Callable[[str, int, int], None]
@@ -50,8 +51,23 @@ class Runner:
         self._done = 0
         self._total = 2 * sum(map(sum, [[len(s) for s in p] for p in self.plans.values()]))
         self._total += 2 * sum(self.blamed) + 2
+        if self.on_gpu:
+            self._total += self._on_cpu
         if depth_batch_size is not None:
             self._total += 2 * (1 + depth_batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs.device
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether there is a CPU to compare with."""
+        return self.device.type == "cuda"
+
+    @property
+    def _on_cpu(self) -> int:
+        return min(MOST_SAMPLES, len(self.inputs))
 
     def stock(self, model: nn.Module) -> StockSide:
         side = self._rows("stock", model)
@@ -79,6 +95,27 @@ class Runner:
             distinct=distinct,
             fusion=fusion(model),
         )
+
+    def cpu(self, model: nn.Module) -> CpuSide:
+        """A copy of the patched model, which has run on the GPU, on the CPU."""
+        reference = self.references["patched"]
+        slots = list(range(self._on_cpu))
+        tally = _RowTally(len(slots), reference)
+        digests = []
+        # That the CPU cannot run it says nothing against the model.
+        try:
+            outputs = self._run(copy_to_cpu(model), slots, torch.device("cpu"))
+            for index in slots:
+                sample = [tensor[index] for tensor in outputs]
+                tally.add(index, sample)
+                digests.append(digest(sample))
+        except Exception as error:
+            reason = "it does not fit the memory" if _out_of_memory(error) else one_line(error)
+            return CpuSide(None, reason=reason)
+        finally:
+            self._advance("patched", len(slots))
+        row = tally.row()
+        return CpuSide(row.differing == 0, [row], digests)
 
     def deviation(self) -> float:
         """The largest |patched - stock|, relative to the largest |stock| of the same output."""
@@ -132,9 +169,14 @@ class Runner:
         self._advance(side, 1 + size)
         return rows
 
-    def _run(self, model: nn.Module, slots: list[int]) -> list[Tensor]:
+    def _run(
+        self, model: nn.Module, slots: list[int], device: torch.device | None = None
+    ) -> list[Tensor]:
+        batch = build_batch(self.inputs, slots)
+        if device is not None:
+            batch = batch.to(device)
         with self.grad_mode():
-            output = model(build_batch(self.inputs, slots))
+            output = model(batch)
             found = [(path, tensor.detach().cpu()) for path, tensor in leaves(output)]
         if not found:
             raise ValueError(f"it returned {type(output).__name__}, which holds no tensors")
