@@ -11,6 +11,7 @@ PYTHON ?=
 ARGS ?=
 VENV_PYTHON := .venv/bin/python
 CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/sanitize/*.h benchmarks/*.cpp \
+    benchmarks/gpu/*/*.cu benchmarks/gpu/*/*.cuh \
     tests/sanitize/*.cpp $(foreach kind,h cpp cu cuh,tests/emulation/*.$(kind) tests/emulation/*/*.$(kind) \
     tests/emulation/*/*/*.$(kind)))
 
@@ -50,9 +51,8 @@ aarch64: python ## run the CPU kernels for Arm under an emulator: the bits must 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py
 
-kernels: environment ## tabulate the CUDA kernels, and what to expect of convolutions; needs no GPU
+kernels: environment ## tabulate the CUDA kernels' registers, spills and instructions; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/cuda_kernels.py
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/cuda_speed.py
 
 bench: environment ## time patched models and convolutions against stock
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py

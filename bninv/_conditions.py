@@ -232,10 +232,13 @@ def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
 
 
 # To nearest even in one step, subnormals kept: so the CPU and CUDA narrow. From float64 to half
-# precision they go through float32.
+# precision they go through float32, and so they do from one half precision to the other, of which
+# float32 holds every value.
 _NARROWED_ONCE = {
     torch.float64: (torch.float32,),
     torch.float32: (torch.float16, torch.bfloat16),
+    torch.float16: (torch.bfloat16,),
+    torch.bfloat16: (torch.float16,),
 }
 
 

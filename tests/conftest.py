@@ -11,6 +11,7 @@ import torch
 from fusing_blocks import Block, Net, with_statistics
 from hypothesis import HealthCheck, settings
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import bninv
 
@@ -58,6 +59,20 @@ def one_thread(_global_state_is_restored: None) -> None:
 def device(request: pytest.FixtureRequest) -> str:
     """Where emulated.run runs CUDA kernels: compiled for the host everywhere, on a GPU if any."""
     return str(request.param)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device_type(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where new tensors are: real ones on the CPU, fake ones without elements on a GPU."""
+    from bninv import _extension
+
+    _extension.load()
+    if request.param == "cpu":
+        yield "cpu"
+        return
+    monkeypatch.setattr(_extension, "has_cuda", lambda: True)
+    with FakeTensorMode():
+        yield "cuda"
 
 
 @pytest.fixture

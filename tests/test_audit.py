@@ -114,7 +114,7 @@ ONES = torch.ones(2, 2)
         ((aten._to_copy.default, (HALF,), {"dtype": torch.float32}), True),
         ((aten._to_copy.default, (ONES,), {"dtype": torch.float16}), True),
         ((aten._to_copy.default, (ONES,), {"dtype": torch.bfloat16}), True),
-        ((aten._to_copy.default, (HALF,), {"dtype": torch.bfloat16}), False),
+        ((aten._to_copy.default, (HALF,), {"dtype": torch.bfloat16}), True),
         ((aten.index_put.default, (ONES, [torch.tensor([0])], ONES[0]), {}), True),
         ((aten.index_put.default, (ONES, [torch.tensor([0])], ONES[0], True), {}), False),
         ((aten.maximum.default, (ONES, ONES), {}), False),

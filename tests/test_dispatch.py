@@ -59,7 +59,12 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: X.norm(p=2, dim=(2, 3), keepdim=True),
             lambda: torch.norm(X, dim=(2, 3), keepdim=True),
             lambda: torch.linalg.vector_norm(X, 2, (2, 3), True),
+            lambda: torch.ops.aten.norm.ScalarOpt_dim(X, 2, [2, 3], True),
         ],
+    ),
+    "vector_norm of everything": (
+        lambda: F.vector_norm(X),
+        [lambda: X.norm(), lambda: torch.norm(X), lambda: torch.linalg.norm(X)],
     ),
     "normalize": (
         lambda: X / F.vector_norm(X, 1, True).clamp_min(1e-12),
@@ -77,6 +82,47 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: torch.softmax(X, 1),
             lambda: X.softmax(dim=1),
             lambda: torch.ops.aten._softmax.default(X, 1, False),
+        ],
+    ),
+    "softmax, widened": (
+        lambda: F.softmax(X.half(), 1, torch.float32),
+        [
+            lambda: TF.softmax(X.half(), 1, dtype=torch.float32),
+            lambda: X.half().softmax(1, torch.float32),
+        ],
+    ),
+    "log_softmax": (
+        lambda: F.log_softmax(X, 1),
+        [
+            lambda: TF.log_softmax(X, dim=1),
+            lambda: torch.log_softmax(X, 1),
+            lambda: X.log_softmax(dim=1),
+            lambda: torch.special.log_softmax(X, 1),
+            lambda: torch.ops.aten._log_softmax.default(X, 1, False),
+        ],
+    ),
+    "softmin": (lambda: F.softmax(-X, 1), [lambda: TF.softmin(X, 1)]),
+    "sum, widened": (
+        lambda: F.sum(X.half(), 1, dtype=torch.float32),
+        [
+            lambda: X.half().sum(1, dtype=torch.float32),
+            lambda: torch.sum(X.half(), dim=1, dtype=torch.float32, out=None),
+        ],
+    ),
+    "mv": (
+        lambda: F.linear(M, ROWS[:1]).squeeze(1),
+        [lambda: torch.mv(M, ROWS[0]), lambda: M.mv(ROWS[0]), lambda: M @ ROWS[0]],
+    ),
+    "addmv": (
+        lambda: F.linear(ROWS[0], M, torch.ones(9)),
+        [lambda: torch.addmv(torch.ones(9), M, ROWS[0])],
+    ),
+    "dot": (
+        lambda: F.matmul(V, ROWS[0]),
+        [
+            lambda: torch.dot(V, ROWS[0]),
+            lambda: torch.vdot(V, ROWS[0]),
+            lambda: torch.inner(V, ROWS[0]),
         ],
     ),
     "conv2d": (
@@ -206,6 +252,8 @@ EXACT: dict[str, Call] = {
     "dropout": lambda: TF.dropout(X, 0.5, training=False),
     "clamp": lambda: X.clamp(0, 1),
     "squares": lambda: X**2 + X.pow(2.0) + X.square() + torch.pow(X, 2),
+    "squares in place": lambda: X.clone().pow_(2) + X.clone().square_() + X.clone().__ipow__(2),
+    "from half precision to the other": lambda: X.half().bfloat16() + X.bfloat16().half(),
     "questions": lambda: X.new_zeros(X.shape[0], X.size(1), X.dim(), dtype=X.dtype),
     "integers": lambda: torch.arange(7).sum() + (X > 0).sum(),
     "largest": lambda: X.max(dim=1).values,
@@ -226,7 +274,9 @@ def test_exact_calls_stay_what_they_are(name: str, grad_mode: str) -> None:
 
 
 UNCOVERED: dict[str, tuple[Call, str]] = {
-    "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1]), "aten::"),
+    "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1], p=1), "aten::"),
+    "a norm of another order": (lambda: X.norm(1), "aten::linalg_vector_norm"),
+    "another power": (lambda: X.clone().pow_(3), "aten::pow_"),
     "amax": (lambda: X.amax((2, 3)), "aten::amax"),
     "exp": (lambda: X.exp(), "aten::exp"),
     "over the batch": (lambda: X.std(0), "aten::std"),

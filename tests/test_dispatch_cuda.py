@@ -25,7 +25,7 @@ EXACT_ON_CUDA: dict[str, Call] = {
     "half * 0.1": lambda: _fake().half() * 0.1,
     "hardtanh": lambda: TF.hardtanh(_fake()),
     "clamp": lambda: _fake().clamp(-1, 2),
-    "casts": lambda: _fake().half().float().to(torch.bfloat16),
+    "casts": lambda: _fake().half().float().to(torch.bfloat16).to(torch.float16),
     "leaky": lambda: TF.prelu(_fake(), _fake()[:1]),
 }
 INEXACT_ON_CUDA: dict[str, tuple[Call, str]] = {
@@ -58,6 +58,18 @@ def test_calls_that_a_gpu_may_round_otherwise(fake_gpu: None, name: str) -> None
     call, operator = INEXACT_ON_CUDA[name]
     with pytest.raises(bninv.NotInvariantError, match=operator), bninv.invariant(strict=True):
         call()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_between_half_precisions_every_value_is_rounded_once(device: str) -> None:
+    """By way of float32, which holds both; so autocast casts a half that is not its own."""
+    patterns = torch.arange(-(2**15), 2**15, dtype=torch.int16).to(device)
+    for source, target in ((torch.float16, torch.bfloat16), (torch.bfloat16, torch.float16)):
+        x = patterns.view(source)
+        assert_bitwise_equal(x.to(target), x.float().to(target))
+        assert_bitwise_equal(
+            x.view(256, 256).t().to(target), x.float().view(256, 256).t().to(target)
+        )
 
 
 @pytest.mark.cuda

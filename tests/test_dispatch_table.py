@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 import bninv
 from bninv import exact
-from bninv.dispatch import table
+from bninv.dispatch import covered, table
 
 X = torch.linspace(-2, 2, 96).view(2, 3, 4, 4)
 H = X.half()
@@ -91,6 +92,7 @@ EXACT: dict[str, Callable[[], Any]] = {
     "x[..., 1:] = y": lambda: X.clone().__setitem__((..., slice(1, None)), X[..., 1:]),
     "x[mask] = y": lambda: X.clone().__setitem__(X > 0, X[X > 0]),
     "x.half": lambda: X.half(),
+    "x.to the other half": lambda: H.to(torch.bfloat16),
     "x.to narrower": lambda: X.to(torch.bfloat16),
     "x.type_as": lambda: X.type_as(H),
     "x.copy_ narrower": lambda: H.clone().copy_(X),
@@ -136,7 +138,6 @@ INEXACT: dict[str, Callable[[], Any]] = {
 UNKNOWN: dict[str, Callable[[], Any]] = {
     "x // 2": lambda: X // 2,
     "x.cumsum": lambda: X.cumsum(1),
-    "x.norm of order 1": lambda: X.norm(1),
     "x.sum_to_size": lambda: X.sum_to_size(1, 3, 4, 4),
     "x.logsumexp": lambda: X.logsumexp(1),
     "torch.std_mean": lambda: torch.std_mean(X),
@@ -202,6 +203,52 @@ def test_every_operator_of_the_table_that_python_can_call_has_a_row() -> None:
         if callable(getattr(owner, name, None)) and table.row_of(getattr(owner, name)) is None
     }
     assert missing == set()
+
+
+def test_every_function_that_bninv_has_is_covered_by_its_stock_names() -> None:
+    """As functions and as methods, in place too, but for those that are other functions."""
+    calls_a_method = {torch.nn.functional.sigmoid, torch.nn.functional.tanh}
+    returns_indices = {torch.adaptive_max_pool1d, torch._C._nn.adaptive_max_pool2d}
+    owners = (torch.nn.functional, torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg)
+    names = {*bninv.functional.__all__, "norm", "pow", "square", "mm", "bmm", "mv", "dot"}
+    missing = {
+        table.name_of(function)
+        for name in names - {"Activation"}
+        for spelling in (name, f"{name}_")
+        for owner in owners
+        if (function := getattr(owner, spelling, None)) is not None
+        and function not in calls_a_method | returns_indices
+        and ((row := table.row_of(function)) is None or row.adapter is None)
+    }
+    # A matrix has other norms: its calls are seen by what they are made of.
+    assert missing == {"torch._C._linalg.linalg_norm"}
+
+
+def overloads(name: str) -> list[Any]:
+    """The overloads of an operator that take a tensor first, and write into none given for it."""
+    packet = getattr(torch.ops.aten, name)
+    found = [getattr(packet, overload) for overload in packet.overloads()]
+    return [
+        op
+        for op in found
+        if str(op._schema.arguments[0].type) == "Tensor"
+        and not any(a.is_out for a in op._schema.arguments)
+    ]
+
+
+@pytest.mark.parametrize("name", {**covered.ATEN, **covered.REPAIRS})
+def test_an_adapter_takes_every_call_that_pytorch_takes(name: str) -> None:
+    """By position and by name: it may say that it is unfit, but must not fail for the signature."""
+    adapter = {**covered.ATEN, **covered.REPAIRS}[name]
+    assert overloads(name)
+    for op in overloads(name):
+        arguments = op._schema.arguments
+        positional = [a.name for a in arguments if not a.kwarg_only]
+        keywords = dict.fromkeys(a.name for a in arguments if a.kwarg_only)
+        signature = inspect.signature(adapter)
+        signature.bind(*positional, **keywords)
+        signature.bind("input", **dict.fromkeys(positional[1:]), **keywords)
+        signature.bind(input="input", **dict.fromkeys(positional[1:]), **keywords)
 
 
 @pytest.mark.parametrize("label", EXACT)

@@ -75,6 +75,14 @@ def test_a_row_that_raises_is_recorded_and_done_again(tmp_path: Path) -> None:
     assert calls == ["good", "bad"] and record.is_complete(document)
 
 
+def test_a_row_that_was_left_out_is_tried_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+    work = {"a": counted(calls, "a", {"ok": True, "left_out": "needs nvcc"})}
+    for _ in range(2):
+        record.fill(tmp_path / "rows.json", "digest", work, soon())
+    assert calls == ["a", "a"]
+
+
 def test_half_a_file_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('{"digest": "d", "ro')
@@ -236,12 +244,15 @@ def test_a_benchmark_goes_on_only_with_rows_of_these_sources(tmp_path: Path) -> 
 OK: Row = {"ok": True}
 LATE: Row = {"error": "Traceback\nTimeoutError: 3 of 9 not reached"}
 RAISED: Row = {"error": "Traceback\nRuntimeError: CUDA error"}
+WITHOUT: Row = {"ok": True, "left_out": "needs nvcc"}
 
 
 @pytest.mark.parametrize(
     ("exit_status", "rows", "expected", "why"),
     [
         (0, [OK, OK], "passed", ""),
+        (0, [OK, WITHOUT], "passed", ""),
+        (0, [WITHOUT, WITHOUT], "left out", "needs nvcc"),
         (0, [OK], "unfinished", "after 1 of 2"),
         (0, [OK, LATE], "unfinished", "after 1 of 2"),
         (None, [OK], "unfinished", "after 1 of 2"),
@@ -342,8 +353,8 @@ def test_a_digest_follows_sources_and_device(tmp_path: Path) -> None:
 
 def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
     """Two stretches of seven minutes: the proofs and each benchmark's first rows in the first."""
-    proofs = [stage for stage in STAGES if not stage.script]
-    benchmarks = [stage for stage in STAGES if stage.script]
+    proofs = [stage for stage in STAGES if not stage.is_benchmark]
+    benchmarks = [stage for stage in STAGES if stage.is_benchmark]
     longest = max(stage.seconds for stage in proofs)
     build = sum(stage.seconds for stage in STAGES if stage.prepares)
     assert build + longest + sum(stage.seconds for stage in benchmarks) <= 420

@@ -91,6 +91,27 @@ def test_a_report_of_failures_and_of_what_is_missing() -> None:
     assert "![models.png](models.png)" in text
 
 
+def pairs(differ: int = 0, of: int = 1000) -> Row:
+    return {"of": of, "differ": differ}
+
+
+def test_tensor_cores() -> None:
+    right = {"class": "H", **{key: pairs() for key in ("model", "numpy", "moved", "permuted")}}
+    right |= {"segments": pairs(), "rules": {"one bit more": 30, "class A": 290}}
+    moved = {**right, "mma": pairs(), "moved": pairs(7), "rules": {"one bit more": 0}}
+    without = {"ok": True, "left_out": "needs nvcc"}
+    facts = {"rows": {"m16n8k16_bf16": right, "wgmma_k16_bf16": moved, "m16n8k8_tf32": without}}
+    speed = {"rows": {"m16n8k16_bf16": {"best": 650.4, "sustained": 633.6, "warps": 12}}}
+    text = report.build({"tensor_facts": facts, "tensor_speed": speed})
+    assert "| m16n8k16_bf16 | H | 1,000 | 0 | 0 | 0 | 0 | 0 |  |" in text
+    assert "| wgmma_k16_bf16 | H | 1,000 | 0 | 0 | **7 of 1000** | 0 | 0 | 0 |" in text
+    assert "| one bit more | 0 % | 3 % |" in text and "m16n8k8_tf32" not in text
+    assert "| m16n8k16_bf16 | 650 | 634 | 12 |" in text
+    host = {"rows": {"f16, C++ against NumPy": {"ok": True, "compared": 140000}}}
+    assert "140000 outputs, 0 formats wrong" in report.build({"tensor_facts": host})
+    assert "## Tensor cores" not in report.build({"tensor_facts": {"rows": {"a": without}}})
+
+
 def test_an_emulated_report_says_that_it_is_one(tmp_path: Path) -> None:
     record.write(tmp_path / "run.json", {"about": {"slug": "emulated"}, "stages": {}})
     assert command.main(["--report", str(tmp_path)]) == 0

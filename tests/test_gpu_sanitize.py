@@ -28,7 +28,7 @@ def test_what_compute_sanitizer_finds(tmp_path: Path, tool: str, errors: int, st
     values = {"folder": tmp_path, "python": sys.executable, "errors": errors}
     fake.write_text(SANITIZER.format(**values, status=sanitize.FOUND if errors else 0))
     fake.chmod(0o755)
-    found = sanitize.examine(str(fake), tool, "emulated", 60)
+    found = sanitize.examine(str(fake), tool, "emulated", 300)
     assert found["status"] == status and found["reached"] == found["total"] > 100
     options = (tmp_path / "options").read_text()
     assert f"--tool {tool}" in options and ("kns=bninv" in options) == (tool == "memcheck")

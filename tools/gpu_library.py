@@ -1,10 +1,13 @@
-"""`make gpu-library`: the operators with CUDA kernels, beside the package, to be taken to a GPU.
+"""`make gpu-library`: what is compiled for a GPU, to be taken there.
+
+    bninv/_C.so                     the operators with CUDA kernels
+    build/gpu-library/tensor_facts  the program of `make gpu`'s stages tensor-facts and tensor-speed
 
     python tools/gpu_library.py [--architectures 9.0]
 
-Compiled here, where no GPU is needed, so that no time on one goes into compiling. The library holds
-a key of the sources it was made from and the GPUs it was made for: where either does not fit, bninv
-says so and does not use it. It needs no Python headers and runs under any Python.
+Compiled here, where no GPU is needed, so that no time on one goes into compiling. Both hold a key
+of the sources they were made from and the GPUs they were made for: where either does not fit, bninv
+says so and does not use them. The library needs no Python headers and runs under any Python.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ def main() -> None:
         "BNINV_CACHE_DIR": str(KEPT),
     }
     sys.path.insert(0, str(ROOT))
+    from benchmarks.gpu import tensor_program
     from bninv import _build, _extension
 
     place = ROOT / "bninv" / "_C.so"
@@ -55,6 +59,12 @@ def main() -> None:
         f"{place.relative_to(ROOT)}: {size:.0f} MiB, CUDA {_build.embedded_cuda(place)}, "
         f"sources {_build.embedded_key(place)}"
     )
+    names = chosen.architectures.replace(";", " ").split()
+    try:
+        tensor_program.compile_to(tensor_program.PLACE, names)
+    except tensor_program.NoProgramError as error:
+        sys.exit(f"bninv: tensor_facts: {error}")
+    print(f"{tensor_program.PLACE.relative_to(ROOT)}: sources {tensor_program.key()}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,8 @@ def fill(
 ) -> Document:
     """Do what the file has no row of yet, one row after the other, until `deadline`.
 
-    A row that raises says so in its `error`, and is done again by the next run.
+    A row that raises says so in its `error`, one that could not be done here says why in its
+    `left_out`; both are done again by the next run.
 
     Args:
         digest: of all that the rows depend on. Rows made from something else are dropped.
@@ -59,7 +60,11 @@ def fill(
     """
     found = read(path)
     rows = found.get("rows", {}) if found.get("digest") == digest else {}
-    rows = {name: rows[name] for name in work if name in rows and "error" not in rows[name]}
+    rows = {
+        name: rows[name]
+        for name in work
+        if name in rows and not {"error", "left_out"} & rows[name].keys()
+    }
     document: Document = {"digest": digest, "total": len(work), "rows": rows}
     write(path, document)
     for name, run in work.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.gpu import record, report_cause, report_speed
+from benchmarks.gpu import record, report_cause, report_speed, report_tensor
 from benchmarks.gpu.markdown import table
 from benchmarks.gpu.stages import STAGES
 
@@ -32,6 +32,7 @@ def build(documents: Mapping[str, Document], images: Sequence[str] = ()) -> str:
         large(documents.get("large", {})),
         operators(documents.get("operators", {})),
         suite(documents.get("suite", {})),
+        report_tensor.section(documents.get("tensor_facts", {}), documents.get("tensor_speed", {})),
         sanitizer(documents.get("sanitize", {})),
         report_cause.section(documents.get("cause", {}).get("rows", {})),
     ]

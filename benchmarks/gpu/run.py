@@ -135,9 +135,10 @@ def main(arguments: list[str] | None = None) -> int:
     stages = [
         stage
         for stage in STAGES
-        if stage.runs_on(device)
-        and (not chosen.only or stage.name in chosen.only or stage.prepares)
+        if stage.runs_on(device) and (not chosen.only or stage.name in chosen.only)
     ]
+    if any(stage.needs_library for stage in stages):
+        stages = [s for s in STAGES if s.prepares and s not in stages] + stages
     known = record.read(folder / "run.json")
     record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
     jobs = [job(stage, device, folder, about) for stage in stages]

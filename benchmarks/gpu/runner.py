@@ -151,6 +151,9 @@ def outcome_of(
     if status not in (0, None) or (status == 0 and not document and not stage.script):
         return {"status": CRASHED, "why": record.without_paths(output[-TAIL:])}
     left = re.search(r"\d+ \w+ are left for --resume", output) if stage.script else None
+    without = [row["left_out"] for row in rows.values() if "left_out" in row]
+    if without and len(without) == total:
+        return {"status": LEFT_OUT, "why": without[0]}
     if status is None or left or late or len(rows) < (0 if stage.script else total):
         done = f" after {len(rows) - len(late)} of {total}" if total else ""
         return {"status": UNFINISHED, "why": left[0] if left else f"its time was over{done}"}
@@ -205,8 +208,8 @@ class Run:
                 say(f"{job.stage.name}: {self.outcomes[job.stage.name]['status']} before")
             else:
                 todo.append(job)
-        proofs = [job for job in todo if not job.stage.script]
-        benchmarks = [job for job in todo if job.stage.script]
+        proofs = [job for job in todo if not job.stage.is_benchmark]
+        benchmarks = [job for job in todo if job.stage.is_benchmark]
         self._together(proofs, self._left() - (FIRST_ROWS * len(benchmarks)))
         for i, job in enumerate(benchmarks):
             shares = sum(other.stage.seconds for other in benchmarks[i:])

@@ -32,7 +32,7 @@ def main() -> None:
     module_name, _, variant = arguments.name.partition("-")
     deadline = START + arguments.seconds
     module = importlib.import_module(f"benchmarks.gpu.{module_name}")
-    if module_name not in ("build", "cause"):  # the one times that, the other wants none of it
+    if module_name not in ("build", "cause", "tensor"):  # the first times that, others want none
         device.load()
     record.fill(
         arguments.folder / f"{arguments.name.replace('-', '_')}.json",

@@ -21,6 +21,7 @@ class Stage:
         script: a benchmark with a command line of its own; without one, the module of its name.
         arguments: of that script, by device; {folder} is that of the results, {seconds} its time.
         prepares: it builds what others need, so it runs even if its rows are known.
+        measures: it looks at the clock as a benchmark does, and so has the machine to itself.
     """
 
     name: str
@@ -32,19 +33,33 @@ class Stage:
     script: str = ""
     arguments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     prepares: bool = False
+    measures: bool = False
 
     @property
     def needs_library(self) -> bool:
         return "csrc" in self.sources
 
+    @property
+    def is_benchmark(self) -> bool:
+        return bool(self.script) or self.measures
+
     def runs_on(self, device: str) -> bool:
-        return not self.script or device in self.arguments
+        if self.script:
+            return device in self.arguments
+        return device == "cuda" or not self.measures
 
     def name_of_document(self, device: str) -> str:
         return f"{self.document}_cpu" if self.script and device != "cuda" else self.document
 
 
 _LIBRARY = ("csrc", "bninv")
+# Of the tensor cores themselves: no operator is asked.
+_TENSOR = (
+    *(f"benchmarks/gpu/tensor{kind}" for kind in (".py", "_program.py", "_facts/")),
+    *("benchmarks/gpu/device.py", "benchmarks/gpu/record.py", "benchmarks/gpu/stage.py"),
+    *("tests/reference_tensor.py", "tests/tensor_cases.py"),
+    *("csrc/tensor_block.h", "csrc/numerics.h"),
+)
 
 
 def _own(
@@ -85,6 +100,7 @@ STAGES = (
     _own("matrix", 80, "matrix", needs=("timm",)),
     _own("autocast", 60, "autocast", "matrix", needs=("timm",)),
     _own("large", 60, "large", "batch_norm_switches"),
+    Stage("tensor-facts", 40, "tensor_facts", True, _TENSOR),
     # It looks at stock PyTorch alone, and at no clock.
     Stage(
         "cause",
@@ -102,6 +118,7 @@ STAGES = (
     ),
     _benchmark("bench_conv", 50, "conv", "--models resnext50_32x4d --batch-sizes 1 --seconds 0.01"),
     _benchmark("bench_tiles", 50, "tiles"),
+    Stage("tensor-speed", 15, "tensor_speed", True, _TENSOR, measures=True),
     _benchmark(
         "bench_batch_norm",
         30,

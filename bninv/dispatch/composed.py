@@ -8,7 +8,16 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
+from bninv._conditions import narrows_once, rounds_once
 from bninv.dispatch.unfit import need
+from bninv.nn.base import FLOATING
+
+
+def converts_once(input: Tensor, dtype: torch.dtype | None) -> bool:
+    """Whether the `dtype` that a call names is None, or one to which the input rounds only once."""
+    if dtype is None:
+        return True
+    return dtype in FLOATING and rounds_once(input.dtype, dtype, narrows_once([input]))
 
 
 def power(input: Tensor, exponent: Any) -> Tensor:
@@ -16,8 +25,17 @@ def power(input: Tensor, exponent: Any) -> Tensor:
     return input * input
 
 
+def power_(input: Tensor, exponent: Any) -> Tensor:
+    need(isinstance(exponent, (int, float)) and exponent == 2)
+    return input.mul_(input)
+
+
 def square(input: Tensor) -> Tensor:
     return input * input
+
+
+def square_(input: Tensor) -> Tensor:
+    return input.mul_(input)
 
 
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -56,26 +74,43 @@ def vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    need(ord == 2 and dtype is None and input.is_floating_point())
-    return F.vector_norm(input, dim, keepdim)
+    need(ord == 2 and input.is_floating_point())
+    # PyTorch refuses a dtype that does not hold the input's values.
+    need(dtype is None or (dtype in FLOATING and torch.promote_types(input.dtype, dtype) == dtype))
+    return F.vector_norm(input, dim, keepdim, dtype=dtype)
 
 
-def addcmul(input: Tensor, a: Tensor, b: Tensor, *, value: float = 1) -> Tensor:
-    # Product and sum rounded each by itself; a backend's own kernel may contract them.
-    need(value == 1 and input.is_floating_point() and input.dtype == a.dtype == b.dtype)
-    wide = torch.float64 if input.dtype == torch.float64 else torch.float32
-    return (input.to(wide) + a.to(wide) * b.to(wide)).to(input.dtype)
-
-
-def maximum(a: Tensor, b: Tensor) -> Tensor:
-    # R0: NaN wins, and of two zeros +0. Stock chooses one of the zeros by its place in a vector.
-    need(a.is_floating_point() and b.is_floating_point())
-    larger = torch.where((a > b) | (a != a), a, b)
-    return torch.where((a == 0) & (b == 0), a + b, larger)
-
-
-def normalize(
-    input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12, out: Tensor | None = None
+def norm(
+    input: Tensor,
+    p: Any = "fro",
+    dim: Any = None,
+    keepdim: bool = False,
+    *others: Any,  # torch.norm and Tensor.norm have two orders of `out` and `dtype`
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
-    need(p == 2 and out is None and eps > 0 and input.is_floating_point())
+    need(not others and (p is None or p == "fro" or p == 2))
+    return vector_norm(input, 2, dim, keepdim, dtype=dtype)
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    # Product and sum rounded each by itself; a backend's own kernel may contract them.
+    tensors = (input, tensor1, tensor2)
+    need(value == 1 and all(t.is_floating_point() for t in tensors))
+    # A tensor without dimensions counts as a number beside others.
+    alike = input.dtype == tensor1.dtype == tensor2.dtype
+    need(alike or all(t.dim() > 0 for t in tensors))
+    dtype = torch.promote_types(torch.promote_types(input.dtype, tensor1.dtype), tensor2.dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    return (input.to(wide) + tensor1.to(wide) * tensor2.to(wide)).to(dtype)
+
+
+def maximum(input: Tensor, other: Tensor) -> Tensor:
+    # R0: NaN wins, and of two zeros +0. Stock chooses one of the zeros by its place in a vector.
+    need(input.is_floating_point() and other.is_floating_point())
+    larger = torch.where((input > other) | (input != input), input, other)
+    return torch.where((input == 0) & (other == 0), input + other, larger)
+
+
+def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
+    need(p == 2 and eps > 0 and input.is_floating_point())
     return input / F.vector_norm(input, dim, True).clamp_min(eps).expand_as(input)

@@ -17,6 +17,7 @@ from torch import Tensor
 from bninv import _extension
 from bninv import functional as F
 from bninv._arguments import BatchStatisticsError
+from bninv._autocast import MixedHalvesError, call_as
 from bninv._schemas import UNARY
 from bninv.dispatch import composed
 from bninv.dispatch.unfit import UnfitError, need
@@ -39,29 +40,43 @@ def _reduction(function: Adapter) -> Adapter:
         axis: Any = None,
         keepdims: bool = False,
     ) -> Tensor:
-        need(input.is_floating_point() and dtype in (None, input.dtype))
+        need(input.is_floating_point() and composed.converts_once(input, dtype))
         # NumPy's names, which PyTorch takes as well.
-        return function(input, dim if axis is None else axis, keepdim or keepdims)
+        dims = dim if axis is None else axis
+        return function(input, dims, keepdim or keepdims, dtype=dtype)
 
     return reduce
 
 
-def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    need(dtype in (None, input.dtype))
-    return F.softmax(input, dim)
+def _softmax(function: Adapter) -> Adapter:
+    def along(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+        need(composed.converts_once(input, dtype) and dtype != torch.float64)
+        return function(input, dim, dtype)
+
+    return along
 
 
-def _python_softmax(
-    input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: torch.dtype | None = None
-) -> Tensor:
-    if dim is None:
-        raise UnfitError  # chosen by the number of dimensions, with a warning
-    return _softmax(input, dim, dtype)
+def _python_softmax(function: Adapter) -> Adapter:
+    along = _softmax(function)
+
+    def softmax(
+        input: Tensor,
+        dim: int | None = None,
+        _stacklevel: int = 3,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        if dim is None:
+            raise UnfitError  # chosen by the number of dimensions, with a warning
+        return along(input, dim, dtype)
+
+    return softmax
 
 
-def _aten_softmax(input: Tensor, dim: int, half_to_float: bool) -> Tensor:
-    need(not half_to_float)
-    return F.softmax(input, dim)
+def _aten_softmax(function: Adapter) -> Adapter:
+    def along(input: Tensor, dim: int, half_to_float: bool) -> Tensor:
+        return function(input, dim, torch.float32 if half_to_float else None)
+
+    return along
 
 
 def _adaptive_max(function: Adapter) -> Adapter:
@@ -102,11 +117,21 @@ def _batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-def _native_batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _native_batch_norm(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
     # The statistics that the other results hold are what a backward needs, which does not exist.
-    need(not torch.is_grad_enabled() and not args[5])
-    nothing = args[0].new_empty(0)
-    return _batch_norm(*args), nothing, nothing
+    need(not torch.is_grad_enabled() and not training)
+    nothing = input.new_empty(0)
+    result = F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    return result, nothing, nothing
 
 
 def _layer_norm(
@@ -147,13 +172,47 @@ def _instance_norm(
     )
 
 
-def _addmm(bias: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    need(bias.dim() == 1 and beta == 1 and alpha == 1)
-    return F.linear(a, b.t(), bias)
+# What PyTorch's cuBLAS does with an `out_dtype`, wider than the operands, has no operator here.
 
 
-def _mm(a: Tensor, b: Tensor) -> Tensor:
-    return F.linear(a, b.t())
+def _addmm(
+    input: Tensor,
+    mat1: Tensor,
+    mat2: Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+) -> Tensor:
+    need(input.shape == mat2.shape[1:] and beta == 1 and alpha == 1 and out_dtype is None)
+    return F.linear(mat1, mat2.t(), input)
+
+
+def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    need(input.shape == mat.shape[:1] and beta == 1 and alpha == 1)
+    return F.linear(vec, mat, input)
+
+
+def _mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+    need(out_dtype is None)
+    return F.linear(input, mat2.t())
+
+
+def _bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+    need(out_dtype is None)
+    return F.matmul(input, mat2)
+
+
+def _mv(input: Tensor, vec: Tensor) -> Tensor:
+    return F.matmul(input, vec)
+
+
+def _dot(input: Tensor, tensor: Tensor) -> Tensor:
+    return F.matmul(input, tensor)
+
+
+def _vdot(input: Tensor, other: Tensor) -> Tensor:
+    return F.matmul(input, other)
 
 
 def _convolution(
@@ -193,22 +252,31 @@ ATEN: dict[str, Adapter] = {
     "_adaptive_avg_pool2d": F.adaptive_avg_pool2d,
     "mean": _reduction(F.mean),
     "sum": _reduction(F.sum),
-    "softmax": _softmax,
-    "_softmax": _aten_softmax,
+    "softmax": _softmax(F.softmax),
+    "_softmax": _aten_softmax(F.softmax),
+    "log_softmax": _softmax(F.log_softmax),
+    "_log_softmax": _aten_softmax(F.log_softmax),
     "batch_norm": _batch_norm,
     "native_batch_norm": _native_batch_norm,
     "layer_norm": _layer_norm,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "pow": composed.power,
+    "pow_": composed.power_,
     "square": composed.square,
+    "square_": composed.square_,
     "addmm": _addmm,
+    "addmv": _addmv,
     "mm": _mm,
+    "mv": _mv,
+    "dot": _dot,
+    "vdot": _vdot,
     "addcmul": composed.addcmul,
     "maximum": composed.maximum,
-    "bmm": F.matmul,
+    "bmm": _bmm,
     "matmul": F.matmul,
     "var": composed.var,
+    "norm": composed.norm,
     "linalg_vector_norm": composed.vector_norm,
     "convolution": _convolution,
 }
@@ -225,7 +293,8 @@ PYTHON: dict[str, Adapter] = {
         for name in ("adaptive_max_pool1d", "adaptive_max_pool2d")
     },
     "adaptive_avg_pool2d": F.adaptive_avg_pool2d,
-    "softmax": _python_softmax,
+    "softmax": _python_softmax(F.softmax),
+    "log_softmax": _python_softmax(F.log_softmax),
     "normalize": composed.normalize,
     "batch_norm": F.batch_norm,
     "layer_norm": F.layer_norm,
@@ -235,7 +304,13 @@ PYTHON: dict[str, Adapter] = {
 }
 
 # Not defined in binary64, for want of an exponential there.
-_NO_FLOAT64 = names("sigmoid sigmoid_ silu silu_ tanh tanh_ gelu gelu_ softmax _softmax")
+_NO_FLOAT64 = names(
+    """sigmoid sigmoid_ silu silu_ tanh tanh_ gelu gelu_ softmax _softmax log_softmax
+    _log_softmax"""
+)
+
+# Functions that autocast passes by, and the operator in each of them that it casts for.
+_CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -258,14 +333,21 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
 
 
 def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call an adapter.
+    """Call an adapter, under autocast with what PyTorch's function of that name would be given.
 
     Raises:
         UnfitError: it does not take these arguments, or there is no kernel for these tensors.
     """
-    if "out" in kwargs or not _has_kernel(name, args, kwargs):
+    if "out" in kwargs:
+        # Python functions of PyTorch's hand on the one that they were not given.
+        if kwargs["out"] is not None:
+            raise UnfitError
+        kwargs = {key: value for key, value in kwargs.items() if key != "out"}
+    if not _has_kernel(name, args, kwargs):
         raise UnfitError
     try:
+        if torch._C._is_any_autocast_enabled():
+            return call_as(_CAST_AS.get(name, name), adapter, args, kwargs)
         return adapter(*args, **kwargs)
-    except BatchStatisticsError:
+    except (BatchStatisticsError, MixedHalvesError):
         raise UnfitError from None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _extension, _protection, exact
+from bninv import _autocast, _extension, _protection, exact
 from bninv.dispatch import covered, table
 from bninv.dispatch.policy import Policy, UncoveredCall
 from bninv.dispatch.unfit import UnfitError
@@ -21,7 +21,7 @@ class Catch(_protection.Protection):
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
-        self.net: Net | None = None  # one that is there for as long as this is
+        self.net: Net | None = None  # one that is there for as long as this is, outside of it
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -38,7 +38,7 @@ class Catch(_protection.Protection):
             except UnfitError:
                 pass
         if row.is_exact(args, kwargs):
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if self.net is None else self.net.run(func, args, kwargs)
         if row.repair is not None:
             try:
                 return covered.call(row.name, row.repair, args, kwargs)
@@ -53,9 +53,10 @@ class Catch(_protection.Protection):
         if torch._C._get_tracing_state() is not None:
             raise self.policy.lost(table.name_of(func), "torch.jit.trace")
         if self.net is not None:
-            return func(*args, **kwargs)
-        with Net(self.policy):
-            return func(*args, **kwargs)
+            return self.net.run(func, args, kwargs)
+        net = Net(self.policy)
+        with net:
+            return net.run(func, args, kwargs)
 
 
 class Net(TorchDispatchMode):
@@ -64,11 +65,38 @@ class Net(TorchDispatchMode):
     def __init__(self, policy: Policy) -> None:
         super().__init__()
         self.policy = policy
+        self.autocast: list[str] = []  # types of device that have it for the running function
+
+    def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Call a function under this mode, which must be in place."""
+        if not torch._C._is_any_autocast_enabled():
+            return func(*args, **kwargs)
+        before, self.autocast = self.autocast, _autocast.enabled_devices()
+        try:
+            return func(*args, **kwargs)
+        finally:
+            self.autocast = before
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if not self.autocast or not _is_composite(func):
+            return self._operator(func, args, kwargs)
+        # Under inference_mode composite operators arrive whole, and in here there is no autocast.
+        # What they call is to be cast, unless autocast has done so for the operator itself.
+        tensor = next(exact.tensors_in((args, kwargs)), None)
+        device = "" if tensor is None else tensor.device.type
+        before = self.autocast
+        if _autocast.is_listed(func.name().removeprefix("aten::"), device):
+            self.autocast = []
+        try:
+            with _autocast.enabled_again(self.autocast):
+                return self._operator(func, args, kwargs)
+        finally:
+            self.autocast = before
+
+    def _operator(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         row = table.aten_row(func)
         if row is not None and row.passes:
             return func(*args, **kwargs)
@@ -93,8 +121,9 @@ class Net(TorchDispatchMode):
 
 
 def _is_composite(func: Any) -> bool:
-    return bool(
-        torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    # The dispatcher does not know those of TorchScript's, such as a fake tensor's `prim.device`.
+    return func.namespace != "prim" and torch._C._dispatch_has_kernel_for_dispatch_key(
+        func.name(), "CompositeImplicitAutograd"
     )
 
 

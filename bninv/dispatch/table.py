@@ -78,7 +78,11 @@ _OPERATORS = {
     "multiply": "mul",
     "subtract": "sub",
     "__pow__": "pow",
+    "__ipow__": "pow_",
     "__matmul__": "matmul",
+    "linalg_matmul": "matmul",
+    "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax",
     "__neg__": "neg",
     "negative": "neg",
     "__abs__": "abs",
@@ -243,7 +247,8 @@ def _named(name: str) -> Row:
 
 def _function_rows() -> dict[Any, Row]:
     rows: dict[Any, Row] = {torch._assert: Row("_assert", passes=True)}
-    owners = (torch, torch.Tensor, torch._C._nn, torch.functional)
+    c: Any = torch._C
+    owners = (torch, torch.Tensor, torch.functional, c._nn, c._linalg, c._special)
     aliases = {name: name for name in (*covered.ATEN, *exact.operators())} | _OPERATORS
     for alias, name in aliases.items():
         row = _named(name)

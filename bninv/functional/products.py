@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import IntPair, integers, need_ieee, need_tensor
-from bninv.functional._call import call, ops
+from bninv.functional._call import call, cast_tensors, ops
 
 
 def conv2d(
@@ -154,6 +154,7 @@ def matmul(input: Tensor, other: Tensor, *, precision: str = "ieee") -> Tensor:
             f"`input` and `other` have {input.dim()} and {other.dim()} dimensions; each may have 1 "
             "and more"
         )
+    input, other = cast_tensors("matmul", input, other)
     if other.dim() == 1:
         return linear(input, other.unsqueeze(0)).squeeze(-1)
     if other.dim() == 2:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import integers, need_tensor, number
-from bninv.functional._call import call, ops
+from bninv.functional._call import call_converted, cast_tensors, converted, ops
 from bninv.functional.elementwise import sqrt
 
 
@@ -17,13 +17,6 @@ def _dims(dim: int | Sequence[int] | None) -> list[int]:
     if dim is None:
         return []
     return integers(dim, len(dim) if isinstance(dim, Sequence) else 1, "dim")
-
-
-def _converted(input: Tensor, dtype: torch.dtype | None) -> Tensor:
-    need_tensor("input", input)
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"`dtype` is {dtype!r}; it may be a torch.dtype or None")
-    return input if dtype is None else input.to(dtype)
 
 
 def sum(
@@ -39,7 +32,7 @@ def sum(
     Args:
         dtype: what the input is converted to first, as in torch.sum; its own by default.
     """
-    return call(ops.sum.default, _converted(input, dtype), _dims(dim), keepdim)
+    return call_converted(ops.sum.default, input, dtype, _dims(dim), keepdim)
 
 
 def mean(
@@ -50,7 +43,7 @@ def mean(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """`sum` divided by the number of terms, rule R3. Empty: NaN."""
-    return call(ops.mean.default, _converted(input, dtype), _dims(dim), keepdim)
+    return call_converted(ops.mean.default, input, dtype, _dims(dim), keepdim)
 
 
 def _widened(input: Tensor) -> Tensor:
@@ -78,11 +71,30 @@ def var(
 
 
 def vector_norm(
-    input: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False
+    input: Tensor,
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The Euclidean norm, `sqrt(sum(x * x))`: the sum by rule R3, products and root one rounding
     each in the arithmetic type; the result rounds once more to a 16-bit one.
+
+    Args:
+        dim: one dimension or several; all of them if None or empty.
+        dtype: what the input is widened to first, as in torch.linalg.vector_norm; its own by
+            default.
+
+    Raises:
+        ValueError: `dtype` does not hold every value of the input's.
     """
     need_tensor("input", input)
+    if dtype is None:
+        (input,) = cast_tensors("linalg_vector_norm", input)
+    source, input = input.dtype, converted(input, dtype)
+    if torch.promote_types(source, input.dtype) != input.dtype:
+        raise ValueError(
+            f"`dtype` is {dtype} for an `input` of {source}; it may be one that holds its values"
+        )
     x = _widened(input)
     return sqrt(sum(x * x, _dims(dim), keepdim)).to(input.dtype)

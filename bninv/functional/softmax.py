@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers, need_tensor
-from bninv.functional._call import call, ops
+from bninv._arguments import integers
+from bninv.functional._call import call_converted, ops
 
 
 def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -38,8 +38,5 @@ def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Te
 
 
 def _along(name: str, input: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
-    need_tensor("input", input)
-    if dtype is not None:
-        input = input.to(dtype)
     [along] = integers(dim, 1, "dim")
-    return call(getattr(ops, name).default, input, along)
+    return call_converted(getattr(ops, name).default, input, dtype, along)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
+from bninv._autocast import result_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched, drop_and_act
 from bninv.nn.fused import has_activation, is_like
@@ -27,6 +29,10 @@ class _Norm(Patched):
         module: Any = self
         return module.running_mean, module.running_var, module.weight, module.bias, module.eps
 
+    def result_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        """The dtype of what becomes of an input of this dtype."""
+        return dtype
+
     def fused_forward(
         self,
         input: Tensor,
@@ -40,6 +46,8 @@ class _Norm(Patched):
             return None
         fits = is_like(residual, input.device, input.dtype, input.shape)
         if not (fits and has_activation(input, activation)):
+            return None
+        if self.result_dtype(input.dtype) is not input.dtype:
             return None
         if residual is not None and residual.stride() != input.stride():
             return None
@@ -98,6 +106,22 @@ class FrozenBatchNorm(_Norm):
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         return drop_and_act(self, self.normalize(x))
+
+    def normalize(self, input: Tensor) -> Tensor:
+        dtype = self.result_dtype(input.dtype)
+        *tensors, eps = self.statistics()
+        mean, variance, weight, bias = (None if t is None else t.to(dtype) for t in tensors)
+        return F.batch_norm(input.to(dtype), mean, variance, weight, bias, eps=eps)
+
+    def result_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        # Stock: `x * (weight * (running_var + eps).rsqrt()) + ...`, in the widest dtype of these.
+        mean, variance, weight, bias, _ = self.statistics()
+        if variance is not None:
+            dtype = torch.promote_types(dtype, result_dtype("rsqrt", variance))
+        for tensor in (mean, weight, bias):
+            if tensor is not None and tensor.dtype is not dtype:
+                dtype = torch.promote_types(dtype, tensor.dtype)
+        return dtype
 
 
 KINDS: dict[str, type[Patched]] = {

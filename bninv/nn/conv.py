@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
-from bninv._autocast import product_dtype
+from bninv._autocast import result_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
 from bninv.nn.fused import has_activation, is_like
@@ -80,9 +80,12 @@ class _Conv(Patched):
         fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
         if not (fits and has_activation(input, activation)):
             return None
+        dtype = result_dtype("conv2d", input)
+        if norm is not None and norm.result_dtype(dtype) is not dtype:
+            return None
         if residual is not None:
             shape = self._output_shape(input, padding)
-            if not is_like(residual, input.device, product_dtype(input), shape):
+            if not is_like(residual, input.device, dtype, shape):
                 return None
             # Otherwise the sum is laid out like its first operand, which may be the residual.
             if not residual.is_contiguous(memory_format=torch.channels_last):

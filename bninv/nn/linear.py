@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bninv import functional as F
-from bninv._autocast import product_dtype
+from bninv._autocast import result_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched
 from bninv.nn.fused import has_activation, is_like
@@ -31,7 +31,7 @@ class Linear(Patched):
         if not isinstance(input, Tensor):
             return None
         shape = (*input.shape[:-1], self.weight.shape[0])
-        fits = is_like(residual, input.device, product_dtype(input), shape)
+        fits = is_like(residual, input.device, result_dtype("linear", input), shape)
         if not (fits and has_activation(input, activation)):
             return None
         if residual is not None and not residual.is_contiguous():

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
+from bninv._autocast import result_dtype
 from bninv.nn.base import Patched, drop_and_act
 
 
@@ -81,6 +82,16 @@ class RMSNorm(Patched):
 
 class RMSNorm2d(RMSNorm):
     """timm's RmsNorm2d and RmsNormAct2d, over the channels of NCHW tensors."""
+
+    def _normalize(self, x: Tensor) -> Tensor:
+        context, x, weight = _stock_precision(self, x, self.weight)
+        with context:
+            # In timm `x * rsqrt(x.pow(2).mean(1) + eps) * weight`, in the widest dtype of these.
+            dtype = result_dtype("pow", x)
+            if weight is not None:
+                dtype = torch.promote_types(dtype, weight.dtype)
+                weight = weight.to(dtype)
+            return F.rms_norm(x.to(dtype), self.normalized_shape, weight, self.eps)
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         result = self._normalize(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
