@@ -14,7 +14,8 @@ Precision precision_of(const char* op, const std::string& word, const Tensor& in
     BNINV_CHECK(
         word != "tensor", op,
         ": `precision` is 'tensor' and `input` is on the CPU, which has no tensor cores; it "
-        "may be 'ieee', or 'tensor-A' or 'tensor-H' to reproduce those of a GPU, slowly");
+        "may be 'ieee', or 'tensor-A' or 'tensor-H' to reproduce those of a GPU, slowly, as "
+        "'tensor' does within `with bninv.emulate('tensor-H'):`");
     return named;
   }
 #if defined(BNINV_HAVE_CUDA) || defined(BNINV_EMULATION)
