@@ -6,9 +6,10 @@
 | 'tensor' | TF32: 10 fraction bits | GPUs of one class | 2e-4; half: its storage's rounding |
 | 'tensor-A', 'tensor-H' | TF32 | a CPU, and GPUs of that class: 8.x; 9.0, 10.x, 12.x | the same |
 
-Every one is invariant over batch, position, layout, threads and fusion (docs/numerics.md). 'tensor' on
-a CPU means the class that `bninv.emulate` names, and is an error outside of it. float64 tensors, and
-convolutions of several groups with fewer than 32 channels each, run 'ieee' whatever is asked for.
+Every one is invariant over batch, position, layout, threads and fusion (docs/numerics.md).
+'tensor' on a CPU means the class that `bninv.emulate` names, and is an error outside of it. float64
+tensors, and convolutions of several groups with fewer than 32 channels each, run 'ieee' whatever is
+asked for.
 """
 
 from __future__ import annotations
