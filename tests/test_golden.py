@@ -146,7 +146,9 @@ def case(label: str) -> tuple[str, list, dict]:
     options = {**options, **precision}
     tensors = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in args]
     if suffix:
-        tensors = [in_dtype(t, getattr(torch, suffix)) if isinstance(t, Tensor) else t for t in tensors]
+        tensors = [
+            in_dtype(t, getattr(torch, suffix)) if isinstance(t, Tensor) else t for t in tensors
+        ]
     return name, tensors, options
 
 

@@ -33,8 +33,9 @@ struct TensorOperand<float> {
   static BNINV_INLINE uint32_t bits(float x) {
     uint32_t u;
     memcpy(&u, &x, sizeof(u));
-    u += (u & 0x7f800000u) != 0x7f800000u ? 0x1000u : 0;
-    return (u & 0x7fffffffu) > 0x7f800000u ? 0x3ffffu : u >> 13;
+    // Some NaN have low bits alone.
+    if ((u & 0x7fffffffu) > 0x7f800000u) return 0x3ffffu;
+    return (u + ((u & 0x7f800000u) != 0x7f800000u ? 0x1000u : 0)) >> 13;
   }
 };
 
@@ -85,9 +86,9 @@ struct UnpackedRows {
   bool fill(int64_t row, const uint32_t (&bits)[kSegment]) {
     Ints not_finite{};
     for (int64_t k = 0; k < kSegment; k += kTensorLanes)
-      not_finite |= unpack_lanes<Operand>(load_lanes<Words>(bits + k),
-                                          significands.data + row * kSegment + k,
-                                          exponents.data + row * kSegment + k);
+      not_finite |=
+          unpack_lanes<Operand>(load_lanes<Words>(bits + k), significands.data + row * kSegment + k,
+                                exponents.data + row * kSegment + k);
     bool any = false;
     for (int l = 0; l < kTensorLanes; ++l) any = any || not_finite[l] != 0;
     special.data[row] = any;
@@ -200,8 +201,7 @@ void conv2d_tensor_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
             operands.pack_row(row + i + r, group, k, length, bits);
             for (int64_t l = 0; l < count; ++l)
               if (a.special.data[i + r] || b.special[l])
-                sums[r][l] =
-                    segment_sum(operands, bits, channel + j + l, k, length, Rule::kClass);
+                sums[r][l] = segment_sum(operands, bits, channel + j + l, k, length, Rule::kClass);
           }
           for (int64_t r = 0; r < some; ++r) {
             float* total = totals.data + (i + r) * stride + j;

@@ -83,8 +83,7 @@ BNINV_INLINE Floats pack_lanes(Ints low, Ints high, Ints scale) {
   const Floats upper = __builtin_convertvector(Ints(magnitude >> 8), Floats);
   const Floats lower = __builtin_convertvector(Ints(magnitude & 255), Floats);
   const Ints half = scale >> 1;  // all of it may not be a number
-  const Floats value =
-      (upper * 256.0f + lower) * power_of_two(-half) * power_of_two(half - scale);
+  const Floats value = (upper * 256.0f + lower) * power_of_two(-half) * power_of_two(half - scale);
   return negative ? 0.0f - value : value;  // a zero is +0
 }
 
@@ -124,8 +123,8 @@ BNINV_INLINE void block_lanes(const float* a, const int32_t* a_exponents, const 
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       // From 2^-27 down a product of less than 4 is less than one unit.
-      const Ints place = larger(exponents + (offset[i] + a_exponents[i * kSegment + k]),
-                                Ints{} + 100);
+      const Ints place =
+          larger(exponents + (offset[i] + a_exponents[i * kSegment + k]), Ints{} + 100);
       const Floats product = factors * a[i * kSegment + k] * Floats(place << 23);
       (k < kTerms / 2 ? low[i] : high[i]) += cut_to_integers(product);
     }
