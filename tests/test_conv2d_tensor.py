@@ -201,10 +201,11 @@ def test_tf32_operands() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_the_classes_differ(dtype: torch.dtype) -> None:
-    x, weight = normal("x", 64, 256, dtype=dtype), normal("w", 64, 256, dtype=dtype)
+    # Many: a result rounded to a half type seldom shows it.
+    x, weight = normal("x", 512, 256, dtype=dtype), normal("w", 1024, 256, dtype=dtype)
     results = [F.linear(x, weight, precision=word) for word in ("ieee", "tensor-A", "tensor-H")]
     share = [(results[i] != results[j]).float().mean() for i, j in ((0, 1), (0, 2), (1, 2))]
-    least = 0.05 if dtype == torch.float32 else 1e-4
+    least = 0.05 if dtype == torch.float32 else 5e-6
     assert all(s > least for s in share), share
 
 
