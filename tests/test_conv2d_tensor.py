@@ -168,15 +168,14 @@ def test_special_weights(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_a_sum_of_33_bits(dtype: torch.dtype) -> None:
     """16 products of nearly 4 units and an accumulator beside them do not fit 32 bits."""
-    most = torch.nextafter(torch.tensor(2.0), torch.tensor(1.0)).to(torch.float32)
-    if dtype != torch.float32:
-        most = torch.tensor(2.0, dtype=dtype)
-        most = (most.view(torch.int16) - 1).view(dtype)
+    two = torch.tensor(2.0, dtype=dtype)
+    if dtype == torch.float32:  # of TF32's step
+        most = (two.view(torch.int32) - 0x2000).view(dtype)
     else:
-        most = (torch.tensor(2.0).view(torch.int32) - 0x2000).view(torch.float32)
+        most = (two.view(torch.int16) - 1).view(dtype)
     x, weight = most.repeat(3, 128), most.repeat(2, 128)
     weight[1] *= -1
-    x[1, :16] /= 16
+    x[1, :16] /= 64  # a sum of nearly 1, whose exponent is below that of the later products
     x[2, :3] *= 4
     for name in CLASSES:
         assert_equals_at_each_level(
