@@ -67,9 +67,14 @@ struct Operands {
   // Term k of output channels [channel, channel + count), counted over all groups.
   BNINV_INLINE void pack_weights(int64_t channel, int64_t count, int64_t k, uint32_t* bits) const {
     const int64_t tap = k / padded, c = k % padded;
-    const T* row = static_cast<const T*>(args.weight) +
-                   (tap * channels + (c < channels ? c : 0)) * args.out_channels + channel;
-    for (int64_t l = 0; l < count; ++l) bits[l] = c < channels ? TensorOperand<T>::bits(row[l]) : 0;
+    const T* row = nullptr;
+    if (c < channels)
+      row = static_cast<const T*>(args.weight) + (tap * channels + c) * args.out_channels + channel;
+    const auto pack = [&](int64_t lanes) {
+      for (int64_t l = 0; l < lanes; ++l) bits[l] = row ? TensorOperand<T>::bits(row[l]) : 0;
+    };
+    if (count == kTensorLanes) return pack(kTensorLanes);  // of a known length: by vectors
+    pack(count);
   }
 };
 
@@ -107,12 +112,7 @@ struct UnpackedWeights {
     Ints not_finite{};
     for (int64_t i = 0; i < whole; ++i) {
       uint32_t bits[kTensorLanes] = {};
-      if (i >= length) {
-      } else if (count == kTensorLanes) {
-        operands.pack_weights(channel, kTensorLanes, k + i, bits);
-      } else {
-        operands.pack_weights(channel, count, k + i, bits);
-      }
+      if (i < length) operands.pack_weights(channel, count, k + i, bits);
       not_finite |= unpack_lanes<typename TensorOperand<T>::Type>(
           load_lanes<Words>(bits), significands.data + i * kTensorLanes,
           exponents.data + i * kTensorLanes);
