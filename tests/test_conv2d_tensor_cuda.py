@@ -394,7 +394,7 @@ def test_layers_of_real_sizes(dtype: torch.dtype, problem: Any) -> None:
             with forced_plan("cuda", tile, segments):
                 results.append(run("cuda", "conv2d", x, *args, precision))
             assert_bits(results[-1], results[0], f"{tile}, {segments}")
-    weight, bias, stride, padding, dilation, groups = args
+    weight, bias, stride, padding, dilation, _ = args
     kernel = problem[2]
     reach = [kernel[0] + 2 * stride[0], kernel[1] + 2 * stride[1]]
     # The corner of the second sample, with its padding, and nothing of the first.
