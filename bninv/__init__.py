@@ -16,6 +16,7 @@ from bninv.dataloader import dataloader_seeding
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
 from bninv.fusing import Fusion, fusion
 from bninv.patching import patch, uncovered, unpatch
+from bninv.precision import TENSOR_CONTRACT_VERSION, arithmetic, emulate
 from bninv.seeding import SeedingWarning, seed_everything
 
 CONTRACT_VERSION = 1
@@ -23,14 +24,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CONTRACT_VERSION",
+    "TENSOR_CONTRACT_VERSION",
     "BuildError",
     "CheckResult",
     "Fusion",
     "NotInvariantError",
     "NotInvariantWarning",
     "SeedingWarning",
+    "arithmetic",
     "check",
     "dataloader_seeding",
+    "emulate",
     "functional",
     "fusion",
     "invariant",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 IntPair = int | Sequence[int]
+
+# 'ieee' is R1; the others are R9, by the tensor cores of the device or of the class that is named.
+Precision = Literal["ieee", "tensor", "tensor-A", "tensor-H"]
+PRECISIONS = get_args(Precision)
 
 
 class BatchStatisticsError(ValueError):
@@ -47,10 +51,12 @@ def number(value: Any, argument: str) -> float:
         raise ValueError(f"`{argument}` is {_shown(value)}; it may be a number") from None
 
 
-def need_ieee(precision: str) -> None:
-    """`precision` keeps room for tensor cores; there is one value so far."""
-    if precision != "ieee":
-        raise ValueError(f"`precision` is {precision!r}; it may be 'ieee'")
+def need_precision(precision: Any) -> None:
+    """Raise ValueError unless `precision` names an arithmetic of products (rules R1 and R9)."""
+    if precision not in PRECISIONS:
+        raise ValueError(
+            f"`precision` is {precision!r}; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'"
+        )
 
 
 def explain_tensors(op: Any, args: Sequence[Any]) -> None:

@@ -79,6 +79,8 @@ FACTS = {
     "_cpu_capability": "() -> str",
     "_cpu_capabilities": "() -> str",
     "_set_cpu_capability": "(str name) -> ()",
+    "_emulated_arithmetic": "() -> str",
+    "_set_emulated_arithmetic": "(str name) -> ()",
     "_set_cuda_plan": "(int tile, int segments_per_block) -> ()",
     "_cuda_tiles": "() -> int",
 }

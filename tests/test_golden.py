@@ -1,7 +1,7 @@
 """Digests over the bits of every operator's results, written by the NumPy reference.
 
 Committed, so that a change of any expression shows as a change of this file: that is a new
-CONTRACT_VERSION. After such a decision, and only then:
+CONTRACT_VERSION, or TENSOR_CONTRACT_VERSION for R9's. After such a decision, and only then:
 
     python tests/test_golden.py --write
 """
@@ -17,11 +17,13 @@ import numpy as np
 import reference_dtypes
 import reference_functions
 import reference_normalization
+import reference_tensor_products
 import torch
 from torch import Tensor
 
 FILE = Path(__file__).with_name("golden.json")
 CONTRACT_VERSION = 1
+TENSOR_CONTRACT_VERSION = 1
 
 
 def inputs(seed: int, *shape: int) -> np.ndarray:
@@ -118,16 +120,35 @@ TYPED = [
     "mean",
 ]
 DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in reference_dtypes.OTHERS}
-LABELS = [*CASES, *(f"{label}, {dtype}" for label in TYPED for dtype in DTYPES)]
+# Those that also run by R9, in both classes.
+TENSOR = ["conv2d 3x3", "conv2d 7x7 stride 2", "conv2d 1x1", "linear 1000"]
+TENSOR_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LABELS = [
+    *CASES,
+    *(f"{label}, {dtype}" for label in TYPED for dtype in DTYPES),
+    *(
+        f"{label}, {dtype}, tensor-{name}"
+        for name in "AH"
+        for label in TENSOR
+        for dtype in TENSOR_DTYPES
+    ),
+]
 
 
 def case(label: str) -> tuple[str, list, dict]:
     """The operator of a label, its arguments as tensors, its options."""
+    precision = {}
+    if "tensor-" in label:
+        label, _, word = label.rpartition(", ")
+        precision = {"precision": word}
     label, _, suffix = label.rpartition(", ") if label not in CASES else (label, "", "")
     name, args, options = CASES[label]
+    options = {**options, **precision}
     tensors = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in args]
     if suffix:
-        tensors = [in_dtype(t, DTYPES[suffix]) if isinstance(t, Tensor) else t for t in tensors]
+        tensors = [
+            in_dtype(t, getattr(torch, suffix)) if isinstance(t, Tensor) else t for t in tensors
+        ]
     return name, tensors, options
 
 
@@ -150,6 +171,9 @@ def digest(result: Tensor) -> str:
 def expected(label: str) -> Tensor:
     """The reference's result."""
     name, args, options = case(label)
+    if precision := options.pop("precision", None):
+        product = getattr(reference_tensor_products, name)
+        return product(*args, **options, name=precision.removeprefix("tensor-"))
     if name in reference_functions.FUNCTIONS:
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(reference_functions.FUNCTIONS[name](*arrays, **options))
@@ -171,6 +195,8 @@ def test_kernels_give_the_digests(label: str) -> None:
 
     golden = json.loads(FILE.read_text())
     assert golden["contract_version"] == CONTRACT_VERSION == bninv.CONTRACT_VERSION
+    version = golden["tensor_contract_version"]
+    assert version == TENSOR_CONTRACT_VERSION == bninv.TENSOR_CONTRACT_VERSION
     assert set(golden["sha256"]) == set(LABELS)
     name, args, options = case(label)
     for level, result in at_each_level(lambda: getattr(F, name)(*args, **options)):
@@ -187,6 +213,7 @@ def main() -> None:
     parser.parse_args()
     document = {
         "contract_version": CONTRACT_VERSION,
+        "tensor_contract_version": TENSOR_CONTRACT_VERSION,
         "sha256": {label: digest(expected(label)) for label in LABELS},
     }
     FILE.write_text(json.dumps(document, indent=2) + "\n")

@@ -1,10 +1,10 @@
-"""Products with what follows them, in one operator: rules R1 and R2."""
+"""Products with what follows them, in one operator: rules R1 or R9, and R2."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from bninv._arguments import IntPair, integers, number
+from bninv._arguments import IntPair, Precision, integers, need_precision, number
 from bninv.functional._call import call, ops
 from bninv.functional.normalization import Activation
 
@@ -26,6 +26,7 @@ def conv2d_fused(
     residual: Tensor | None = None,
     activation: Activation = "none",
     negative_slope: float = 0.01,
+    precision: Precision = "ieee",
 ) -> Tensor:
     """`activation(batch_norm(conv2d(input)) + residual)` with the bits of the separate operators:
     each step rounds to the input's dtype before the next one takes it.
@@ -39,13 +40,15 @@ def conv2d_fused(
         residual: of the result's shape, dtype and device, or None.
         activation: 'none', 'relu', 'relu6', 'silu' (no float64), 'hardswish' or 'leaky_relu'.
         negative_slope: leaky_relu's.
+        precision: the product's, as for `conv2d`.
 
     Returns:
         As `conv2d`. Under autocast input, weight and bias are cast, as those of `conv2d`.
 
     Raises:
-        RuntimeError: an argument does not fit; the message names it.
+        ValueError, RuntimeError: an argument does not fit; the message names it.
     """
+    need_precision(precision)
     return call(
         ops.conv2d_fused.default,
         input,
@@ -63,6 +66,7 @@ def conv2d_fused(
         residual,
         activation,
         number(negative_slope, "negative_slope"),
+        precision,
     )
 
 
@@ -74,9 +78,13 @@ def linear_fused(
     residual: Tensor | None = None,
     activation: Activation = "none",
     negative_slope: float = 0.01,
+    precision: Precision = "ieee",
 ) -> Tensor:
     """`activation(linear(input) + residual)` with the bits of the separate operators; the arguments
     are those of `linear` and `conv2d_fused`.
     """
+    need_precision(precision)
     slope = number(negative_slope, "negative_slope")
-    return call(ops.linear_fused.default, input, weight, bias, residual, activation, slope)
+    return call(
+        ops.linear_fused.default, input, weight, bias, residual, activation, slope, precision
+    )

@@ -31,9 +31,12 @@ bool is_depthwise(const Conv2dArgs& args) {
 
 void run_on_cpu(Conv2dArgs& args) {
   if (args.precision != Precision::kIeee) {
-    const int64_t work = args.out_channels * tensor_terms(args);
-    const int64_t pixels = args.batch * args.out_height * args.out_width;
-    return run(BNINV_KERNEL(conv2d_tensor), args, pixels, grain_of(20 * work));
+    args.gemm = gemm_schedule(args.batch * args.out_height * args.out_width,
+                              args.out_channels / args.groups, tensor_terms(args), args.groups,
+                              torch::stable::get_num_threads());
+    const int64_t work = 2 * args.gemm.block_rows * args.gemm.block_columns * args.gemm.terms;
+    return run(BNINV_KERNEL(conv2d_tensor), args,
+               args.groups * args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));
   }
   if (is_depthwise(args)) {
     const int64_t work = args.out_width * args.channels * args.kernel_h * args.kernel_w;

@@ -52,14 +52,15 @@ Tensor multiply(const Tensor& input, const Tensor& weight, const std::optional<T
     launch_planned(BNINV_CUDA_KERNEL(plan_linear), BNINV_CUDA_KERNEL(linear), args, input);
     return output;
   }
+  args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
+  const int64_t tasks = args.gemm.row_blocks * args.gemm.column_blocks;
   if (args.precision != Precision::kIeee) {
-    args.gemm.rows = rows, args.gemm.columns = columns, args.gemm.terms = terms;
-    run(BNINV_KERNEL(conv2d_tensor), as_convolution(args), rows, grain_of(20 * columns * terms));
+    const int64_t work = 2 * args.gemm.block_rows * args.gemm.block_columns * terms;
+    run(BNINV_KERNEL(conv2d_tensor), as_convolution(args), tasks, grain_of(work));
     return output;
   }
-  args.gemm = gemm_schedule(rows, columns, terms, 1, torch::stable::get_num_threads());
   const int64_t work = args.gemm.block_rows * args.gemm.block_columns * terms / 4;
-  run(BNINV_KERNEL(linear), args, args.gemm.row_blocks * args.gemm.column_blocks, grain_of(work));
+  run(BNINV_KERNEL(linear), args, tasks, grain_of(work));
   return output;
 }
 

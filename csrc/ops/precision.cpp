@@ -4,6 +4,11 @@
 
 namespace bninv {
 
+Precision& emulated_class() {
+  thread_local Precision value = Precision::kIeee;
+  return value;
+}
+
 Precision precision_of(const char* op, const std::string& word, const Tensor& input) {
   if (word == "ieee") return Precision::kIeee;
   BNINV_CHECK(word == "tensor" || word == "tensor-A" || word == "tensor-H", op,
@@ -11,11 +16,13 @@ Precision precision_of(const char* op, const std::string& word, const Tensor& in
               "'; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'");
   const Precision named = word == "tensor-A" ? Precision::kTensorA : Precision::kTensorH;
   if (!on_cuda(input)) {
+    if (word != "tensor") return named;
     BNINV_CHECK(
-        word != "tensor", op,
+        emulated_class() != Precision::kIeee, op,
         ": `precision` is 'tensor' and `input` is on the CPU, which has no tensor cores; it "
-        "may be 'ieee', or 'tensor-A' or 'tensor-H' to reproduce those of a GPU, slowly");
-    return named;
+        "may be 'ieee', or 'tensor-A' or 'tensor-H' to reproduce those of a GPU, slowly, as "
+        "'tensor' does within `with bninv.emulate('tensor-H'):`");
+    return emulated_class();
   }
 #if defined(BNINV_HAVE_CUDA) || defined(BNINV_EMULATION)
   const CudaScope scope(input);

@@ -44,6 +44,7 @@ struct Level {
   void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
+  void (*conv2d_tensor)(const Conv2dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
@@ -65,7 +66,8 @@ DECLARE_VEC_OPERATIONS(emulated16)
   Level {                                                                                     \
     #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
         level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::avg_pool2d, level::max_pool2d, level::sum, level::unary, level::vec_operations \
+        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
+        level::vec_operations                                                                 \
   }
 
 inline std::vector<Level> levels() {

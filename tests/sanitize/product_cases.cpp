@@ -64,14 +64,20 @@ void linear_case(bool fused) {
   run_case("linear_fused");
 }
 
-enum class Conv { kProduct, kDepthwise, kGrouped };
+enum class Conv { kProduct, kDepthwise, kGrouped, kTensor };
 
 void conv_case(Conv kind, bool fused) {
   Conv2dArgs args = conv_geometry();
   args.dtype = any_dtype();
   const bool depthwise = kind == Conv::kDepthwise, grouped = kind == Conv::kGrouped;
+  const bool tensor = kind == Conv::kTensor;
+  if (tensor) {
+    args.dtype = between(0, 2) == 0 ? DType::kFloat : static_cast<DType>(between(2, 3));
+    args.precision = between(0, 1) ? Precision::kTensorA : Precision::kTensorH;
+  }
   args.groups = depthwise ? one_of({1, 3, 16, 17, 70, 131})
                 : grouped ? one_of({2, 3, 5, 16, 33})
+                : tensor  ? one_of({1, 1, 1, 2})
                           : one_of({1, 1, 2, 3});
   // Grouped: lanes of one group, of several whole groups, and neither.
   const int64_t equal = one_of({1, 2, 4, 8, 16, 32, 3, 7});
@@ -90,8 +96,12 @@ void conv_case(Conv kind, bool fused) {
   args.out_stride_n = args.out_channels * pixels;
   const int64_t terms = args.kernel_h * args.kernel_w * in_group;
   args.gemm = gemm_schedule(args.batch * pixels, out_group, terms, args.groups, between(1, 4));
-  const Bytes x = Bytes::numbers(args.batch * args.stride_n, args.dtype);
-  const Bytes weight = Bytes::numbers(terms * args.out_channels, args.dtype);
+  const bool hostile = tensor && between(0, 3) == 0;
+  const auto numbers = [&](int64_t count) {
+    return hostile ? Bytes::random(count, args.dtype) : Bytes::numbers(count, args.dtype);
+  };
+  const Bytes x = numbers(args.batch * args.stride_n);
+  const Bytes weight = numbers(terms * args.out_channels);
   const Bytes bias = Bytes::numbers(args.out_channels, args.dtype);
   args.input = x.data, args.weight = weight.data;
   args.bias = between(0, 1) ? bias.data : nullptr;
@@ -105,6 +115,10 @@ void conv_case(Conv kind, bool fused) {
       run<Conv2dArgs>(("conv2d_grouped" + suffix).c_str(), args, &Level::conv2d_grouped,
                       PLANNED_CUDA_KERNEL(plan_conv2d, conv2d_grouped),
                       grouped_blocks(args).rows * grouped_blocks(args).channels, outputs, offset);
+    else if (tensor)  // the GPU's, which is of one class, has tests of its own
+      run<Conv2dArgs>(("conv2d_tensor" + suffix).c_str(), args, &Level::conv2d_tensor, nullptr,
+                      args.groups * args.gemm.row_blocks * args.gemm.column_blocks, outputs,
+                      offset);
     else
       run<Conv2dArgs>(("conv2d" + suffix).c_str(), args, &Level::conv2d,
                       PLANNED_CUDA_KERNEL(plan_conv2d, conv2d),
@@ -125,9 +139,11 @@ void product_cases(int number) {
     seed_case("conv2d", i), conv_case(Conv::kProduct, false);
     seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise, false);
     seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped, false);
+    seed_case("conv2d_tensor", i), conv_case(Conv::kTensor, false);
     seed_case("linear_fused", i), linear_case(true);
     seed_case("conv2d_fused", i), conv_case(Conv::kProduct, true);
     seed_case("conv2d_depthwise_fused", i), conv_case(Conv::kDepthwise, true);
     seed_case("conv2d_grouped_fused", i), conv_case(Conv::kGrouped, true);
+    seed_case("conv2d_tensor_fused", i), conv_case(Conv::kTensor, true);
   }
 }
