@@ -1,23 +1,25 @@
-// Host code: what of a convolution's memory comes in fours, and how its product is cut into blocks.
+// Host code: what of a convolution's memory comes in fours, or in 16 bytes, and how its product is cut into blocks.
 #include <atomic>
 #include <initializer_list>
 #include <stdexcept>
 
 #include "device.cuh"
 // device.cuh first: it names the namespace of what follows.
-#include "gemm_plan.h"
+#include "../tensor.h"
 #include "kernels.h"
 #include "launch.cuh"
+#include "tensor_plan.h"
 
 namespace bninv {
 namespace cuda {
 namespace {
 
-bool in_fours(std::initializer_list<int64_t> sizes) {
+bool in_pieces(int piece, std::initializer_list<int64_t> sizes) {
   for (const int64_t size : sizes)
-    if (size % 4 != 0) return false;
+    if (size % piece != 0) return false;
   return true;
 }
+bool in_fours(std::initializer_list<int64_t> sizes) { return in_pieces(4, sizes); }
 
 bool is_aligned(const void* p, int element_bytes) {
   const int bytes = 4 * element_bytes < 16 ? 4 * element_bytes : 16;
@@ -60,6 +62,32 @@ TilePlan forced_plan(const Product& product, const TilePlan& plan, const DeviceL
   return plan_of(product, tile, own > 0 && own < segments ? own : segments > 0 ? segments : 1);
 }
 
+DeviceLimits limits_of_device() {
+  int device = 0, value = 0;
+  DeviceLimits limits{};
+  check(cudaGetDevice(&device), "conv2d");
+  const auto attribute = [&](cudaDeviceAttr name) {
+    check(cudaDeviceGetAttribute(&value, name, device), "conv2d");
+    return value;
+  };
+  limits.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
+  limits.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  limits.shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  return limits;
+}
+
+// What the epilogue and the addresses of outputs go by.
+void describe_output(Conv2dArgs& args, int64_t group) {
+  const int bytes = storage_bytes(args.dtype);
+  args.plan.group_channels = group > 0 ? static_cast<int>(group) : 1;
+  args.plan.whole_output =
+      in_fours({args.out_channels, args.out_stride_n, args.out_stride_h, args.out_stride_w}) &&
+      args.out_stride_c == 1 && is_aligned(args.output, bytes) &&
+      is_aligned(args.epilogue.residual, bytes);
+  args.plan.dense_rows = args.out_stride_h == args.out_width * args.out_stride_w &&
+                         args.out_stride_n == args.out_height * args.out_stride_h;
+}
+
 }  // namespace
 
 void set_plan(int64_t tile, int64_t segments_per_block) {
@@ -71,17 +99,6 @@ int64_t tiles() { return kTiles; }
 
 void plan_conv2d(Conv2dArgs& args) {
   check_sizes(args);
-  int device = 0, value = 0;
-  DeviceLimits limits{};
-  check(cudaGetDevice(&device), "conv2d");
-  const auto attribute = [&](cudaDeviceAttr name) {
-    check(cudaDeviceGetAttribute(&value, name, device), "conv2d");
-    return value;
-  };
-  limits.multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
-  limits.shared_per_block = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  limits.shared_per_multiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
-
   const int bytes = storage_bytes(args.dtype);
   const int64_t group = args.channels / args.groups;
   const bool whole_weight = in_fours({args.out_channels}) && is_aligned(args.weight, bytes);
@@ -97,17 +114,46 @@ void plan_conv2d(Conv2dArgs& args) {
                         bytes,
                         whole_copies && bytes <= 4,
                         args.kernel_h * args.kernel_w};
+  const DeviceLimits limits = limits_of_device();
   args.plan = forced_plan(product, choose_plan(product, limits), limits);
-  args.plan.group_channels = group > 0 ? static_cast<int>(group) : 1;
+  describe_output(args, group);
   args.plan.whole_panel = whole_panel;
   args.plan.whole_copies = whole_copies;
   args.plan.whole_depthwise = whole_weight && whole_pixels;
-  args.plan.whole_output =
-      in_fours({args.out_channels, args.out_stride_n, args.out_stride_h, args.out_stride_w}) &&
-      args.out_stride_c == 1 && is_aligned(args.output, bytes) &&
-      is_aligned(args.epilogue.residual, bytes);
-  args.plan.dense_rows = args.out_stride_h == args.out_width * args.out_stride_w &&
-                         args.out_stride_n == args.out_height * args.out_stride_h;
+}
+
+void plan_conv2d_tensor(Conv2dArgs& args) {
+  args.gemm.terms = tensor_terms(args);  // a linear layer counts its own
+  check_sizes(args);
+  const int bytes = storage_bytes(args.dtype), chunk = 16 / bytes;
+  const int64_t group = args.channels / args.groups;
+  const auto in_chunks = [&](const void* p, std::initializer_list<int64_t> sizes) {
+    return reinterpret_cast<uintptr_t>(p) % 16 == 0 && in_pieces(chunk, sizes);
+  };
+  args.plan.whole_panel = in_chunks(args.weight, {args.out_channels, args.gemm.columns});
+  args.plan.whole_copies =
+      in_chunks(args.input, {group, args.stride_n, args.stride_h, args.stride_w});
+  const bool whole = tensor_gather(args, bytes) != TensorGather::kElements;
+  const Product product{args.gemm.rows,
+                        args.gemm.columns,
+                        args.gemm.terms,
+                        args.groups,
+                        4,
+                        bytes,
+                        whole,
+                        args.kernel_h * args.kernel_w};
+  TilePlan plan = choose_tensor_plan(product, limits_of_device());
+  if (forced_tile >= 0) {
+    const int tile = forced_tile % kTensorTiles;
+    const int64_t segments = (product.terms + kSegment - 1) / kSegment, own = forced_segments;
+    plan = tensor_plan_of(product, tensor_kernel_exists(tile, whole) ? tile : kTensor64x64,
+                          own > 0 && own < segments ? own
+                          : segments > 0            ? segments
+                                                    : 1);
+  }
+  plan.whole_panel = args.plan.whole_panel, plan.whole_copies = args.plan.whole_copies;
+  args.plan = plan;
+  describe_output(args, group);
 }
 
 }  // namespace cuda

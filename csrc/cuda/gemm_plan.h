@@ -117,20 +117,26 @@ inline double cost(const Product& product, const TileShape& shape, const TilePla
   return total;
 }
 
-inline TilePlan plan_of(const Product& product, int tile, int64_t segments_per_block) {
-  const TileShape& shape = kTileShapes[tile];
+// `tile` is of rows x columns outputs.
+inline TilePlan plan_of(const Product& product, int rows, int columns, int tile,
+                        int64_t segments_per_block) {
   const auto pieces = [](int64_t size, int64_t piece) { return (size + piece - 1) / piece; };
   const int64_t segments = pieces(product.terms, kSegment);
   TilePlan plan{};
   plan.tile = tile;
   plan.segments_per_block = segments_per_block;
   const int64_t parts = segments == 0 ? 1 : pieces(segments, segments_per_block);
-  plan.blocks = product.groups * pieces(product.rows, shape.rows) *
-                pieces(product.columns, shape.columns) * parts;
+  plan.blocks =
+      product.groups * pieces(product.rows, rows) * pieces(product.columns, columns) * parts;
   if (parts > 1)
     plan.workspace_bytes = segments * product.groups * product.rows *
                            (pieces(product.columns, 4) * 4) * product.element_bytes;
   return plan;
+}
+
+inline TilePlan plan_of(const Product& product, int tile, int64_t segments_per_block) {
+  const TileShape& shape = kTileShapes[tile];
+  return plan_of(product, shape.rows, shape.columns, tile, segments_per_block);
 }
 
 // The cheapest plan. A workspace is bounded: a split pays where outputs are few.
