@@ -198,6 +198,14 @@ def test_tf32_operands() -> None:
     assert_bits(F.linear(x[:4], torch.ones(1, 1)).view(-1), values)
 
 
+@pytest.mark.parametrize("word", ["tensor-A", "tensor-H"])
+def test_no_terms(word: Any) -> None:
+    bias = torch.tensor([1.0, -0.0, 0.0, -2.0])
+    for b in (None, bias):
+        expected = torch.zeros(3, 4) if b is None else torch.zeros(3, 4) + b
+        assert_bits(F.linear(torch.ones(3, 0), torch.ones(4, 0), b, precision=word), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=str)
 def test_the_classes_differ(dtype: torch.dtype) -> None:
     # Many: a result rounded to a half type seldom shows it.

@@ -149,11 +149,45 @@ float segment_sum(const Operands<T>& operands, const uint32_t* a, int64_t channe
   return from_bits(static_cast<int32_t>(sum));
 }
 
+// Rows [row, row + rows), channels [channel, channel + count), terms [k, k + length).
+struct Segment {
+  int64_t row, rows, group, channel, count, k, length;
+};
+
+// Adds a segment's sums to the totals of its rows, which are `stride` apart. `special`: some operand is
+// not finite.
+template <typename Rule, typename T>
+void add_segment(const Operands<T>& operands, const Segment& segment, const UnpackedRows& a,
+                 const UnpackedWeights& b, bool special, float* totals, int64_t stride) {
+  constexpr int kRows = 2;
+  const int64_t whole = ceil_div(segment.length, Rule::kTerms) * Rule::kTerms;
+  for (int64_t i = 0; i < segment.rows; i += kRows) {
+    float sums[kRows][kTensorLanes];
+    const int64_t rows = min64(kRows, segment.rows - i);
+    const float* significands = a.significands.data + i * kSegment;
+    const int32_t* exponents = a.exponents.data + i * kSegment;
+    if (rows == kRows)
+      segment_lanes<Rule, kRows>(significands, exponents, b, whole, sums);
+    else
+      segment_lanes<Rule, 1>(significands, exponents, b, whole, sums);
+    for (int64_t r = 0; special && r < rows; ++r) {
+      uint32_t bits[kSegment];
+      operands.pack_row(segment.row + i + r, segment.group, segment.k, segment.length, bits);
+      for (int64_t l = 0; l < segment.count; ++l)
+        if (a.special.data[i + r] || b.special[l])
+          sums[r][l] = segment_sum(operands, bits, segment.channel + l, segment.k, segment.length,
+                                   Rule::kClass);
+    }
+    for (int64_t r = 0; r < rows; ++r)
+      for (int l = 0; l < kTensorLanes; ++l)
+        totals[(i + r) * stride + l] = totals[(i + r) * stride + l] + sums[r][l];
+  }
+}
+
 template <typename T, bool kIsH>
 void conv2d_tensor_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
   using Operand = typename TensorOperand<T>::Type;
   using Rule = TensorRule<Operand, kIsH>;
-  constexpr int kRows = 2;
   if (begin == end) return;
   const GemmSchedule& gemm = args.gemm;
   const int64_t channels = args.channels / args.groups, terms = tensor_terms(args);
@@ -186,28 +220,11 @@ void conv2d_tensor_of(const Conv2dArgs& args, int64_t begin, int64_t end) {
         special_rows = a.fill<Operand>(i, bits) || special_rows;
       }
       for (int64_t j = 0; j < columns; j += kTensorLanes) {
-        const int64_t count = min64(kTensorLanes, columns - j);
-        const bool special = b.fill(operands, channel + j, count, k, length, whole) || special_rows;
-        for (int64_t i = 0; i < rows; i += kRows) {
-          float sums[kRows][kTensorLanes];
-          const int64_t some = min64(kRows, rows - i);
-          const float* significands = a.significands.data + i * kSegment;
-          const int32_t* exponents = a.exponents.data + i * kSegment;
-          if (some == kRows)
-            segment_lanes<Rule, kRows>(significands, exponents, b, whole, sums);
-          else
-            segment_lanes<Rule, 1>(significands, exponents, b, whole, sums);
-          for (int64_t r = 0; special && r < some; ++r) {
-            operands.pack_row(row + i + r, group, k, length, bits);
-            for (int64_t l = 0; l < count; ++l)
-              if (a.special.data[i + r] || b.special[l])
-                sums[r][l] = segment_sum(operands, bits, channel + j + l, k, length, Rule::kClass);
-          }
-          for (int64_t r = 0; r < some; ++r) {
-            float* total = totals.data + (i + r) * stride + j;
-            for (int l = 0; l < kTensorLanes; ++l) total[l] = total[l] + sums[r][l];
-          }
-        }
+        const Segment segment{row, rows,  group, channel + j, min64(kTensorLanes, columns - j),
+                              k,   length};
+        const bool special = b.fill(operands, segment.channel, segment.count, k, length, whole);
+        add_segment<Rule>(operands, segment, a, b, special || special_rows, totals.data + j,
+                          stride);
       }
     }
     for (int64_t i = 0; i < rows; ++i) {
