@@ -57,7 +57,11 @@ WRITTEN = {"FMUL": 2, "FADD": 2, "FFMA": 3, "DMUL": 2, "DADD": 1, "DFMA": 1}
 # ---- What is allowed -----------------------------------------------------------------------------
 
 # rcp.rn is how nvcc writes 1 / x; it is correctly rounded, so it is that division.
-ARITHMETIC = re.compile(r"(add|sub|mul|fma|div|rcp|sqrt)\.rn\.f(32|64)")
+ARITHMETIC = re.compile(
+    r"(add|sub|mul|fma|div|rcp|sqrt)\.rn\.f(32|64)"
+    # R9's, with sums in binary32.
+    r"|mma\.sync\.aligned\.m16n8k(16\.row\.col\.f32\.(f16\.f16|bf16\.bf16)|8\.row\.col\.f32\.tf32\.tf32)\.f32"
+)
 # Exact: moves, comparisons, choices, signs, widening. Narrowing rounds once, and so does an integer
 # (a sum's number of terms) on its way to the arithmetic type.
 OTHERS = re.compile(

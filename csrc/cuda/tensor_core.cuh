@@ -75,17 +75,17 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t (&words)[4], u
 // sums = (first ? +0 : sums) + a b, of operands of type T; of float, as TF32, the low 13 bits are not
 // looked at.
 #if __CUDA_ARCH__ >= 800
-#define BNINV_MMA(shape, type)                                                               \
-  if (first)                                                                                 \
-    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type                     \
-                 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"  \
-                 : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])                \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f)); \
-  else                                                                                       \
-    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type                     \
-                 ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"      \
-                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])                \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
+#define BNINV_MMA(shape, type)                                                      \
+  if (first)                                                                        \
+    asm("mma.sync.aligned." shape ".row.col.f32." type "." type                     \
+        ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %10, %10, %10};"  \
+        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])                \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(0.0f)); \
+  else                                                                              \
+    asm("mma.sync.aligned." shape ".row.col.f32." type "." type                     \
+        ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"      \
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])                \
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
 #else
 #define BNINV_MMA(shape, type) __trap()
 #endif
@@ -121,7 +121,8 @@ namespace cuda {
 // R9's rounding of binary32 to 10 fraction bits, half away from zero, but for the low 13 bits, at which
 // no instruction looks. Infinities stay by themselves. A NaN may be all in the low bits, or all ones.
 __device__ __forceinline__ uint32_t rounded_to_tf32(uint32_t bits) {
-  return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fffffffu : bits + 0x1000u;
+  const float x = __uint_as_float(bits);
+  return x != x ? 0x7fffffffu : bits + 0x1000u;  // three instructions; by integers it is four
 }
 
 }  // namespace cuda

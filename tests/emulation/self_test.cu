@@ -7,6 +7,7 @@
 #include "cuda/device.cuh"
 #include "cuda/launch.cuh"
 #include "self_test_execution.cuh"
+#include "self_test_tensor.cuh"
 
 static_assert(sizeof(float3) == 12 && alignof(float3) == 4 && alignof(float2) == 8);
 static_assert(sizeof(uint4) == 16 && alignof(uint4) == 16 && alignof(double2) == 16);
@@ -177,6 +178,12 @@ const std::map<std::string, void (*)(const Call&)> kTests = {
     {"partial_syncwarp", [](const Call& call) { plain(masks_differ, call, 1, 31); }},
     {"static_with_dynamic", [](const Call& call) { plain(static_limit, call, 1, 1, 16); }},
     {"copies", copies_case},
+    {"tensor_product_f16",
+     [](const Call& call) { tensor_product_case<Half>(call.out, call.in, call.n); }},
+    {"tensor_product_bf16",
+     [](const Call& call) { tensor_product_case<BFloat16>(call.out, call.in, call.n); }},
+    {"tensor_product_tf32",
+     [](const Call& call) { tensor_product_case<float>(call.out, call.in, call.n); }},
     {"dimensions",
      [](const Call& call) {
        cudaLaunchConfig_t config{};
