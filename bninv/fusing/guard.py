@@ -52,6 +52,11 @@ class Guard:
         self._owners = [module for module, _ in self.values]
         self._keys = [name for _, name in self.values]
         self._values = list(self.values.values())
+        # A `forward` of the instance is looked for in all of `whole`; the block itself would not be
+        # running a program then.
+        self._shadows = [(m, name) for m, name in self.overridable if name != "forward"]
+        rest = (self.special, self.own, self.lists, self.inherited, self.absent, self._shadows)
+        self._has_rest = any(rest)
 
     def holds(self) -> bool:
         """Whether all of it is as it was."""
@@ -68,8 +73,7 @@ class Guard:
                 and list(chain.from_iterable(children)) == self._names
                 and all(map(is_, chain.from_iterable(map(_each, children)), self._children))
                 and all(map(is_, map(getitem, map(vars, self._owners), self._keys), self._values))
-                and not any(name in vars(module) for module, name in self.overridable)
-                and self._rest_holds()
+                and (not self._has_rest or self._rest_holds())
             )
         except KeyError:  # an attribute is gone
             return False
@@ -77,7 +81,8 @@ class Guard:
     def _rest_holds(self) -> bool:
         """What few blocks have any of."""
         return (
-            all(map(is_special, self.special))
+            not any(name in vars(module) for module, name in self._shadows)
+            and all(map(is_special, self.special))
             and all((vars(m)[kind].get(n) is not None) is some for m, kind, n, some in self.own)
             and all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.lists)
             and all(getattr(cls, name, self) is v for (cls, name), v in self.inherited.items())

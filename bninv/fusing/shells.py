@@ -144,6 +144,8 @@ class Site:
                 wraps = getattr(wraps, "__wrapped__", None)
                 if wraps is None:
                     raise self.tracer.refuse(f"its class's {name} was replaced")
+            if self.name:
+                self.tracer.guard.whole[self.module] = type(self.module)
             return MethodType(self._for_tracing(value), self.shell)
         if isinstance(value, staticmethod):
             return self._for_tracing(value.__func__)
