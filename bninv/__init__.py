@@ -12,6 +12,7 @@ from bninv import functional as functional
 from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check
+from bninv.compiling import fuse
 from bninv.dataloader import dataloader_seeding
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
 from bninv.fusing import Fusion, fusion
@@ -36,6 +37,7 @@ __all__ = [
     "dataloader_seeding",
     "emulate",
     "functional",
+    "fuse",
     "fusion",
     "invariant",
     "patch",

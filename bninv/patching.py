@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 import torch
@@ -17,19 +17,18 @@ from torch import nn
 
 from bninv import _extension
 from bninv._left_out import LeftOut
+from bninv._programs import PROGRAMS
 from bninv.dispatch import (
-    BLOCKS,
     Excluded,
     NotInvariantError,
     NotInvariantWarning,
     Policy,
     Protected,
-    SqueezeExcite,
     UncoveredCall,
     unprotected_nodes,
 )
 from bninv.dispatch.modules import own_methods, policy_of
-from bninv.fusing import PROGRAMS, fuse_chains
+from bninv.fusing import fuse_chains
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
 from bninv.nn.base import forward_owner
 
@@ -47,6 +46,7 @@ def patch(
     filter_fn: FilterFn | None = None,
     strict: bool = False,
     fuse: bool = True,
+    trust: Sequence[str] = (),
 ) -> ModelT:
     """Make `model` batch-invariant in place and return it.
 
@@ -63,10 +63,14 @@ def patch(
         strict: raise instead of warning.
         fuse: run convolution, BatchNorm, addition and activation that follow each other as one
             operator, and a linear layer with its activation. The bits are the same either way.
+        trust: packages, or modules, whose blocks are fused besides those of torch, torchvision and
+            timm: `("my_package",)`, `("__main__",)`. Such a block's forward is run on its modules'
+            attributes once, and may run no more: what it does besides computing its result (prints,
+            counters, random numbers, globals that change) happens once or not at all.
 
     Raises:
         NotInvariantError: `strict`, and something cannot be made invariant.
-        TypeError: `model` is no module.
+        TypeError: `model` is no module, or `trust` one name by itself.
         bninv.BuildError: the operators cannot be compiled here.
 
     Warns:
@@ -74,6 +78,8 @@ def patch(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
+    if isinstance(trust, str):
+        raise TypeError(f"`trust` is {trust!r}; it may be a sequence of names, as in ({trust!r},)")
     _extension.load()
     chosen, left = _plan(model, filter_fn)
     if left and strict:
@@ -85,7 +91,7 @@ def patch(
         if isinstance(module, Protected):
             module._bninv_policy = policy
         cast(Patched, module).lay_out()
-    fuse_chains(model, chosen_by=filter_fn, fuse=fuse)
+    fuse_chains(model, chosen_by=filter_fn, fuse=fuse, trust=tuple(trust))
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
     return model
@@ -159,7 +165,7 @@ def _kind_of(
     reason = _why_unknown(module, owner)
     if reason is not None:
         return None, reason
-    return (SqueezeExcite if owner in BLOCKS else Protected), None
+    return Protected, None
 
 
 def _why_not(

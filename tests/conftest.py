@@ -117,7 +117,7 @@ def net() -> nn.Module:
 
 @pytest.fixture
 def fused(net: nn.Module) -> nn.Module:
-    return bninv.patch(copy.deepcopy(net))
+    return bninv.patch(copy.deepcopy(net), trust=("fusing_blocks",))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import bninv
 from bninv.testing import assert_bitwise_equal
 
+TRUST = ("fusing_blocks",)
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -43,7 +44,7 @@ def test_what_becomes_of_the_calls(fused: nn.Module, unfused: nn.Module) -> None
 def test_dtypes(net: nn.Module, dtype: torch.dtype) -> None:
     net.stem[2] = nn.Hardswish().eval()  # there is no silu in float64
     net = net.to(dtype)
-    fused, unfused = bninv.patch(copy.deepcopy(net)), bninv.patch(net, fuse=False)
+    fused, unfused = bninv.patch(copy.deepcopy(net), trust=TRUST), bninv.patch(net, fuse=False)
     assert operators(fused, X.to(dtype))["conv2d_fused"] == 6
     with torch.inference_mode():
         assert_bitwise_equal(fused(X.to(dtype)), unfused(X.to(dtype)))
@@ -69,7 +70,7 @@ def test_autocast(fused: nn.Module, unfused: nn.Module, dtype: torch.dtype) -> N
 def test_autocast_beside_a_residual_of_another_dtype() -> None:
     """Blocks that are handed float32: their shortcut has another dtype than what is added to it."""
     block = with_statistics(Block())
-    fused, unfused = bninv.patch(copy.deepcopy(block)), bninv.patch(block, fuse=False)
+    fused, unfused = bninv.patch(copy.deepcopy(block), trust=TRUST), bninv.patch(block, fuse=False)
     with (
         torch.inference_mode(),
         torch.autocast("cpu", torch.bfloat16),
@@ -99,7 +100,7 @@ def test_copies_and_pickles_fuse(fused: nn.Module) -> None:
 
 
 def test_nothing_else_about_the_model_changes(net: nn.Module) -> None:
-    model = bninv.patch(copy.deepcopy(net))
+    model = bninv.patch(copy.deepcopy(net), trust=TRUST)
     model(X)
     assert list(model.state_dict()) == list(net.state_dict())
     assert [name for name, _ in model.named_modules()] == [name for name, _ in net.named_modules()]
@@ -113,11 +114,13 @@ def test_nothing_else_about_the_model_changes(net: nn.Module) -> None:
 
 def test_patching_again_turns_fusing_on_and_off(fused: nn.Module) -> None:
     assert "conv2d_fused" not in operators(bninv.patch(fused, fuse=False), X)
-    assert operators(bninv.patch(fused), X)["conv2d_fused"] == 6
+    assert operators(bninv.patch(fused, trust=TRUST), X)["conv2d_fused"] == 6
 
 
 def test_filter_fn(net: nn.Module) -> None:
-    model = bninv.patch(net, filter_fn=lambda module, name: not name.startswith("blocks.0.conv"))
+    model = bninv.patch(
+        net, trust=TRUST, filter_fn=lambda module, name: not name.startswith("blocks.0.conv")
+    )
     counts = operators(model, X)
     assert counts["conv2d_fused"] == 4
     assert "conv2d" not in counts

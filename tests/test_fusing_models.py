@@ -23,61 +23,28 @@ SIZE = 64
 # Of timm's families and torchvision's each kind of block. In these every convolution begins a
 # chain, and nothing is left that a chain could have taken up.
 WHOLE = (
-    "resnet18",
-    "resnet50",
-    "resnet50d",
-    "resnext50_32x4d",
-    "wide_resnet50_2",
-    "regnetx_002",
-    "mobilenetv1_100",
-    "mobilenetv2_100",
-    "mobilenetv4_conv_small",
-    "efficientnet_es",
-    "tf_efficientnet_lite0",
-    "fbnetc_100",
-    "torchvision:resnet18",
-    "torchvision:resnet50",
-    "torchvision:regnet_x_400mf",
-    "torchvision:mobilenet_v2",
-    "torchvision:mnasnet0_5",
-    "torchvision:vgg11_bn",
+    *("resnet18", "resnet50", "resnet50d", "resnext50_32x4d", "wide_resnet50_2", "regnetx_002"),
+    *("mobilenetv1_100", "mobilenetv2_100", "mobilenetv4_conv_small", "efficientnet_es"),
+    *("tf_efficientnet_lite0", "fbnetc_100", "torchvision:resnet18", "torchvision:resnet50"),
+    *("torchvision:regnet_x_400mf", "torchvision:mobilenet_v2", "torchvision:mnasnet0_5"),
+    *("torchvision:vgg11_bn",),
 )
 # Also with squeeze-and-excitation blocks, or with an attention's convolution.
 IN_PART = (
-    "seresnet50",
-    "ecaresnet50t",
-    "regnety_002",
-    "regnetz_b16",
-    "mobilenetv3_small_050",
-    "efficientnet_b0",
-    "efficientnetv2_rw_t",
-    "mnasnet_small",
-    "torchvision:regnet_y_400mf",
-    "torchvision:mobilenet_v3_small",
-    "torchvision:efficientnet_b0",
-    "torchvision:efficientnet_v2_s",
-    "vgg11",
-    "narrow vgg with BatchNorm",
+    *("seresnet50", "ecaresnet50t", "regnety_002", "regnetz_b16", "mobilenetv3_small_050"),
+    *("efficientnet_b0", "efficientnetv2_rw_t", "mnasnet_small", "torchvision:regnet_y_400mf"),
+    *("torchvision:mobilenet_v3_small", "torchvision:efficientnet_b0"),
+    *("torchvision:efficientnet_v2_s", "vgg11", "narrow vgg with BatchNorm"),
 )
 # The normalization comes first: some of them are chains of their own, without a convolution.
 PREACTIVATED = (
-    "resnetv2_18",
-    "resnetv2_50d",
-    "regnetv_040",
-    "densenet121",
-    "torchvision:densenet121",
+    *("resnetv2_18", "resnetv2_50d", "regnetv_040", "densenet121", "torchvision:densenet121"),
 )
 # Small ones, one of each kind, also in the other dtypes.
 IN_ALL_DTYPES = (
-    "resnet18",
-    "resnetv2_18",
-    "regnetx_002",
-    "mobilenetv3_small_050",
-    "tf_efficientnet_lite0",
-    "efficientnet_b0",
-    "torchvision:densenet121",
-    "torchvision:mobilenet_v2",
-    "narrow vgg with BatchNorm",
+    *("resnet18", "resnetv2_18", "regnetx_002", "mobilenetv3_small_050", "tf_efficientnet_lite0"),
+    *("efficientnet_b0", "torchvision:densenet121", "torchvision:mobilenet_v2"),
+    *("narrow vgg with BatchNorm",),
 )
 
 

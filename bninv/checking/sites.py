@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bninv._call_site import calling_frame, is_library
+from bninv import _call_site
+from bninv._call_site import is_library
 
 
 class Place(NamedTuple):
@@ -51,10 +52,8 @@ def calling_line(root: CodeType) -> tuple[str, str]:
         root: the code of the function that runs the model. Frames outside of it are whoever asked
             for the check, and no part of the model.
     """
-    frame = calling_frame(root)
-    if frame is None:
-        return "", ""
-    return _described(frame.f_code.co_filename, frame.f_lineno, frame.f_globals)
+    line = _call_site.calling_line(root)
+    return ("", "") if line is None else _described(*line)
 
 
 def forward_line(module: torch.nn.Module) -> tuple[str, str] | None:

@@ -12,18 +12,15 @@ from __future__ import annotations
 from bninv.dispatch.invariant import Invariant, invariant
 from bninv.dispatch.modules import Excluded, Protected
 from bninv.dispatch.policy import NotInvariantError, NotInvariantWarning, Policy, UncoveredCall
-from bninv.dispatch.squeeze_excite import BLOCKS, SqueezeExcite
 from bninv.dispatch.tracing import unprotected_nodes
 
 __all__ = [
-    "BLOCKS",
     "Excluded",
     "Invariant",
     "NotInvariantError",
     "NotInvariantWarning",
     "Policy",
     "Protected",
-    "SqueezeExcite",
     "UncoveredCall",
     "invariant",
     "unprotected_nodes",

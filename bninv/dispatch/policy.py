@@ -6,7 +6,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 
-from bninv._call_site import calling_frame
+from bninv._call_site import calling_line
 
 
 class NotInvariantWarning(UserWarning):
@@ -49,9 +49,7 @@ class Policy:
             with _lock:
                 entry.count += 1
             return
-        frame = calling_frame()
-        file = frame.f_code.co_filename if frame is not None else "<unknown>"
-        line = frame.f_lineno if frame is not None else 1
+        file, line, _ = calling_line() or ("<unknown>", 1, {})
         what = f"{operator} is not covered: its result may move with the batch"
         if self.strict:
             raise NotInvariantError(f"{what} ({file}:{line})")

@@ -1,43 +1,47 @@
-"""Finds chains: a product or a normalization, and calls after it that its operator can do too."""
+"""Finds chains: a product or a normalization, and calls after it that its operator can do too.
+
+The patterns are the same in both kinds of graphs, a block's (`program`) and an operator graph
+(`compiled`). What a node is in them is for a Reader to say.
+"""
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.fx import Node
+from torch import Tensor
+from torch.fx import Graph, Node
 
 from bninv.dispatch import table
-from bninv.fusing.proxies import IN_PLACE_OPERATORS
-from bninv.fusing.recording import Recording
-from bninv.nn import activation, batch_norm, conv, linear
-from bninv.nn.base import Patched
+from bninv.fusing.proxies import exactly
 
-_CONVOLUTIONS = (conv.Conv2d, conv.Conv2dSame)
-_HEADS = (*_CONVOLUTIONS, linear.Linear)
-_NORMS = (batch_norm.BatchNorm, batch_norm.FrozenBatchNorm)
-# Names of the operators' `activation`, by the module's kind and by the function.
-_ACTIVATION_KINDS: dict[type[Patched], str] = {
-    activation.ReLU: "relu",
-    activation.ReLU6: "relu6",
-    activation.SiLU: "silu",
-    activation.Hardswish: "hardswish",
-    activation.LeakyReLU: "leaky_relu",
+HEADS = ("conv2d", "linear")
+NORMS = ("batch_norm2d", "batch_norm")
+ACTIVATIONS = ("relu", "relu6", "silu", "hardswish", "leaky_relu")
+# Whether the first operand is changed.
+_ADDS: dict[Any, bool] = {
+    **dict.fromkeys((operator.add, torch.add, Tensor.add, torch.ops.aten.add.Tensor), False),
+    **dict.fromkeys((operator.iadd, Tensor.add_, torch.ops.aten.add_.Tensor), True),
 }
-_ACTIVATION_FUNCTIONS: dict[Any, str] = {
-    **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), "relu"),
-    F.relu6: "relu6",
-    F.silu: "silu",
-    F.hardswish: "hardswish",
-}
-_ADDS: dict[Any, bool] = {  # whether the first operand is changed
-    **dict.fromkeys((operator.add, torch.add, Tensor.add), False),
-    **dict.fromkeys((operator.iadd, Tensor.add_), True),
-}
+
+
+class Reader:
+    """What the nodes of one kind of graph are."""
+
+    def role(self, node: Node) -> str | None:
+        """One of HEADS, NORMS or ACTIVATIONS for a call that is nothing else, of `node.args[0]`."""
+        raise NotImplementedError
+
+    def follows(self, chain: Chain, node: Node) -> bool:
+        """Whether a call fits behind a chain, as far as that is known before it runs."""
+        return True
+
+    def changes_nothing(self, node: Node) -> bool:
+        """Whether a call changes no tensor that others see."""
+        raise NotImplementedError
 
 
 @dataclass
@@ -46,6 +50,7 @@ class Chain:
 
     nodes: list[Node]
     norm: Node | None = None  # one after a head that is a product
+    add: Node | None = None
     residual: Node | None = None
     activation: str = "none"
     activation_node: Node | None = None
@@ -59,62 +64,41 @@ class Chain:
         return self.nodes[-1]
 
 
-def find_chains(recording: Recording) -> list[Chain]:
+def find_chains(graph: Graph, reader: Reader) -> list[Chain]:
     """Chains of two calls and more; no call is in two of them."""
-    graph, taken, found = recording.graph, set[Node](), []
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    for heads in (_HEADS, _NORMS):
-        for node in graph.nodes:
-            if node in taken or not isinstance(_kind(recording, node), heads):
+    taken, found = set[Node](), []
+    nodes = list(graph.nodes)
+    order = {node: i for i, node in enumerate(nodes)}
+    for heads in (HEADS, NORMS):
+        for node in nodes:
+            if node in taken or reader.role(node) not in heads:
                 continue
-            chain = _chain_from(recording, node, taken)
-            _cut(recording, chain, order)
+            chain = _chain_from(reader, node, taken)
+            _cut(reader, chain, nodes[order[chain.head] : order[chain.last]], order)
             if len(chain.nodes) > 1:
                 found.append(chain)
                 taken.update(chain.nodes)
     return found
 
 
-def may_be_in_chain(module: nn.Module) -> bool:
-    """Whether a layer is of a kind that chains begin with."""
-    return isinstance(module, (*_HEADS, *_NORMS))
-
-
-def target_of(node: Node) -> Any:
-    """A called function; the tensor's method for a call of one."""
-    return getattr(Tensor, str(node.target), None) if node.op == "call_method" else node.target
-
-
-def _kind(recording: Recording, node: Node) -> Any:
-    """The module that a node calls, if nothing but its class decides what it does; or None."""
-    if node.op != "call_module" or node.meta["path"] in recording.hooked:
-        return None
-    if len(node.args) != 1 or node.kwargs:
-        return None
-    return recording.members[node.meta["path"]].module
-
-
-def _chain_from(recording: Recording, head: Node, taken: set[Node]) -> Chain:
+def _chain_from(reader: Reader, head: Node, taken: set[Node]) -> Chain:
     chain = Chain([head])
-    is_convolution = isinstance(_kind(recording, head), _CONVOLUTIONS)
+    is_convolution = reader.role(head) == "conv2d"
     while (after := _only_user(chain.last)) is not None and after not in taken:
-        module = _kind(recording, after)
+        role = reader.role(after)
+        if not reader.follows(chain, after):
+            break
         fresh = chain.residual is None and chain.activation_node is None
-        if is_convolution and fresh and chain.norm is None and _is_norm2d(module):
+        if is_convolution and fresh and chain.norm is None and role == "batch_norm2d":
             chain.norm = after
         elif fresh and (residual := _residual(after, chain.last)) is not None:
-            chain.residual = residual
-        elif chain.activation_node is None and (name := _activation(module, after)) is not None:
-            chain.activation, chain.activation_node = name, after
+            chain.residual, chain.add = residual, after
+        elif chain.activation_node is None and role in ACTIVATIONS:
+            chain.activation, chain.activation_node = str(role), after
         else:
             break
         chain.nodes.append(after)
     return chain
-
-
-def _is_norm2d(module: Any) -> bool:
-    kinds = (nn.BatchNorm2d, nn.SyncBatchNorm, batch_norm.FrozenBatchNorm)
-    return isinstance(module, _NORMS) and isinstance(module, kinds)
 
 
 def _only_user(node: Node) -> Node | None:
@@ -135,34 +119,14 @@ def _residual(add: Node, value: Node) -> Node | None:
     return None if changes_first else a
 
 
-def _activation(module: Any, node: Node) -> str | None:
-    if module is not None:
-        kinds = (name for kind, name in _ACTIVATION_KINDS.items() if isinstance(module, kind))
-        return next(kinds, None)
-    if node.op not in ("call_function", "call_method"):
-        return None
-    extra = (*node.args[1:], *node.kwargs.values())
-    if any(not isinstance(value, bool) for value in extra):  # inplace
-        return None
-    return _ACTIVATION_FUNCTIONS.get(target_of(node))
-
-
-# ---- What lies between ---------------------------------------------------------------------------
-
-
-def _cut(recording: Recording, chain: Chain, order: dict[Node, int]) -> None:
+def _cut(reader: Reader, chain: Chain, between: list[Node], order: dict[Node, int]) -> None:
     """Shorten a chain to where nothing between its calls may change a tensor.
 
     It runs in its last call's place: what its head reads has to be then what it was.
     """
-    between = list(recording.graph.nodes)[order[chain.head] : order[chain.last]]
     members = set(chain.nodes)
     for node in between:
-        if node in members:
-            continue
-        if _changes_nothing(recording, node):
-            if node.op == "call_module":
-                recording.whole(node.meta["path"])  # so that no hook of it changes anything
+        if node in members or reader.changes_nothing(node):
             continue
         while order[chain.last] > order[node]:
             dropped = chain.nodes.pop()
@@ -171,42 +135,64 @@ def _cut(recording: Recording, chain: Chain, order: dict[Node, int]) -> None:
             elif dropped is chain.norm:
                 chain.norm = None
             else:
-                chain.residual = None
+                chain.residual = chain.add = None
         return
 
 
-def _changes_nothing(recording: Recording, node: Node) -> bool:
-    """Whether a call changes no tensor that others see."""
-    if node.op in ("placeholder", "get_attr"):
-        return True
-    if node.op == "call_module":
-        module = _kind(recording, node)
-        if not (isinstance(module, Patched) and module.is_kind):
-            return False
-        return not getattr(module, "inplace", False) or _is_fresh(recording, node.args[0])
+# ---- What a call changes -------------------------------------------------------------------------
+
+
+def target_of(node: Node) -> Any:
+    """A called function; the tensor's method for a call of one, and for an operator of Python's."""
+    if node.op == "call_method":
+        return getattr(Tensor, str(node.target), None)
+    return node.target
+
+
+def row_of(target: Any) -> table.Row | None:
+    """The row that a call has when it is caught."""
+    name = getattr(target, "__name__", "")
+    if getattr(operator, name, _ADDS) is target:
+        target = getattr(Tensor, f"__{name.strip('_')}__", None)
+    return table.row_of(target)
+
+
+READS, FIRST, ANY = range(3)  # what a call changes: nothing, its first argument, who knows
+
+
+def changes(node: Node) -> int:
+    """What a call of a function changes, by its schema."""
     target = target_of(node)
-    if target in (getattr, operator.getitem):
-        return True
-    name = getattr(target, "__name__", "_")
-    in_place = name.endswith("_") and not name.endswith("__")
-    in_place = in_place or name.startswith("__i") or target in _CHANGE_FIRST
-    flags = [value is True for value in (*node.args, *node.kwargs.values())]
-    if in_place or (any(flags) and (target in _ACTIVATION_FUNCTIONS or "inplace" in node.kwargs)):
-        return bool(node.args) and _is_fresh(recording, node.args[0])
-    if any(flags):  # perhaps in place, perhaps training
-        return False
-    method = getattr(Tensor, f"__{name}__", None) if target in _OPERATORS else target
-    return "out" not in node.kwargs and table.row_of(method) is not None
+    if target in (getattr, operator.getitem, exactly):
+        return READS
+    row = row_of(target)
+    if row is None or "out" in node.kwargs:
+        return ANY
+    flagged = any(value is True for value in (*node.args, *node.kwargs.values()))
+    owners = (torch, Tensor, torch._C._nn)
+    if flagged and all(getattr(owner, row.name, None) is not target for owner in owners):
+        # A function of Python's, whose flag may be `inplace` or `training`.
+        return FIRST if node.kwargs.get("inplace") is True else ANY
+    return READS if row.passes else _written(row.name)
 
 
-_OPERATORS = frozenset(
-    getattr(operator, name) for name in ("add", "sub", "mul", "truediv", "neg", "eq", "lt", "gt")
-)
-_CHANGE_FIRST = frozenset(getattr(operator, name) for name in IN_PLACE_OPERATORS)
+@functools.cache
+def _written(name: str) -> int:
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None:
+        return ANY
+    found = READS
+    for overload in packet.overloads():
+        for i, argument in enumerate(getattr(packet, overload)._schema.arguments):
+            written = argument.alias_info is not None and argument.alias_info.is_write
+            if written and not argument.is_out:
+                found = max(found, FIRST if i == 0 else ANY)
+    return found
 
 
-def _is_fresh(recording: Recording, value: Any) -> bool:
-    """Whether a value is a layer's own result that one call alone uses."""
-    if not isinstance(value, Node) or len(value.users) != 1:
-        return False
-    return isinstance(_kind(recording, value), (*_HEADS, *_NORMS))
+def arguments_of(node: Node) -> dict[str, Any]:
+    """The arguments of an operator's call by their names, in the schema's order."""
+    operator: Any = node.target
+    given = dict(zip((a.name for a in operator._schema.arguments), node.args, strict=False))
+    given |= node.kwargs
+    return {a.name: given.get(a.name, a.default_value) for a in operator._schema.arguments}

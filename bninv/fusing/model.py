@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from bninv._left_out import LeftOut
-from bninv.fusing.block import compile_block, fuse_block
-from bninv.fusing.chains import may_be_in_chain
-from bninv.fusing.programs import PROGRAMS, FusedSequential, Programs
+from bninv._programs import PROGRAMS
+from bninv.fusing.program import FusedChain, make, may_begin_chain
+from bninv.fusing.programs import FusedSequential, Programs
+from bninv.fusing.proxies import Unfusable
 from bninv.fusing.structure import Structure
 from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 
@@ -47,20 +48,28 @@ class Fusion:
 
 
 def fuse_chains(
-    model: nn.Module, *, chosen_by: Callable[[nn.Module, str], bool] | None, fuse: bool
+    model: nn.Module,
+    *,
+    chosen_by: Callable[[nn.Module, str], bool] | None,
+    fuse: bool,
+    trust: tuple[str, ...],
 ) -> None:
-    """Give all blocks of a patched model programs to run, or take them away."""
+    """Give all blocks of a patched model programs to run, or take them away.
+
+    Args:
+        trust: the names of packages whose code is traced besides torch's, torchvision's and timm's.
+    """
     if fuse:
         for name, module in model.named_modules():
             if isinstance(module, Patched) or forward_owner(module) != _SEQUENTIAL:
                 continue
             chosen = chosen_by is None or chosen_by(module, name)
-            if chosen and any(may_be_in_chain(layer) for layer in module.children()):
+            if chosen and any(may_begin_chain(layer) for layer in module.children()):
                 module.__class__ = patched_class(FusedSequential, type(module))
     for module in model.modules():
         if isinstance(module, Patched) and module.fuses:
             if fuse:
-                module.__dict__[PROGRAMS] = Programs(compile_block)
+                module.__dict__[PROGRAMS] = Programs(module, trust)
             else:
                 module.__dict__.pop(PROGRAMS, None)
 
@@ -74,17 +83,36 @@ def fusion(model: nn.Module) -> Fusion:
     found = Fusion()
     heads: set[nn.Module] = set()
     for name, module in _blocks(model):
-        structures = vars(module)[PROGRAMS].structures() or [_tensors_for(module)]
-        fused = max((fuse_block(module, s) for s in structures), key=lambda f: len(f.chains))
-        if fused.reason is not None and _has_layers(module):
+        chains, reason = _look_at(module)
+        if reason is not None and _has_layers(module):
             kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
-            found.unfused.append(Unfused(name, kind, fused.reason))
-        new = [chain for chain in fused.chains if chain.head not in heads]
+            found.unfused.append(Unfused(name, kind, reason))
+        new = [chain for chain in chains if chain.head not in heads]
         heads.update(chain.head for chain in new)
         found.blocks += bool(new)
         found.chains += len(new)
         found.calls += sum(chain.calls for chain in new)
     return found
+
+
+def _look_at(module: nn.Module) -> tuple[list[FusedChain], str | None]:
+    """A block's chains, and why it runs unfused, or a part of it."""
+    programs: Programs = vars(module)[PROGRAMS]
+    best: list[FusedChain] = []
+    reason = None
+    for structure in programs.structures() or [_tensors_for(module)]:
+        try:
+            _, chains, hooked = make(module, structure, programs.trust)
+        except Unfusable as error:
+            reason = str(error)
+            continue
+        except Exception as error:  # of bninv's own: the block's code is there in any case
+            reason = f"bninv failed to fuse it: {type(error).__name__}: {error}"
+            continue
+        if hooked:
+            reason = f"its {hooked[0]} carries hooks"
+        best = max(best, chains, key=len)
+    return best, reason
 
 
 def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -95,7 +123,7 @@ def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _has_layers(module: nn.Module) -> bool:
     """Whether there are layers of known kinds right below, of which chains are made."""
-    return any(may_be_in_chain(layer) for layer in module.children())
+    return any(may_begin_chain(layer) for layer in module.children())
 
 
 def _tensors_for(module: nn.Module) -> Structure:
