@@ -21,8 +21,7 @@ PAIRS = {
 NOTE = (
     "Random operands, drawn to be hard, through one instruction each; counted is what did not have "
     "the bits of csrc/tensor_block.h's model, of NumPy's, of itself at another place of a tile or "
-    "with its terms in another order, of the model of 128 terms, and wgmma's of mma.sync. No "
-    "operator uses tensor cores yet."
+    "with its terms in another order, of the model of 128 terms, and wgmma's of mma.sync."
 )
 
 
