@@ -150,6 +150,8 @@ def fuse_graph(graph: Graph) -> int:
 
 def _replace(graph: Graph, chain: Chain) -> None:
     head = arguments_of(chain.head)
+    # A product's own, which stands behind what follows it.
+    last = {"precision": head.pop("precision")} if "precision" in head else {}
     # Asked anew: an operand may be the result of a chain that was replaced before.
     operands = [] if chain.add is None else chain.add.all_input_nodes
     residual = next((node for node in operands if node not in chain.nodes), None)
@@ -169,7 +171,7 @@ def _replace(graph: Graph, chain: Chain) -> None:
         target = _ops.batch_norm.default
         args = [v for k, v in head.items() if k not in ("residual", "activation", "negative_slope")]
     with graph.inserting_after(chain.last):
-        new = graph.call_function(target, (*args, *after.values()))
+        new = graph.call_function(target, (*args, *after.values()), last)
     new.meta = dict(chain.last.meta)
     chain.last.replace_all_uses_with(new)
     for node in reversed(chain.nodes):
