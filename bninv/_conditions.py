@@ -54,6 +54,11 @@ def _numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     return [a for a in (*args[:2], *named) if isinstance(a, (int, float, complex))]
 
 
+def promoted(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """torch.promote_types, which is an operator of PyTorch's, without one where nothing is asked."""
+    return one if one == other else torch.promote_types(one, other)
+
+
 def full_precision(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # With half-precision tensors a Python number may be rounded to half first, or not: that is
     # up to the backend, and so is a tensor without dimensions, which counts as a number, and how

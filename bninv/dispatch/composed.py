@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bninv import functional as F
-from bninv._conditions import narrows_once, rounds_once
+from bninv._conditions import narrows_once, promoted, rounds_once
 from bninv.dispatch.unfit import need
 from bninv.nn.base import FLOATING
 
@@ -76,7 +76,7 @@ def vector_norm(
 ) -> Tensor:
     need(ord == 2 and input.is_floating_point())
     # PyTorch refuses a dtype that does not hold the input's values.
-    need(dtype is None or (dtype in FLOATING and torch.promote_types(input.dtype, dtype) == dtype))
+    need(dtype is None or (dtype in FLOATING and promoted(input.dtype, dtype) == dtype))
     return F.vector_norm(input, dim, keepdim, dtype=dtype)
 
 
@@ -99,8 +99,8 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
     # A tensor without dimensions counts as a number beside others.
     alike = input.dtype == tensor1.dtype == tensor2.dtype
     need(alike or all(t.dim() > 0 for t in tensors))
-    dtype = torch.promote_types(torch.promote_types(input.dtype, tensor1.dtype), tensor2.dtype)
-    wide = torch.promote_types(dtype, torch.float32)
+    dtype = promoted(promoted(input.dtype, tensor1.dtype), tensor2.dtype)
+    wide = dtype if dtype is torch.float64 else torch.float32
     return (input.to(wide) + tensor1.to(wide) * tensor2.to(wide)).to(dtype)
 
 
