@@ -59,6 +59,11 @@ def need_precision(precision: Any) -> None:
         )
 
 
+def promoted(one: torch.dtype, other: torch.dtype) -> torch.dtype:
+    """torch.promote_types, which is an operator that audits see, where there is anything to ask."""
+    return one if one == other else torch.promote_types(one, other)
+
+
 def explain_tensors(op: Any, args: Sequence[Any]) -> None:
     """Raise the error that fits if a tensor argument of `op` is of a kind that no kernel takes.
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv._arguments import promoted
+
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """The tensors among an operator's arguments or results, lists included."""
@@ -52,11 +54,6 @@ def _survives_half(number: float) -> bool:
 def _numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
     named = [value for name, value in kwargs.items() if name in ("input", "self", "other")]
     return [a for a in (*args[:2], *named) if isinstance(a, (int, float, complex))]
-
-
-def promoted(one: torch.dtype, other: torch.dtype) -> torch.dtype:
-    """torch.promote_types, which is an operator of PyTorch's, without one where nothing is asked."""
-    return one if one == other else torch.promote_types(one, other)
 
 
 def full_precision(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -106,7 +103,7 @@ def promotes_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         return True
     target = torch.bool
     for dtype in found:
-        target = torch.promote_types(target, dtype)
+        target = promoted(target, dtype)
     return all(converts_exactly(dtype, target) for dtype in found)
 
 
@@ -233,7 +230,7 @@ def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
         return True
     if not source.is_floating_point and not source.is_complex:
         return not target.is_floating_point or target in (torch.float32, torch.float64)
-    return torch.promote_types(source, target) == target
+    return promoted(source, target) == target
 
 
 # To nearest even in one step, subnormals kept: so the CPU and CUDA narrow. From float64 to half

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers, need_tensor, number
+from bninv._arguments import integers, need_tensor, number, promoted
 from bninv.functional._call import call_converted, cast_tensors, converted, ops
 from bninv.functional.elementwise import sqrt
 
@@ -92,7 +92,7 @@ def vector_norm(
     if dtype is None:
         (input,) = cast_tensors("linalg_vector_norm", input)
     source, input = input.dtype, converted(input, dtype)
-    if torch.promote_types(source, input.dtype) != input.dtype:
+    if promoted(source, input.dtype) != input.dtype:
         raise ValueError(
             f"`dtype` is {dtype} for an `input` of {source}; it may be one that holds its values"
         )
