@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
+from bninv._arguments import promoted
 from bninv._autocast import result_dtype
 from bninv.functional.normalization import Activation
 from bninv.nn.base import Patched, drop_and_act
@@ -117,10 +118,10 @@ class FrozenBatchNorm(_Norm):
         # Stock: `x * (weight * (running_var + eps).rsqrt()) + ...`, in the widest dtype of these.
         mean, variance, weight, bias, _ = self.statistics()
         if variance is not None:
-            dtype = torch.promote_types(dtype, result_dtype("rsqrt", variance))
+            dtype = promoted(dtype, result_dtype("rsqrt", variance))
         for tensor in (mean, weight, bias):
             if tensor is not None and tensor.dtype is not dtype:
-                dtype = torch.promote_types(dtype, tensor.dtype)
+                dtype = promoted(dtype, tensor.dtype)
         return dtype
 
 

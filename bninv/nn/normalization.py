@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from bninv import functional as F
+from bninv._arguments import promoted
 from bninv._autocast import result_dtype
 from bninv.nn.base import Patched, drop_and_act
 
@@ -89,7 +90,7 @@ class RMSNorm2d(RMSNorm):
             # In timm `x * rsqrt(x.pow(2).mean(1) + eps) * weight`, in the widest dtype of these.
             dtype = result_dtype("pow", x)
             if weight is not None:
-                dtype = torch.promote_types(dtype, weight.dtype)
+                dtype = promoted(dtype, weight.dtype)
                 weight = weight.to(dtype)
             return F.rms_norm(x.to(dtype), self.normalized_shape, weight, self.eps)
 
