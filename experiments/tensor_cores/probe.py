@@ -84,13 +84,9 @@ def worker():
     import torch.nn.functional as F
     from probe_common import Args, model_dots
     gc.disable()
-    fake = os.environ.get("PROBE_FAKE")
-    if fake:
-        import fake_cuda
-        fake_cuda.patch(torch, BY_NAME)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
-    dev = torch.device("cpu" if fake else "cuda")
+    dev = torch.device("cuda")
     torch.zeros(1, device=dev)
     K = Kernels()
     torch.manual_seed(1)
@@ -168,7 +164,6 @@ def worker():
         name, cin, cout, r, stride, hin, _ = BY_NAME[it["layer"]]
         tf32, batch = it["dtype"] == "tf32", it["batch"]
         dt, el = (torch.float32, 4) if tf32 else (torch.bfloat16, 2)
-        if fake: batch = min(batch, 2)
         pad = r // 2
         p = (hin + 2 * pad - r) // stride + 1
         c = max(cin, 16 // el)
@@ -179,7 +174,6 @@ def worker():
         sets = max(2, min(24 if batch == 1 else 12, math.ceil(110e6 / per_set)))
         est = flop / (300e6 if not tf32 else 150e6) + per_set / 2.2e6 + 2.5
         count = max(sets, min(60, int(300 / est)))
-        if fake: count, sets = 1, 2
         one = min(5, batch - 1)
         def padded(t, c_to):
             return t if t.shape[-1] == c_to else F.pad(t, (0, c_to - t.shape[-1]))
@@ -243,7 +237,7 @@ def worker():
                     else:
                         for own in (1, 2, 3, 4, 6, 9):
                             blocks = tiles * math.ceil(segs / own)
-                            if own < segs and (fake or 64 <= blocks <= 1600): owns[own] = abs(math.log(blocks / 250))
+                            if own < segs and 64 <= blocks <= 1600: owns[own] = abs(math.log(blocks / 250))
                         if segs * rows * cout * 4 > 64e6: continue
                     for own in sorted(owns, key=owns.get)[:3]: todo.append((kname, own))
                 else: todo.append((kname, 0))
@@ -322,7 +316,7 @@ def worker():
         say(k="stock", dtype=it["dtype"], batch=batch, eager_us=round(sorted(ts)[4] * 1e6, 1), graph_us=round(sorted(t)[4], 1))
 
     def tidy():
-        if not fake and torch.cuda.memory_reserved() > 30e9: torch.cuda.empty_cache()
+        if torch.cuda.memory_reserved() > 30e9: torch.cuda.empty_cache()
 
     say(k="ready", seconds=round(time.time() - T0, 2))
     with torch.inference_mode():
