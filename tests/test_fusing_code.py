@@ -61,11 +61,11 @@ CODE: dict[str, tuple[int | None, str]] = {
     "an attribute set": (None, "self.calls += 1; return self.act(self.conv(x))"),
     "a list of its own": (None, "self.numbers.append(1); return self.act(self.conv(x))"),
     "a class's list": (None, "self.SEEN.append(1); return self.act(self.conv(x))"),
-    "a dict read": (None, "{y}; return y * self.table['a']"),
+    "a dict read": (1, "{y}; return y * self.table['a']"),
     "values": (None, "{y}; return -y if y.sum() > 0 else y"),
     "a size": (None, "return self.act(self.conv(x if x.shape[0] > 1 else -x))"),
     "a context": (
-        None,
+        1,
         "{y}\n    with torch.autocast('cpu', enabled=False):\n        return self.conv(y)",
     ),
     "autocast": (
@@ -76,11 +76,7 @@ CODE: dict[str, tuple[int | None, str]] = {
         None,
         "with torch.enable_grad():\n        return self.act(self.conv(x))",
     ),
-    "the grad mode": (None, "{y}; return y * (1 if torch.is_grad_enabled() else 2)"),
-    "determinism": (
-        None,
-        "{y}; return y * (2 if torch.are_deterministic_algorithms_enabled() else 1)",
-    ),
+    "the grad mode": (1, "{y}; return y * (1 if torch.is_grad_enabled() else 2)"),
     "a random tensor": (None, "{y}; return y * torch.rand(7)"),
     "a tensor of its own": (None, "{y}; return y * torch.ones(7, dtype=x.dtype)"),
     "a tensor of the default dtype": (None, "{y}; return y * torch.ones(7)"),
@@ -148,7 +144,6 @@ CODE: dict[str, tuple[int | None, str]] = {
         "{y}; return self.act(self.other(x) + y), dict(y=y)",
     ),
     "sizes unpacked": (1, "{y}; b, c, h, w = x.shape; return y.reshape(b, c * h * w)"),
-    "too few variables": (1, "{y}; b, c = x.shape; return y"),
     "a size read before it changes": (
         1,
         "{y}; s = y.shape; y = y.unsqueeze(0); y.squeeze_(0); return y.reshape(s)",
@@ -171,6 +166,7 @@ LATER: dict[str, Callable[[Any], Any]] = {
     "a parameter that may come": lambda m: setattr(m, "delta", nn.Parameter(torch.ones(1) * 3)),
     "a module that may come": lambda m: setattr(m, "late", nn.ReLU().eval()),
     "an activation in between": lambda m: setattr(m.flat, "inplace", True),
+    "a dict read": lambda m: m.table.update(a=2),
     "lists": lambda m: m.numbers.__setitem__(0, 2),
 }
 
@@ -217,7 +213,8 @@ def test_code(name: str, memory_format: torch.memory_format) -> None:
     assert [len(type(b).SEEN) for b in (fused, unfused)] == [8 * (name == "a class's list")] * 2
     Pieces.SEEN.clear()
     assert torch._C._len_torch_function_stack() == 0
-    found = bninv.fusion(bninv.patch(block_of(body), trust=TRUST))
+    with torch.no_grad():
+        found = bninv.fusion(bninv.patch(block_of(body), trust=TRUST))
     assert (found.chains, bool(found.unfused)) == (chains or 0, chains is None), found.unfused
 
 
@@ -245,10 +242,11 @@ def test_code_that_nobody_vouches_for(name: str, capsys: pytest.CaptureFixture[s
 def test_modes_in_code(inside: str, options: str) -> None:
     body = f"{{y}}\n    with torch.autocast('cpu', {options}):\n        return {inside}"
     fused, unfused = both(lambda: block_of(body, "timm.planted"), trust=(__name__,))
-    assert "autocast" in bninv.fusion(fused).unfused[0].reason
-    assert_same_outcome(fused, unfused)
-    with torch.autocast("cpu", torch.float16):
+    for _ in range(2):
         assert_same_outcome(fused, unfused)
+        with torch.autocast("cpu", torch.float16):
+            assert_same_outcome(fused, unfused)
+            assert "autocast" in bninv.fusion(fused).unfused[0].reason
 
 
 def test_one_name_is_no_list_of_names() -> None:

@@ -31,7 +31,12 @@ class Catch(_protection.Protection):
             return self._through_net(func, args, kwargs or {})
         if row.passes:
             return func(*args, **kwargs) if kwargs else func(*args)
-        kwargs = kwargs or {}
+        return self.run(row, func, args, kwargs or {})
+
+    def run(
+        self, row: table.Row, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Do what a row says with a call; outside of this mode, as one that was caught."""
         if row.adapter is not None:
             try:
                 return covered.call(row.name, row.adapter, args, kwargs)

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.fx import Graph, Node
 
 from bninv.dispatch import table
-from bninv.fusing.proxies import exactly
 
 HEADS = ("conv2d", "linear")
 NORMS = ("batch_norm2d", "batch_norm")
@@ -163,7 +162,7 @@ READS, FIRST, ANY = range(3)  # what a call changes: nothing, its first argument
 def changes(node: Node) -> int:
     """What a call of a function changes, by its schema."""
     target = target_of(node)
-    if target in (getattr, operator.getitem, exactly):
+    if target in (getattr, operator.getitem):
         return READS
     row = row_of(target)
     if row is None or "out" in node.kwargs:

@@ -7,18 +7,16 @@ as another one, and the block is traced again or left to its own code.
 from __future__ import annotations
 
 from itertools import chain, repeat
-from operator import contains, getitem, is_, itemgetter
+from operator import contains, is_, itemgetter
 from typing import Any
 
 import torch
 from torch import nn
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-_SPECIAL = itemgetter("training", *HOOKS)
-_FORWARD = itemgetter("training", *HOOKS[:2])
-_CHILDREN = itemgetter("_modules")
-_OWNED = ("_modules", "_parameters", "_buffers")
-_each = dict.values
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SPECIAL = itemgetter("training", *_HOOKS)
+_FORWARD = itemgetter("training", *_HOOKS[:2])
+_each, _get = dict.values, dict.get
 
 
 def is_special(module: nn.Module) -> bool:
@@ -27,67 +25,63 @@ def is_special(module: nn.Module) -> bool:
     return any(_SPECIAL(own)) or "forward" in own
 
 
+def has_hooks(module: nn.Module) -> bool:
+    return any(map(vars(module).get, _HOOKS))
+
+
+def content_of(value: Any) -> list[Any]:
+    """What a list, a tuple, a set or a dict holds."""
+    return list(chain.from_iterable(value.items()) if isinstance(value, dict) else value)
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(map(is_, one, other))
+
+
 class Guard:
-    """What a trace has read of modules, and has taken for granted."""
+    """What a trace has taken for granted."""
 
     def __init__(self) -> None:
-        self.whole: dict[nn.Module, type] = {}  # of these the class alone decides what they do
-        self.special: set[nn.Module] = set()  # hooked, or in training: called as they are
-        self.parents: set[nn.Module] = set()
+        self.whole: dict[nn.Module, type] = {}  # neither hooked nor in training
+        self.special: dict[nn.Module, bool] = {}  # that are, and are called as they are
+        self.parents: dict[nn.Module, None] = {}  # of which the children matter
         self.values: dict[tuple[nn.Module, str], Any] = {}
-        self.lists: list[tuple[list[Any], list[Any]]] = []
-        self.inherited: dict[tuple[type, str], Any] = {}
-        self.own: set[tuple[nn.Module, str, str, bool]] = set()  # parameters: whether there is one
-        self.overridable: set[tuple[nn.Module, str]] = set()  # found on the class
-        self.absent: set[tuple[nn.Module, str]] = set()  # found nowhere
+        self.contents: list[Any] = []  # lists and the like, whose items matter too
+        self.registered: set[tuple[nn.Module, str, str]] = set()  # parameters: whether None
+        self.absent: set[tuple[nn.Module, str]] = set()
+        self.inherited: set[tuple[type, str]] = set()
 
     def close(self) -> None:
-        """Lay everything out for `holds`."""
+        """Note how everything is now."""
         self._whole, self._types = list(self.whole), list(self.whole.values())
-        self._parents = list(self.parents)
-        children = [vars(module)["_modules"] for module in self._parents]
-        self._counts = list(map(len, children))
-        self._names = list(chain.from_iterable(children))
-        self._children = [child for named in children for child in named.values()]
         self._owners = [module for module, _ in self.values]
-        self._keys = [name for _, name in self.values]
-        self._values = list(self.values.values())
-        # A `forward` of the instance is looked for in all of `whole`; the block itself would not be
-        # running a program then.
-        self._shadows = [(m, name) for m, name in self.overridable if name != "forward"]
-        rest = (self.special, self.own, self.lists, self.inherited, self.absent, self._shadows)
-        self._has_rest = any(rest)
+        self._keys, self._values = [key for _, key in self.values], list(self.values.values())
+        self._children, self._rest = self._children_now(), self._rest_now()
 
     def holds(self) -> bool:
-        """Whether all of it is as it was."""
+        """Whether it still is so."""
         dicts = list(map(vars, self._whole))
-        children = list(map(_CHILDREN, map(vars, self._parents)))
-        grad = torch.is_grad_enabled()
-        try:
-            return (
-                list(map(type, self._whole)) == self._types
-                # Without autograd there is nothing for the other hooks to be called by.
-                and not any(chain.from_iterable(map(_SPECIAL if grad else _FORWARD, dicts)))
-                and not any(map(contains, dicts, repeat("forward")))
-                and list(map(len, children)) == self._counts
-                and list(chain.from_iterable(children)) == self._names
-                and all(map(is_, chain.from_iterable(map(_each, children)), self._children))
-                and all(map(is_, map(getitem, map(vars, self._owners), self._keys), self._values))
-                and (not self._has_rest or self._rest_holds())
-            )
-        except KeyError:  # an attribute is gone
-            return False
-
-    def _rest_holds(self) -> bool:
-        """What few blocks have any of."""
+        # Without autograd there is nothing for the other hooks to be called by.
+        special = _SPECIAL if torch.is_grad_enabled() else _FORWARD
         return (
-            not any(name in vars(module) for module, name in self._shadows)
-            and all(map(is_special, self.special))
-            and all((vars(m)[kind].get(n) is not None) is some for m, kind, n, some in self.own)
-            and all(len(a) == len(b) and all(map(is_, a, b)) for a, b in self.lists)
-            and all(getattr(cls, name, self) is v for (cls, name), v in self.inherited.items())
-            and not any(
-                name in vars(module) or any(name in vars(module)[kind] for kind in _OWNED)
-                for module, name in self.absent
-            )
+            list(map(type, self._whole)) == self._types
+            and not any(chain.from_iterable(map(special, dicts)))
+            and not any(map(contains, dicts, repeat("forward")))
+            and all(map(is_, map(_get, map(vars, self._owners), self._keys), self._values))
+            and same(self._children_now(), self._children)
+            and (not self._rest or same(self._rest_now(), self._rest))
         )
+
+    def _children_now(self) -> list[Any]:
+        children = [vars(module)["_modules"] for module in self.parents]
+        return [*chain.from_iterable(children), *chain.from_iterable(map(_each, children))]
+
+    def _rest_now(self) -> list[Any]:
+        """What few blocks have any of."""
+        return [
+            *map(is_special, self.special),
+            *chain.from_iterable(map(content_of, self.contents)),
+            *(vars(module)[kind].get(name) is None for module, kind, name in self.registered),
+            *(hasattr(module, name) for module, name in self.absent),
+            *(getattr(cls, name, None) for cls, name in self.inherited),
+        ]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import nn
 
 from bninv._left_out import LeftOut
 from bninv._programs import PROGRAMS
-from bninv.fusing.program import FusedChain, make, may_begin_chain
+from bninv.fusing.program import may_begin_chain
 from bninv.fusing.programs import FusedSequential, Programs
-from bninv.fusing.proxies import Unfusable
-from bninv.fusing.structure import Structure
+from bninv.fusing.tracing import Structure, tensors
 from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
@@ -64,7 +63,7 @@ def fuse_chains(
             if isinstance(module, Patched) or forward_owner(module) != _SEQUENTIAL:
                 continue
             chosen = chosen_by is None or chosen_by(module, name)
-            if chosen and any(may_begin_chain(layer) for layer in module.children()):
+            if chosen and any(map(may_begin_chain, module.children())):
                 module.__class__ = patched_class(FusedSequential, type(module))
     for module in model.modules():
         if isinstance(module, Patched) and module.fuses:
@@ -82,12 +81,17 @@ def fusion(model: nn.Module) -> Fusion:
     """
     found = Fusion()
     heads: set[nn.Module] = set()
-    for name, module in _blocks(model):
-        chains, reason = _look_at(module)
-        if reason is not None and _has_layers(module):
+    for name, module in model.named_modules():
+        programs: Programs | None = vars(module).get(PROGRAMS)
+        if programs is None:
+            continue
+        outcomes = programs.outcomes(_tensors_for(module))
+        reason = next((o.reason for o in reversed(outcomes) if o.reason is not None), None)
+        if reason is not None and any(map(may_begin_chain, module.children())):
             kind = stock_class(module).__name__ if isinstance(module, Patched) else ""
             found.unfused.append(Unfused(name, kind, reason))
-        new = [chain for chain in chains if chain.head not in heads]
+        best = max(outcomes, key=lambda outcome: len(outcome.chains))
+        new = [chain for chain in best.chains if chain.head not in heads]
         heads.update(chain.head for chain in new)
         found.blocks += bool(new)
         found.chains += len(new)
@@ -95,39 +99,8 @@ def fusion(model: nn.Module) -> Fusion:
     return found
 
 
-def _look_at(module: nn.Module) -> tuple[list[FusedChain], str | None]:
-    """A block's chains, and why it runs unfused, or a part of it."""
-    programs: Programs = vars(module)[PROGRAMS]
-    best: list[FusedChain] = []
-    reason = None
-    for structure in programs.structures() or [_tensors_for(module)]:
-        try:
-            _, chains, hooked = make(module, structure, programs.trust)
-        except Unfusable as error:
-            reason = str(error)
-            continue
-        except Exception as error:  # of bninv's own: the block's code is there in any case
-            reason = f"bninv failed to fuse it: {type(error).__name__}: {error}"
-            continue
-        if hooked:
-            reason = f"its {hooked[0]} carries hooks"
-        best = max(best, chains, key=len)
-    return best, reason
-
-
-def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    for name, module in model.named_modules():
-        if PROGRAMS in vars(module):
-            yield name, module
-
-
-def _has_layers(module: nn.Module) -> bool:
-    """Whether there are layers of known kinds right below, of which chains are made."""
-    return any(may_begin_chain(layer) for layer in module.children())
-
-
 def _tensors_for(module: nn.Module) -> Structure:
     """One tensor for each argument that the module's forward requires."""
     parameters = inspect.signature(module.forward).parameters.values()
     required = [p for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    return (Tensor,) * max(len(required), 1)
+    return tensors(max(len(required), 1))

@@ -1,37 +1,36 @@
 """A block's program: its calls in their order, each chain as one.
 
 It is a graph module whose calls are steps. A step is handed the protection that the program has
-stepped out of: what is bninv's own runs without it, what a row of the table decides does as the row
+stepped out of: what is bninv's own runs without it, what has a row in the table does as the row
 says, and everything else is called with the protection back in its place, and is caught as ever.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
 
 from bninv._call_site import TRACED
 from bninv._programs import UNFIT
-from bninv._protection import Protection, step_in, step_out
-from bninv.dispatch import covered
-from bninv.dispatch.unfit import UnfitError
+from bninv._protection import step_in, step_out
 from bninv.fusing.chains import FIRST, READS, Chain, Reader, changes, find_chains, row_of, target_of
 from bninv.fusing.guard import Guard
-from bninv.fusing.proxies import BlockTracer, exactly
-from bninv.fusing.structure import Structure
-from bninv.fusing.tracing import trace
+from bninv.fusing.proxies import Unfusable
+from bninv.fusing.tracing import BlockTracer, Structure, trace
 from bninv.nn import activation, batch_norm, conv, linear
 from bninv.nn.base import Patched
 
 Step = Callable[..., Any]  # of the protection, and of what the call takes
 
 _NORM2D = (nn.BatchNorm2d, nn.SyncBatchNorm, batch_norm.FrozenBatchNorm)
+_NORMS = (batch_norm.BatchNorm, batch_norm.FrozenBatchNorm)
 # By the module's kind and by the function: the role of a call.
 _KINDS: dict[type[Patched], str] = {
     conv.Conv2d: "conv2d",
@@ -58,8 +57,7 @@ class FusedChain(NamedTuple):
 
 def may_begin_chain(module: nn.Module) -> bool:
     """Whether a layer is of a kind that chains begin with."""
-    heads = (conv.Conv2d, conv.Conv2dSame, linear.Linear)
-    return isinstance(module, (*heads, batch_norm.BatchNorm, batch_norm.FrozenBatchNorm))
+    return isinstance(module, (conv.Conv2d, conv.Conv2dSame, linear.Linear, *_NORMS))
 
 
 class BlockReader(Reader):
@@ -70,7 +68,7 @@ class BlockReader(Reader):
 
     def role(self, node: Node) -> str | None:
         module = node.meta.get("kind")
-        if isinstance(module, (batch_norm.BatchNorm, batch_norm.FrozenBatchNorm)):
+        if isinstance(module, _NORMS):
             return "batch_norm2d" if isinstance(module, _NORM2D) else "batch_norm"
         if module is not None:
             return next((role for kind, role in _KINDS.items() if isinstance(module, kind)), None)
@@ -113,7 +111,7 @@ class Program:
         self._module.meta[TRACED] = lines
         self._run: Any = self._module.forward
 
-    def run(self, tensors: tuple[Any, ...]) -> Any:
+    def run(self, tensors: Sequence[Any]) -> Any:
         """The block's result, or UNFIT."""
         protection = step_out()
         try:
@@ -122,8 +120,6 @@ class Program:
             return self._run(protection, *tensors)
         finally:
             step_in(protection)
-
-    # ---- Making it -------------------------------------------------------------------------------
 
     def _graph(self, traced: Graph, chains: list[Chain]) -> Graph:
         chain_of = {node: chain for chain in chains for node in chain.nodes}
@@ -134,39 +130,36 @@ class Program:
             chain = chain_of.get(node)
             if chain is not None and node is not chain.last:
                 continue
-            inline = node.op == "call_method" or node.target in (getattr, operator.getitem)
-            if node.op in ("placeholder", "output") or (inline and _is_plain(node)):
+            if node.op in ("placeholder", "output") or (chain is None and _is_inline(node)):
                 new = graph.node_copy(node, made.__getitem__)
             elif chain is None:
-                step, protected = self._step(node)
-                args = torch.fx.node.map_arg(node.args, made.__getitem__)
-                kwargs = torch.fx.node.map_arg(node.kwargs, made.__getitem__)
-                new = graph.call_function(step, (protection,) * protected + args, kwargs)
+                args = map_arg((protection, *node.args), lambda n: made.get(n, n))
+                kwargs = map_arg(node.kwargs, made.__getitem__)
+                new = graph.call_function(self._step(node), args, kwargs)
             else:
                 values = [made[v] for v in (chain.head.args[0], chain.residual) if v is not None]
                 new = graph.call_function(self._fused(chain), (protection, *values))
-                node = chain.add or node  # what may be warned of
-            made[node if chain is None else chain.last] = new
-            new.meta = {"line": node.meta.get("line")}
+            made[node] = new
+            warned_of = node if chain is None else chain.add or node
+            new.meta = {"line": warned_of.meta.get("line")}
         return graph
 
-    def _step(self, node: Node) -> tuple[Callable[..., Any], bool]:
-        """What to call, and whether it is to be handed the protection."""
-        module = node.meta.get("kind")
-        if module is not None:
-            part: str = node.meta["part"]
-            return getattr(module, part), False
+    def _step(self, node: Node) -> Step:
+        module = node.meta.get("module")
+        if "kind" in node.meta:
+            return _own(getattr(module, node.meta["part"]))
         if node.op == "get_attr":
-            return _attribute(node.meta["module"], str(node.target)), False
-        if node.op == "call_module":
-            return _inside(node.meta["module"]), True
-        function: Any = node.target
+            return _own(lambda: getattr(module, str(node.target)))
+        if module is not None:
+            return _caught(module)
+        row, name = row_of(target_of(node)), node.target
+        function: Any = name
         if node.op == "call_method":
-            function = _method(function)
-        if _is_plain(node):
-            return _function(function), False
+            function = lambda self, *args, **kwargs: getattr(self, str(name))(*args, **kwargs)  # noqa: E731
+        if row is not None and row.passes:
+            return _own(function)
         self.caught = True
-        return _by_row(function, target_of(node)), True
+        return _caught(function) if row is None else _by_row(row, function)
 
     def _fused(self, chain: Chain) -> Step:
         """A chain as one step, of its input and its residual."""
@@ -176,7 +169,7 @@ class Program:
             # Of its arguments: which is the chain's input, its residual, or the value so far.
             args = [place.get(a, -1) if isinstance(a, Node) else _Constant(a) for a in node.args]
             args = [0] if node is chain.head else args
-            steps.append((*self._step(node), args, dict(node.kwargs)))
+            steps.append((self._step(node), args, dict(node.kwargs)))
         norm = None if chain.norm is None else chain.norm.meta["kind"]
         act = None if chain.activation_node is None else chain.activation_node.meta.get("kind")
         return _chain(chain.head.meta["kind"].fused_forward, norm, chain.activation, act, steps)
@@ -186,69 +179,39 @@ class _Constant(NamedTuple):
     value: Any
 
 
-def _is_plain(node: Node) -> bool:
-    """Whether a call never has to be caught, whatever it is handed: it asks, or moves elements."""
-    if node.target in (getattr, exactly):
+def _is_inline(node: Node) -> bool:
+    """Whether a call stands in the program as it is: it asks, or moves elements."""
+    if node.target in (getattr, operator.getitem):
         return True
-    row = row_of(target_of(node)) if node.op in ("call_function", "call_method") else None
-    if row is None or row.passes:
-        return row is not None
-    conditional = row.group is None or row.group.condition is not None
-    return not (conditional or row.adapter or row.repair or "out" in node.kwargs)
+    row = row_of(target_of(node)) if node.op == "call_method" else None
+    return row is not None and row.passes
 
 
-def _function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function under a name that a graph module's code can call; some of torch's have none."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
+def _own(function: Callable[..., Any]) -> Step:
+    def own(protection: Any, *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    return call
+    return own
 
 
-def _attribute(module: nn.Module, name: str) -> Callable[[], Any]:
-    def attribute() -> Any:
-        return getattr(module, name)
-
-    return attribute
-
-
-def _method(name: str) -> Callable[..., Any]:
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return getattr(self, name)(*args, **kwargs)
-
-    return method
-
-
-def _inside(function: Callable[..., Any]) -> Step:
-    def inside(protection: Protection | None, *args: Any, **kwargs: Any) -> Any:
+def _caught(function: Callable[..., Any]) -> Step:
+    def caught(protection: Any, *args: Any, **kwargs: Any) -> Any:
         step_in(protection)
         try:
             return function(*args, **kwargs)
         finally:
             step_out()
 
-    return inside
+    return caught
 
 
-def _by_row(function: Callable[..., Any], target: Any) -> Step:
-    """What `Catch` does with a call whose row decides it, without having to catch it."""
-    inside, row = _inside(function), row_of(target)
-    if row is None:
-        return inside
-    name, adapter, is_exact = row.name, row.adapter, row.is_exact
-    takes_list = name in ("cat", "stack")
+def _by_row(row: Any, function: Callable[..., Any]) -> Step:
+    caught = _caught(function)
 
-    def by_row(protection: Protection | None, *args: Any, **kwargs: Any) -> Any:
-        if args and (isinstance(args[0], Tensor) or takes_list):
-            if adapter is not None:
-                try:
-                    return covered.call(name, adapter, args, kwargs)
-                except UnfitError:
-                    pass
-            if is_exact(args, kwargs):
-                return function(*args, **kwargs)
-        return inside(protection, *args, **kwargs)
+    def by_row(protection: Any, *args: Any, **kwargs: Any) -> Any:
+        if args and isinstance(args[0], (Tensor, list, tuple)):
+            return protection.run(row, function, args, kwargs)
+        return caught(protection, *args, **kwargs)
 
     return by_row
 
@@ -256,32 +219,40 @@ def _by_row(function: Callable[..., Any], target: Any) -> Step:
 def _chain(fused: Any, norm: Any, activation: str, act: Any, steps: list[Any]) -> Step:
     has_slope = activation == "leaky_relu"
 
-    def chain(protection: Protection | None, x: Any, residual: Any = None) -> Any:
+    def chain(protection: Any, x: Any, residual: Any = None) -> Any:
         slope = act.negative_slope if has_slope else 0.0
         y = fused(x, norm, residual, activation, slope)
         if y is None:  # the separate calls, where they do not fit
             y = x
-            for step, protected, args, kwargs in steps:
+            for step, args, kwargs in steps:
                 values = (x, residual, y)
                 parts = (a.value if type(a) is _Constant else values[a] for a in args)
-                y = step(*(protection,) * protected, *parts, **kwargs)
+                y = step(protection, *parts, **kwargs)
         return y
 
     return chain
 
 
-def make(
-    block: nn.Module, structure: Structure, trust: tuple[str, ...]
-) -> tuple[Program | None, list[FusedChain], list[str]]:
-    """A block's program, None where it has no chain; its chains; and its layers that are hooked.
+class Outcome(NamedTuple):
+    """What became of fusing a block."""
 
-    Raises:
-        Unfusable: the block cannot be traced.
-    """
-    tracer = trace(block, structure, trust)
-    chains = find_chains(tracer.graph, BlockReader(tracer.guard))
-    if not chains and not tracer.hooked:
-        return None, [], []
-    heads = (chain.head.meta["kind"] for chain in chains)
-    counts = (len(chain.nodes) for chain in chains)
-    return Program(tracer, chains), list(map(FusedChain, heads, counts)), tracer.hooked
+    program: Program | None = None  # None where there is no chain
+    chains: Sequence[FusedChain] = ()
+    reason: str | None = None  # why it runs unfused, or a part of it
+
+
+def make(block: nn.Module, structure: Structure, trust: tuple[str, ...]) -> Outcome:
+    """Trace a block and fuse what there is to fuse."""
+    try:
+        tracer = trace(block, structure, trust)
+        chains = find_chains(tracer.graph, BlockReader(tracer.guard))
+        if not chains and not tracer.hooked:
+            return Outcome()
+        heads = (chain.head.meta["kind"] for chain in chains)
+        counts = (len(chain.nodes) for chain in chains)
+        reason = f"its {tracer.hooked[0]} carries hooks" if tracer.hooked else None
+        return Outcome(Program(tracer, chains), [*map(FusedChain, heads, counts)], reason)
+    except Unfusable as error:
+        return Outcome(reason=str(error))
+    except Exception as error:  # of bninv's own: the block's code is there in any case
+        return Outcome(reason=f"bninv failed to fuse it: {type(error).__name__}: {error}")

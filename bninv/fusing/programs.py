@@ -9,8 +9,9 @@ import torch
 from torch.nn.modules import module as torch_module
 
 from bninv._programs import UNFIT, stock_forward
-from bninv.fusing.program import Program, make
-from bninv.fusing.structure import Structure, structure_of
+from bninv.fusing.program import Outcome, make
+from bninv.fusing.proxies import modes
+from bninv.fusing.tracing import Structure, structure_of
 from bninv.nn.base import Patched
 
 # One thread makes programs, and whoever needs them as well waits. Re-entrant: code that is traced
@@ -22,7 +23,7 @@ _MOST = 8
 
 
 class Programs:
-    """By the structure of the arguments; made when they are needed.
+    """By the structure of the arguments and the modes; made when they are needed.
 
     A program is bound to the modules of its block: copies and pickles make their own, and what
     shares a block's attributes without being it (a replica of DataParallel's) runs its own code.
@@ -31,46 +32,46 @@ class Programs:
     def __init__(self, block: Any, trust: tuple[str, ...] = ()) -> None:
         self.trust = trust
         self._block = block
-        # Of one structure several, for a block that has changed; none where there are no chains.
-        self._made: dict[Structure, list[Program]] = {}
+        # For each several, of a block that has changed.
+        self._made: dict[tuple[Structure, Any], list[Outcome]] = {}
         self._left = _MOST
 
     def __reduce__(self) -> Any:
         return Programs, (self._block, self.trust)
-
-    def structures(self) -> list[Structure]:
-        """Of the arguments that the block was called with so far."""
-        return list(self._made)
 
     def run(self, block: Any, args: tuple[Any, ...]) -> Any:
         """The block's result, or UNFIT: its own code is to run."""
         structure, tensors = structure_of(args)
         if structure is None or block is not self._block or _is_observed():
             return UNFIT
-        known = self._made.get(structure)
-        if known is not None:
-            for program in known:
-                result = program.run(tensors)
-                if result is not UNFIT:
-                    return result
-            if not known:
-                return UNFIT
-        made = self._add(structure, known)
-        return UNFIT if made is None else made.run(tensors)
+        key = structure, modes()
+        known = self._made.get(key)
+        for outcome in known or ():
+            result = UNFIT if outcome.program is None else outcome.program.run(tensors)
+            if result is not UNFIT or outcome.program is None:
+                return result
+        program = self._add(key, known).program
+        return UNFIT if program is None else program.run(tensors)
 
-    def _add(self, structure: Structure, known: list[Program] | None) -> Program | None:
-        if self._left == 0:
-            return None
+    def outcomes(self, structure: Structure) -> list[Outcome]:
+        """What became of the calls so far; of a block without any, of one of that structure."""
+        found = []
+        made: list[Any] = list(self._made.items()) or [((structure, modes()), None)]
+        for key, known in made:
+            fitting = (o for o in known or () if o.program is None or o.program.guard.holds())
+            found.append(next(fitting, None) or self._add(key, known))
+        return found
+
+    def _add(self, key: tuple[Structure, Any], known: list[Outcome] | None) -> Outcome:
         with _lock:
-            if self._made.get(structure) is not known:  # another thread was here first
-                return next(iter(self._made[structure]), None)
+            if self._made.get(key) is not known:  # another thread was here first
+                return self._made[key][0]
+            if self._left == 0:
+                return Outcome(reason="it keeps changing, or is called in too many ways")
             self._left -= 1
-            try:
-                program = make(self._block, structure, self.trust)[0]
-            except Exception:  # bninv.fusion() says why
-                program = None
-            self._made[structure] = [*([] if program is None else [program]), *(known or [])]
-        return program
+            outcome = make(self._block, key[0], self.trust)
+            self._made[key] = [outcome, *(known or ())]
+        return outcome
 
 
 def _is_observed() -> bool:

@@ -1,65 +1,51 @@
-"""The tensors that a block's code is traced with, and the graph that they write.
+"""The tensors that a block's code is traced with.
 
-Proxies of torch.fx that take back none of their answers: what a tensor would say of its type, its
-hash or its text they do not know, and say so.
+Proxies of torch.fx, which would answer `False` where a tensor answers `True`: what a tensor would
+say of its type, its hash or its text these do not know, and say so.
 """
 
 from __future__ import annotations
 
-import dis
 import functools
 import operator
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import Graph, Node, Proxy
 from torch.fx.proxy import GraphAppendingTracer
-from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from bninv._call_site import calling_line
 from bninv.exact import names
-from bninv.fusing.guard import Guard
+
+_DEVICES = ("cpu", "cuda")
+_IN_PLACE = names("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")
+_UNANSWERED = names("hash repr str format len int float complex index bool contains")
+_MAY_BE_NONE = names("grad grad_fn _base")
+_TENSORS = names("T H mT mH data real imag")  # attributes of a tensor that are tensors
+_CONTAINERS = (list, tuple, dict, set, int, float, bool, str)
 
 
 class Unfusable(Exception):  # noqa: N818 - no error: the block runs unfused
     """The block cannot be traced, or not all that its calls depend on; says why."""
 
 
-DEVICES = ("cpu", "cuda")
-# Nobody computes in float64 under autocast: code that sets some mode, whichever, is seen to.
-UNUSUAL = (True, False, *(True, torch.float64) * 2)
-
-
 def modes() -> tuple[Any, ...]:
-    autocast = [(torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in DEVICES]
+    """What code can ask for without a tensor, and what changes what operators do."""
     grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    return (*grad, *autocast[0], *autocast[1])
+    if not torch._C._is_any_autocast_enabled():
+        return grad
+    return *grad, *((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _DEVICES)
 
 
-_TENSORS = names("T H mT mH data real imag")  # properties that are tensors
-_OF_AUTOGRAD = names("grad grad_fn requires_grad is_leaf retains_grad output_nr _version _base")
-IN_PLACE_OPERATORS = tuple(
-    getattr(operator, f"i{name}")
-    for name in names("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")
-)
+class ProxyTracer(GraphAppendingTracer):
+    """Writes a graph of what is done with proxies."""
 
-
-class BlockTracer(GraphAppendingTracer):
-    """The graph that is being made, what it depends on, and why it cannot be used."""
-
-    def __init__(self, trust: tuple[str, ...], protects: bool) -> None:
+    def __init__(self) -> None:
         super().__init__(Graph())
-        self.trust = trust
-        self.protects = protects  # whether calls in the block's code are caught
-        self.guard = Guard()
         self.refused: list[str] = []
-        self.hooked: list[str] = []  # names of modules
-        self.sites: dict[nn.Module, Any] = {}
-        self._lent: list[tuple[list[Any], list[Any]]] = []
+        self._modes = modes()
 
     def refuse(self, reason: str) -> Unfusable:
         """The error to raise; code that handles it does not get away with that."""
@@ -78,52 +64,29 @@ class BlockTracer(GraphAppendingTracer):
         return super().create_arg(a)
 
     def create_node(self, kind: str, target: Any, args: Any, kwargs: Any, *rest: Any) -> Node:
-        if modes() != UNUSUAL:
-            raise self.refuse("it changes autocast, the grad mode or the dtype for a part")
+        if modes() != self._modes:
+            raise self.refuse("it changes autocast or the grad mode for a part of it")
         node: Node = self.graph.create_node(kind, target, args, kwargs, *rest)
         node.meta["line"] = calling_line()
         return node
 
-    def call(self, module: nn.Module, args: Any, kwargs: Any, **meta: Any) -> Proxy:
-        """A call of a module as one node."""
-        node = self.create_proxy("call_module", type(module).__name__, args, kwargs).node
-        node.meta.update(meta, module=module)
-        return self.proxy(node)
-
-    def lend(self, value: list[Any]) -> list[Any]:
-        """A copy of a list for the code to read."""
-        copy = list(value)
-        self._lent.append((copy, list(value)))
-        return copy
-
     def finish(self, result: Any) -> None:
-        for copy, value in self._lent:
-            if len(copy) != len(value) or any(a is not b for a, b in zip(copy, value, strict=True)):
-                raise self.refuse("it changes a list that is not its own")
         self._check_result(result)
+        node = self.create_node("output", "output", (self.create_arg(result),), {})
         if self.refused:
             raise Unfusable(self.refused[0])
-        self.graph.output(self.create_arg(result))
+        assert node is self.graph.output_node()
 
     def _check_result(self, result: Any) -> None:
-        kind = type(result)
-        if kind is dict and all(type(key) is str for key in result):
-            result = tuple(result.values())
-        elif kind not in (list, tuple):
-            if kind is not BlockProxy and kind not in (type(None), bool, int, float, str):
-                raise self.refuse(f"it returns a {kind.__name__}")
-            return
-        if any(result is copy for copy, _ in self._lent):
-            raise self.refuse("it returns a list that it was given")
-        for part in result:
-            self._check_result(part)
+        if type(result) in (list, tuple, dict):
+            for part in result.values() if type(result) is dict else result:
+                self._check_result(part)
+        elif type(result) not in (BlockProxy, type(None), bool, int, float, str):
+            raise self.refuse(f"it returns a {type(result).__name__}")
 
 
 class BlockProxy(Proxy):
-    """In a tensor's place, or in that of what a call returns.
-
-    What a tensor would say of its type, its hash or its text it does not know, and says so.
-    """
+    """In a tensor's place, or in that of what a call returns."""
 
     # Not Tensor: C++ code that asks would take the proxy's memory for a tensor's. `is_instance`
     # answers for the code that is traced.
@@ -132,22 +95,16 @@ class BlockProxy(Proxy):
         raise _refusal(self, "it asks for the type of a value not known before it runs")
 
     def __getattr__(self, name: str) -> Any:
+        # At once: torch.fx notes an attribute where it is used first, which may have changed then.
         unknown = self.node.target is getattr and self.node.args[1] not in _TENSORS
-        if not hasattr(Tensor, name) or name in _OF_AUTOGRAD or unknown:
+        if unknown or not hasattr(Tensor, name) or name in _MAY_BE_NONE:
             raise _refusal(self, f"it asks a tensor for {name}")
-        if not callable(getattr(Tensor, name)):
-            return self.tracer.create_proxy("call_function", getattr, (self, name), {})
-        return functools.partial(self._call, name)
+        if callable(getattr(Tensor, name)):
+            return functools.partial(self._call, name)
+        return self.tracer.create_proxy("call_function", getattr, (self, name), {})
 
     def _call(self, name: str, *args: Any, **kwargs: Any) -> Proxy:
         return self.tracer.create_proxy("call_method", name, (self, *args), kwargs)
-
-    def __iter__(self) -> Iterator[Proxy]:
-        count = _unpacked_to(sys._getframe(1))
-        if count is None:
-            raise _refusal(self, "it goes over a tensor, or over its sizes")
-        items = self.tracer.create_proxy("call_function", exactly, (self, count), {})
-        return iter([items[i] for i in range(count)])
 
     def is_tensor(self) -> bool:
         """Whether it is known to be one."""
@@ -155,7 +112,7 @@ class BlockProxy(Proxy):
 
 
 def _refusal(proxy: Any, reason: str) -> Unfusable:
-    tracer: BlockTracer = proxy.tracer
+    tracer: ProxyTracer = proxy.tracer
     return tracer.refuse(reason)
 
 
@@ -166,73 +123,35 @@ def _refusing(name: str) -> Callable[..., Any]:
     return refuse
 
 
-for _name in names("hash repr str format len int float complex index bool contains"):
-    setattr(BlockProxy, f"__{_name}__", _refusing(f"__{_name}__"))
-
-
-def _in_place(function: Any) -> Any:
+def _changing(function: Any) -> Callable[..., Any]:
     def change(self: BlockProxy, other: Any) -> Proxy:
         return self.tracer.create_proxy("call_function", function, (self, other), {})
 
     return change
 
 
+for _name in _UNANSWERED:
+    setattr(BlockProxy, f"__{_name}__", _refusing(f"__{_name}__"))
 # torch.fx has none of these: `x += y` would be recorded as `x = x + y`, which leaves the tensor as
 # it was for whoever else holds it.
-for _function in IN_PLACE_OPERATORS:
-    setattr(BlockProxy, f"__{_function.__name__}__", _in_place(_function))
-
-
-def _unpacked_to(frame: Any) -> int | None:
-    """How many variables a frame is about to give the items of a value to, as torch.fx finds it."""
-    for instruction in dis.get_instructions(frame.f_code):
-        if instruction.offset == frame.f_lasti and instruction.opname == "UNPACK_SEQUENCE":
-            return int(instruction.argval)
-    return None
-
-
-def exactly(value: Any, count: int) -> tuple[Any, ...]:
-    """The items of a value that is unpacked to `count` variables."""
-    items = tuple(value)
-    if len(items) != count:
-        many = "too many" if len(items) > count else "not enough"
-        got = "" if len(items) > count else f", got {len(items)}"
-        raise ValueError(f"{many} values to unpack (expected {count}{got})")
-    return items
-
-
-class OnlyProxies(TorchFunctionMode):
-    """Refuses calls of torch's that no proxy is part of.
-
-    A graph would hold their results: a tensor drawn at random, the grad mode as it was.
-    """
-
-    def __init__(self, tracer: BlockTracer) -> None:
-        super().__init__()
-        self.tracer = tracer
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if not any(issubclass(type(a), Proxy) for a in pytree.tree_leaves((args, kwargs))):
-            raise self.tracer.refuse(f"it calls {getattr(func, '__name__', func)}")
-        return func(*args, **(kwargs or {}))
+for _name in _IN_PLACE:
+    setattr(BlockProxy, f"__i{_name}__", _changing(getattr(operator, f"i{_name}")))
 
 
 def is_instance(value: Any, kinds: Any) -> bool:
+    """`isinstance`, for code that is traced."""
     if type(value) is not BlockProxy:
         return isinstance(value, kinds)
     for kind in kinds if isinstance(kinds, tuple) else (kinds,):
-        if not value.is_tensor() or not isinstance(kind, type):
+        if not value.is_tensor() or kind not in (Tensor, *_CONTAINERS):
             raise _refusal(value, "it asks for the type of a value not known before it runs")
         if kind is Tensor:
             return True
-        if kind not in (list, tuple, dict, set, int, float, bool, str):
-            raise _refusal(value, f"it asks whether a tensor is a {kind.__name__}")
     return False
 
 
 def type_of(*args: Any) -> Any:
+    """`type`, for code that is traced."""
     if type(args[0]) is BlockProxy:
         raise _refusal(args[0], "it asks for the type of a value not known before it runs")
     return type(*args)

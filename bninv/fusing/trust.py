@@ -7,20 +7,13 @@ import functools
 from types import CodeType, FunctionType
 
 # Of code in these packages it is known that its result is all that it computes.
-TRUSTED = ("torch", "torchvision", "timm", "bninv")
-# What code can ask of PyTorch without a tensor, and no trace would notice.
-_ASKS = frozenset(
-    (
-        *("is_grad_enabled", "is_inference_mode_enabled", "get_default_dtype"),
-        *("is_autocast_enabled", "is_autocast_cpu_enabled", "get_autocast_dtype"),
-        *("are_deterministic_algorithms_enabled", "initial_seed", "get_num_threads"),
-    )
-)
+_TRUSTED = ("torch", "torchvision", "timm", "bninv")
+_SEEN = ("LOAD_CONST", None)
 
 
-def is_trusted_name(module: str, trust: tuple[str, ...]) -> bool:
+def is_trusted(package: str, trust: tuple[str, ...]) -> bool:
     """Whether a module, by its name, is in a trusted package, or is one of those in `trust`."""
-    return any(module == name or module.startswith(f"{name}.") for name in (*TRUSTED, *trust))
+    return any(package == name or package.startswith(f"{name}.") for name in (*_TRUSTED, *trust))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -29,24 +22,18 @@ def untrusted(stock: type, trust: tuple[str, ...]) -> str | None:
     for cls in stock.__mro__[:-1]:
         functions = (v for v in vars(cls).values() if isinstance(v, FunctionType))
         # A function that wraps another one may bear that one's __module__.
-        for module in (cls.__module__, *(str(f.__globals__.get("__name__")) for f in functions)):
-            if not is_trusted_name(module, trust):
-                return module
+        for package in (cls.__module__, *(str(f.__globals__.get("__name__")) for f in functions)):
+            if not is_trusted(package, trust):
+                return package
     return None
 
 
 @functools.lru_cache(maxsize=4096)
 def unseen(code: CodeType) -> str | None:
-    """Why even trusted code is not traced: it looks at what proxies cannot see, or changes more.
-
-    `a is b` asks no proxy; neither does a mode.
-    """
-    asked = _ASKS.intersection(code.co_names)
-    if asked:
-        return f"it asks for {min(asked)}"
-    before = ("", None)
+    """What code does that no proxy is asked for: `a is b`, and setting a global."""
+    before = _SEEN
     for instruction in dis.get_instructions(code):
-        if instruction.opname == "IS_OP" and before != ("LOAD_CONST", None):
+        if instruction.opname == "IS_OP" and before != _SEEN:
             return "it compares by `is`"
         if instruction.opname == "STORE_GLOBAL":
             return f"it sets the global {instruction.argval}"
