@@ -16,6 +16,7 @@ from torch import nn
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _SPECIAL = itemgetter("training", *_HOOKS)
 _FORWARD = itemgetter("training", *_HOOKS[:2])
+_CHILDREN = itemgetter("_modules")
 _each, _get = dict.values, dict.get
 
 
@@ -73,7 +74,7 @@ class Guard:
         )
 
     def _children_now(self) -> list[Any]:
-        children = [vars(module)["_modules"] for module in self.parents]
+        children = list(map(_CHILDREN, map(vars, self.parents)))
         return [*chain.from_iterable(children), *chain.from_iterable(map(_each, children))]
 
     def _rest_now(self) -> list[Any]:

@@ -194,8 +194,10 @@ class BlockTracer(ProxyTracer):
             return self._call(module, args, kwargs)
         if kwargs or len(args) != 1 or _stock(module).__call__ is not _CALL:
             return self._call(module, args, kwargs, tensor=is_kind)
-        self.guard.whole[module] = type(module)
         owner = forward_owner(module)
+        is_sequential = owner == "torch.nn.modules.container.Sequential"
+        if is_kind or is_identity(owner):
+            self.guard.whole[module] = type(module)
         if is_identity(owner):
             return args[0]
         if isinstance(module, (BatchNormAct, FrozenBatchNorm)):
@@ -203,12 +205,11 @@ class BlockTracer(ProxyTracer):
             x = self._call(module, args, {}, kind=module, part="normalize", tensor=True)
             for name in ("drop", "act"):
                 if name in module._modules:
-                    x = object.__getattribute__(stand_in, "__dict__")["_modules"][name](x)
+                    x = getattr(stand_in, name)(x)
             return x
         if is_kind:
             part = "invariant_forward"
             return self._call(module, args, {}, kind=module, part=part, tensor=True)
-        is_sequential = owner == "torch.nn.modules.container.Sequential"
         if is_sequential or (self._protects and self._is_small(module)):
             return self._inline(stand_in, module, args)
         return self._call(module, args, {})
@@ -233,7 +234,7 @@ class BlockTracer(ProxyTracer):
             return self._call(module, args, {})
         last, refused = next(iter(reversed(self.graph.nodes)), None), len(self.refused)
         try:
-            return stand_in.forward(*args)
+            result = stand_in.forward(*args)
         except Exception:
             if type(args[0]) is not BlockProxy:  # a list that it may have changed
                 raise
@@ -244,6 +245,8 @@ class BlockTracer(ProxyTracer):
                 self.graph.erase_node(node)
             del self.refused[refused:]
             return self._call(module, args, {})
+        self.guard.whole[module] = type(module)
+        return result
 
 
 _CALL: Any = nn.Module.__call__
