@@ -137,8 +137,19 @@ def one_product_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool
 
 def _not_narrowed(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # Into a tensor of a narrower dtype the result would be rounded twice.
-    other = kwargs.get("other", args[1] if len(args) > 1 else None)
-    return not isinstance(other, Tensor) or args[0].dtype == torch.result_type(args[0], other)
+    into, other = args[0], kwargs.get("other", args[1] if len(args) > 1 else None)
+    if not isinstance(other, Tensor) or into.dtype == other.dtype:
+        return True
+    # As torch.result_type has it, which Dynamo does not take in a whole graph.
+    if other.dim() == 0 < into.dim() and _category(other) <= _category(into):
+        return True
+    return into.dtype == promoted(into.dtype, other.dtype)
+
+
+def _category(tensor: Tensor) -> int:
+    if tensor.is_floating_point() or tensor.is_complex():
+        return 3 if tensor.is_complex() else 2
+    return int(tensor.dtype is not torch.bool)
 
 
 def one_rounding_in_place(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -66,7 +66,9 @@ def patch(
         trust: packages, or modules, whose blocks are fused besides those of torch, torchvision and
             timm: `("my_package",)`, `("__main__",)`. Such a block's forward is run on its modules'
             attributes once, and may run no more: what it does besides computing its result (prints,
-            counters, random numbers, globals that change) happens once or not at all.
+            counters, random numbers, globals that change) happens once or not at all, and what it
+            asks for besides its arguments, attributes, the grad mode and autocast (globals, the
+            environment, other switches of PyTorch's) is asked for once.
 
     Raises:
         NotInvariantError: `strict`, and something cannot be made invariant.

@@ -5,6 +5,9 @@ from __future__ import annotations
 import collections
 import copy
 import io
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -46,9 +49,24 @@ def _nothing_compiled() -> None:
     torch._dynamo.reset()
 
 
-def test_the_entry_point_names_the_backend() -> None:
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert '[project.entry-points.torch_dynamo_backends]\nbninv = "bninv.compiling:backend"' in text
+def test_the_backend_has_a_name(tmp_path: Path) -> None:
+    """torch.compile finds it by the package's entry point."""
+    root = Path(__file__).parents[1]
+    text = (root / "pyproject.toml").read_text()
+    group, line = "[project.entry-points.torch_dynamo_backends]", 'bninv = "bninv.compiling:backend"'
+    assert f"{group}\n{line}" in text
+    installed = tmp_path / "bninv-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: bninv\nVersion: 0\n")
+    entry = line.replace('"', "")
+    (installed / "entry_points.txt").write_text(f"[torch_dynamo_backends]\n{entry}\n")
+    code = (
+        "import torch, bninv; m = bninv.patch(torch.nn.Conv2d(2, 2, 1).eval()); "
+        "x = torch.ones(1, 2, 1, 1); "
+        "assert torch.equal(torch.compile(m, backend='bninv', fullgraph=True)(x), m(x))"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(root)])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, check=True)
     with pytest.raises(TypeError, match="`options` has mode"):
         backend(torch.fx.symbolic_trace(nn.ReLU()), [], mode="fast")
 
@@ -75,6 +93,25 @@ def test_autocast(net: nn.Module) -> None:
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert_bitwise_equal(compiled(X), model(X))
     assert noting.graphs == [{"conv2d_fused": 1}]
+
+
+class Adds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        y += x.to(y.dtype)
+        return y
+
+
+def test_a_sum_in_place_under_autocast() -> None:
+    """Whose dtypes are asked for, by which it is rounded once or twice."""
+    model = bninv.patch(Adds().eval())
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(X)
+        assert_bitwise_equal(torch.compile(model, backend=backend, fullgraph=True)(X), expected)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050", "resnetv2_18"])
