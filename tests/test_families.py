@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +22,8 @@ from bninv.testing import assert_bitwise_equal
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CASES = cases()
+# Of each network: how many chains fuse, and of how many calls.
+CHAINS = json.loads((Path(__file__).parent / "data/chains.json").read_text())
 GRAD_MODES = {2: torch.inference_mode, 3: torch.no_grad, 5: torch.enable_grad}
 # Times stock's own error against float64, or one unit in the last place of the largest output.
 WORST_ERROR = 8
@@ -63,6 +67,8 @@ def test_family(name: str) -> None:
         unfused = bninv.patch(copy.deepcopy(stock), fuse=False)
         with torch.inference_mode():
             assert_bitwise_equal(patched(images), unfused(images), "fused and unfused")
+    found = bninv.fusion(patched)
+    assert found.chains >= CHAINS[name][0] and found.calls >= CHAINS[name][1], str(found)
     assert bninv.uncovered(patched) == []
     assert find_uncovered(patched, images[:2]) == []
     with torch.no_grad():
