@@ -21,7 +21,7 @@ from rich.table import Table
 import bninv
 from bninv.dispatch import Protected
 from bninv.dispatch.invariant import Catch
-from bninv.nn.base import stock_class
+from bninv.modules.base import stock_class
 
 MODELS = (
     "resnet18,resnet50,densenet121,mobilenetv2_100,mobilenetv3_small_050,mobilenetv3_large_100,"

@@ -7,8 +7,8 @@ arithmetic that every result obeys is written down in docs/numerics.md and numbe
 `CONTRACT_VERSION`.
 """
 
-from bninv import _schemas as _schemas  # defines torch.ops.bninv
 from bninv import functional as functional
+from bninv import operators as _operators  # noqa: F401 - defines torch.ops.bninv
 from bninv import testing as testing
 from bninv._build import BuildError
 from bninv.check import CheckResult, check

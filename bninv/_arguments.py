@@ -14,6 +14,8 @@ IntPair = int | Sequence[int]
 # 'ieee' is R1; the others are R9, by the tensor cores of the device or of the class that is named.
 Precision = Literal["ieee", "tensor", "tensor-A", "tensor-H"]
 PRECISIONS = get_args(Precision)
+# What may follow an operator in its kernel.
+Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
 
 
 class BatchStatisticsError(ValueError):

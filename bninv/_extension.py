@@ -59,7 +59,7 @@ def load(tell: Callable[[str], None] | None = None) -> None:
         if _loaded:
             return
         # Implementations attach to schemas, and those are defined in Python.
-        from . import _schemas  # noqa: F401
+        from . import operators  # noqa: F401
 
         if _library is None:
             _library = load_library(tell=tell)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bninv.nn.base import Patched
+from bninv.modules.base import Patched
 
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has what `bninv.fusing` gave it
 UNFIT = object()  # a program's answer where the block's own code is to run

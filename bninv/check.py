@@ -15,7 +15,7 @@ from bninv.checking.result import CheckResult as CheckResult
 from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
 from bninv.dispatch import NotInvariantWarning
-from bninv.nn import Patched
+from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
 
 GradMode = Literal["no_grad", "inference_mode", "grad"]

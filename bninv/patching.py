@@ -29,8 +29,9 @@ from bninv.dispatch import (
 )
 from bninv.dispatch.modules import own_methods, policy_of
 from bninv.fusing import fuse_chains
-from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
-from bninv.nn.base import forward_owner
+from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
+from bninv.modules.exact import is_exact
+from bninv.operators import KINDS
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]

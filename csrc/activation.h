@@ -10,38 +10,27 @@ namespace bninv {
 namespace BNINV_LEVEL {
 
 template <Activation kActivation, typename V>
-BNINV_INLINE V activate(V x, V negative_slope) {
+BNINV_INLINE V activate(V x, V slope) {
+  (void)slope;  // leaky_relu's alone
+#define BNINV_ACTIVATE(name, number, domain, kind, expression) \
+  if constexpr (kActivation == Activation::number) return expression;
+  BNINV_ACTIVATIONS(BNINV_ACTIVATE)
+#undef BNINV_ACTIVATE
   if constexpr (kActivation == Activation::kNone) return x;
-  if constexpr (kActivation == Activation::kRelu) return relu(x);
-  if constexpr (kActivation == Activation::kRelu6) return relu6(x);
-  if constexpr (kActivation == Activation::kSilu) return silu(x);
-  if constexpr (kActivation == Activation::kHardswish) return hardswish(x);
-  if constexpr (kActivation == Activation::kLeakyRelu) return leaky_relu(x, negative_slope);
-  if constexpr (kActivation == Activation::kSigmoid) return sigmoid(x);
-  if constexpr (kActivation == Activation::kHardsigmoid) return hardsigmoid(x);
-  if constexpr (kActivation == Activation::kGelu) return gelu(x);
-  if constexpr (kActivation == Activation::kGeluTanh) return gelu_tanh(x);
-  if constexpr (kActivation == Activation::kTanh) return tanh(x);
-  if constexpr (kActivation == Activation::kSqrt) return sqrt(x);
-  if constexpr (kActivation == Activation::kRsqrt) return V(1) / sqrt(x);
 }
 
 // The same for an activation known at run time, of those that an epilogue may have; T is the storage
 // type. The host code refuses what has no meaning for T.
 template <typename T, typename V>
-BNINV_INLINE V activate_any(Activation activation, V x, V negative_slope) {
+BNINV_INLINE V activate_any(Activation activation, V x, V slope) {
   switch (activation) {
-    case Activation::kRelu:
-      return relu(x);
-    case Activation::kRelu6:
-      return relu6(x);
-    case Activation::kSilu:
-      if constexpr (sizeof(T) < sizeof(double)) return silu(x);
-      return x;
-    case Activation::kHardswish:
-      return hardswish(x);
-    case Activation::kLeakyRelu:
-      return leaky_relu(x, negative_slope);
+#define BNINV_CASE(name, number, ...)                                             \
+  case Activation::number:                                                        \
+    if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<Activation::number>) \
+      return activate<Activation::number>(x, slope);                              \
+    return x;
+    BNINV_EPILOGUE_ACTIVATIONS(BNINV_CASE)
+#undef BNINV_CASE
     default:
       return x;
   }

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "activations.h"
+
 namespace bninv {
 
 enum class DType : int32_t { kFloat, kDouble, kHalf, kBFloat16 };
@@ -20,27 +22,37 @@ enum class Precision : int32_t { kIeee, kTensorA, kTensorH };
 
 enum class Activation : int64_t {
   kNone,
-  kRelu,
-  kRelu6,
-  kSilu,
-  kHardswish,
-  kLeakyRelu,
-  // The last that an epilogue takes; the others stand alone.
-  kSigmoid,
-  kHardsigmoid,
-  kGelu,
-  kGeluTanh,
-  kTanh,
-  kSqrt,
-  kRsqrt,
+#define BNINV_NUMBER(name, number, ...) number,
+  BNINV_ACTIVATIONS(BNINV_NUMBER)
+#undef BNINV_NUMBER
+};
+
+#define BNINV_COUNT(...) +1
+inline constexpr int64_t kEpilogueActivations = 0 BNINV_EPILOGUE_ACTIVATIONS(BNINV_COUNT);
+inline constexpr int64_t kActivations = 0 BNINV_ACTIVATIONS(BNINV_COUNT);
+#undef BNINV_COUNT
+// The last that may follow another operator, and the last.
+inline constexpr Activation kLastEpilogue = static_cast<Activation>(kEpilogueActivations);
+inline constexpr Activation kLastActivation = static_cast<Activation>(kActivations);
+
+// By an activation's number: its name.
+inline constexpr const char* kActivationNames[] = {"none",
+#define BNINV_NAME(name, ...) #name,
+                                                   BNINV_ACTIVATIONS(BNINV_NAME)
+#undef BNINV_NAME
 };
 
 // R6 in binary64 is defined for functions without an exponential.
+constexpr bool is_piecewise(Activation activation) {
+  [[maybe_unused]] constexpr bool PIECEWISE = true, EXPONENTIAL = false;
+  constexpr bool kDomains[] = {PIECEWISE,
+#define BNINV_DOMAIN(name, number, domain, ...) domain,
+                               BNINV_ACTIVATIONS(BNINV_DOMAIN)
+#undef BNINV_DOMAIN
+  };
+  return kDomains[static_cast<int64_t>(activation)];
+}
 template <Activation kActivation>
-inline constexpr bool kIsPiecewise =
-    kActivation == Activation::kNone || kActivation == Activation::kRelu ||
-    kActivation == Activation::kRelu6 || kActivation == Activation::kHardswish ||
-    kActivation == Activation::kLeakyRelu || kActivation == Activation::kHardsigmoid ||
-    kActivation == Activation::kSqrt || kActivation == Activation::kRsqrt;
+inline constexpr bool kIsPiecewise = is_piecewise(kActivation);
 
 }  // namespace bninv

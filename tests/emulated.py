@@ -22,7 +22,8 @@ from emulation import build, host
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _extension, _schemas
+from bninv import _extension
+from bninv.operators import FACTS, SCHEMAS, SCHEMAS_IN_PLACE
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
@@ -77,7 +78,7 @@ def operators() -> host.Library:
     overlay = os.environ.get("BNINV_EMULATED_OVERLAY")
     path = build_operators(Path(overlay) if overlay else None)
     library = torch.library.Library("bninv_emulated", "DEF")
-    for name, schema in {**_schemas.SCHEMAS, **_schemas.IN_PLACE, **_schemas.FACTS}.items():
+    for name, schema in {**SCHEMAS, **SCHEMAS_IN_PLACE, **FACTS}.items():
         library.define(name + schema)
     torch.ops.load_library(path)
     controls = host.Library(path)
@@ -106,7 +107,7 @@ def check_guards(result: Tensor) -> None:
 
 
 def run(device: str, name: str, *args: Any) -> Any:
-    """Operator `name` of _schemas.py on `device`, "cpu", "emulated" or "cuda", for CPU tensors.
+    """Operator `name` on `device`, "cpu", "emulated" or "cuda", for CPU tensors.
 
     The result has the strides that the device gave it. An operator in place changes a copy of its
     first argument, which is returned.
@@ -114,13 +115,13 @@ def run(device: str, name: str, *args: Any) -> Any:
     namespace = _namespace(device)
     place = "cuda" if device == "cuda" else "cpu"
     moved = [on(place, value) for value in args]
-    if name in _schemas.IN_PLACE:
+    if name in SCHEMAS_IN_PLACE:
         moved[0] = on(place, args[0].clone())
     with torch.no_grad():
         result = getattr(namespace, name)(*moved)
     if device == "emulated" and isinstance(result, Tensor):
         check_guards(result)
-    return on("cpu", moved[0] if name in _schemas.IN_PLACE else result)
+    return on("cpu", moved[0] if name in SCHEMAS_IN_PLACE else result)
 
 
 class Redirected(TorchDispatchMode):
@@ -136,7 +137,7 @@ class Redirected(TorchDispatchMode):
     ) -> Any:
         if func.namespace == "bninv":
             name = func.overloadpacket.__name__
-            assert name in _schemas.SCHEMAS or name in _schemas.IN_PLACE
+            assert name in SCHEMAS or name in SCHEMAS_IN_PLACE
             self.seen.add(name)
             func = getattr(torch.ops.bninv_emulated, name).default
         return func(*args, **(kwargs or {}))

@@ -24,11 +24,19 @@ from properties import (
 from torch import Tensor
 
 import bninv.functional as F
+from bninv.operators import unary
 
-# Each function with its options and its exact value in binary64.
+
+def stock(name: str) -> Callable[..., Tensor]:
+    function: Callable[..., Tensor] = getattr(torch.nn.functional, name, None) or getattr(
+        torch, name
+    )
+    return function
+
+
+# Each function with its options and its exact value in binary64: PyTorch's, where that is one.
 EXACT: dict[str, tuple[str, dict, Callable[[Tensor], Tensor]]] = {
-    "relu": ("relu", {}, lambda x: x.clamp(min=0)),
-    "relu6": ("relu6", {}, lambda x: x.clamp(0, 6)),
+    **{op.name: (op.name, {}, stock(op.name)) for op in unary.OPERATORS if op.name != "gelu"},
     "leaky_relu": (
         "leaky_relu",
         {},
@@ -39,10 +47,6 @@ EXACT: dict[str, tuple[str, dict, Callable[[Tensor], Tensor]]] = {
         {"negative_slope": -0.3},
         lambda x: torch.where(x > 0, x, x * float(np.float32(-0.3))),
     ),
-    "sigmoid": ("sigmoid", {}, lambda x: 1 / (1 + torch.exp(-x))),
-    "silu": ("silu", {}, lambda x: x / (1 + torch.exp(-x))),
-    "hardswish": ("hardswish", {}, lambda x: x * (x + 3).clamp(0, 6) / 6),
-    "hardsigmoid": ("hardsigmoid", {}, lambda x: (x + 3).clamp(0, 6) / 6),
     # 1 + erf would cancel where erfc does not, and so would 1 + tanh.
     "gelu": ("gelu", {}, lambda x: x * 0.5 * torch.special.erfc(-x / math.sqrt(2))),
     "gelu, tanh": (
@@ -50,9 +54,6 @@ EXACT: dict[str, tuple[str, dict, Callable[[Tensor], Tensor]]] = {
         {"approximate": "tanh"},
         lambda x: x / (1 + torch.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     ),
-    "tanh": ("tanh", {}, torch.tanh),
-    "sqrt": ("sqrt", {}, torch.sqrt),
-    "rsqrt": ("rsqrt", {}, torch.rsqrt),
 }
 SHAPES = [(3, 1), (5, 67), (2, 19, 5, 7), (3, 4, 5, 2, 3), (3, 33, 1, 1), (3, 40, 61)]
 
@@ -64,9 +65,7 @@ def activation_case(label: str, shape: tuple[int, ...]) -> Case:
         f"{label} of {shape}",
         shape,
         run=lambda x: getattr(F, name)(x, **options),
-        stock=lambda x: (getattr(torch.nn.functional, name, None) or getattr(torch, name))(
-            x, **options
-        ),
+        stock=lambda x: stock(name)(x, **options),
         reference=lambda x: function(x, **options),
     )
 

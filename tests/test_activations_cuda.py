@@ -13,19 +13,12 @@ from properties import any_bits, assert_bits, expansions, layouts, normal
 from reference_dtypes import FLOATING, NARROW
 from torch import Tensor
 
-PIECEWISE: dict[str, tuple] = {
-    "relu": (),
-    "relu6": (),
-    "hardswish": (),
-    "hardsigmoid": (),
-    "sqrt": (),
-    "rsqrt": (),
-    "leaky_relu": (0.3,),
-}
+from bninv.operators import unary
+
+OPTIONS = {"leaky_relu": (0.3,), "gelu": ("none",)}
+PIECEWISE = {op.name for op in unary.OPERATORS if op.float64}
 FUNCTIONS: dict[str, tuple[str, tuple]] = {
-    **{name: (name, options) for name, options in PIECEWISE.items()},
-    **{name: (name, ()) for name in ("sigmoid", "silu", "tanh")},
-    "gelu": ("gelu", ("none",)),
+    **{op.name: (op.name, OPTIONS.get(op.name, ())) for op in unary.OPERATORS},
     "gelu, tanh": ("gelu", ("tanh",)),
 }
 CASES = [

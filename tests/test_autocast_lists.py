@@ -8,8 +8,8 @@ import torch
 
 from bninv._autocast import policy_of
 from bninv._autocast_lists import LISTS
-from bninv._schemas import SCHEMAS
 from bninv.dispatch import covered
+from bninv.operators import SCHEMAS
 
 DEVICES = ["cpu", "cuda"]
 KNOWN = "2.11."  # the version whose lists these are

@@ -20,6 +20,7 @@ from torch import Tensor
 
 import bninv
 import bninv.functional as F
+from bninv.modules.base import Patched
 
 EPILOGUES = ("none", "relu", "relu6", "silu", "hardswish", "leaky_relu")
 PIECEWISE = ("relu", "relu6", "leaky_relu", "hardswish", "hardsigmoid")
@@ -272,7 +273,7 @@ def test_patch_takes_what_has_kernels(dtype: torch.dtype) -> None:
             bninv.patch(model)
     else:
         bninv.patch(model, strict=True)
-    patched = [isinstance(module, bninv.nn.Patched) for module in model]
+    patched = [isinstance(module, Patched) for module in model]
     assert patched == [True, True, True, dtype != torch.float64]
     x = normal("x", 2, 8, 5, 5, dtype=dtype)
     norm = model[1]

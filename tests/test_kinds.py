@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
+import pkgutil
 from collections.abc import Callable
 
 import pytest
 import timm.layers as tl
 import torch
-from timm.layers import activations_me, norm
+from timm.layers import norm
 from timm.layers.adaptive_avgmax_pool import FastAdaptiveCatAvgMaxPool, FastAdaptiveMaxPool
 from timm.layers.pool2d_same import AvgPool2dSame, MaxPool2dSame
 from timm.layers.split_attn import RadixSoftmax
@@ -18,7 +19,8 @@ from torchvision.models.convnext import LayerNorm2d as ConvNeXtNorm
 from torchvision.ops import FrozenBatchNorm2d
 
 import bninv
-from bninv.nn import KINDS
+from bninv.modules.base import Patched
+from bninv.operators import KINDS, unary
 from bninv.testing import assert_batch_invariant, assert_bitwise_equal
 
 CHANNELS = 12
@@ -137,29 +139,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: FastAdaptiveCatAvgMaxPool(False, "NHWC"),
         (11, 9, 12),
     ),
+    # The elementwise ones need no arguments.
     **{
-        f"{act.__module__.split('.')[0]} {act.__name__}": (act, IMAGE)
-        for act in (
-            nn.ReLU,
-            nn.ReLU6,
-            nn.LeakyReLU,
-            nn.Sigmoid,
-            nn.SiLU,
-            nn.Hardswish,
-            nn.Hardsigmoid,
-            nn.GELU,
-            nn.Tanh,
-            tl.Sigmoid,
-            tl.Tanh,
-            tl.Swish,
-            tl.HardSwish,
-            tl.HardSigmoid,
-            tl.GELU,
-            tl.GELUTanh,
-            activations_me.SwishMe,
-            activations_me.HardSwishMe,
-            activations_me.HardSigmoidMe,
-        )
+        name: (pkgutil.resolve_name(name.replace(".Hardtanh", ".ReLU6")), IMAGE)
+        for name in unary.KINDS
     },
     "nn.GELU tanh": (lambda: nn.GELU("tanh"), IMAGE),
     "in place": (lambda: nn.Sequential(nn.Identity(), nn.SiLU(inplace=True)), IMAGE),
@@ -184,7 +167,7 @@ def test_kind(name: str) -> None:
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(1))
     stock = module(x.clone())
     patched = bninv.patch(copy.deepcopy(module), strict=True)
-    assert any(isinstance(m, bninv.nn.Patched) for m in patched.modules()), "nothing was patched"
+    assert any(isinstance(m, Patched) for m in patched.modules()), "nothing was patched"
     result = patched(x.clone())
     assert result.shape == stock.shape
     torch.testing.assert_close(result, stock, rtol=1e-5, atol=1e-5)
@@ -197,7 +180,7 @@ def test_every_kind_has_a_case() -> None:
     used = set()
     for make, _ in CASES.values():
         for module in bninv.patch(randomized(make)).modules():
-            if isinstance(module, bninv.nn.Patched):
+            if isinstance(module, Patched):
                 used.add(type(module).__mro__[1])
     assert used == set(KINDS.values())
 

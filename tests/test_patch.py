@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import bninv
 from bninv import patching
 from bninv.dispatch import Protected
+from bninv.modules.base import Patched
 from bninv.testing import assert_batch_invariant, assert_bitwise_equal
 
 
@@ -85,7 +86,7 @@ def test_idempotent(net: Net, x: Tensor) -> None:
     assert strides(net) == layout
     assert_bitwise_equal(net(x), bits)
     # and one unpatch undoes both
-    assert not any(isinstance(m, bninv.nn.Patched) for m in bninv.unpatch(net).modules())
+    assert not any(isinstance(m, Patched) for m in bninv.unpatch(net).modules())
 
 
 def test_batch_invariant(net: Net, x: Tensor) -> None:
@@ -305,7 +306,7 @@ def test_filter_fn(net: Net) -> None:
 
     bninv.patch(net, filter_fn=only_norms)
     assert "norm" in seen and "stem" in seen
-    patched = [name for name, m in net.named_modules() if isinstance(m, bninv.nn.Patched)]
+    patched = [name for name, m in net.named_modules() if isinstance(m, Patched)]
     assert patched == ["norm"]
 
 
@@ -335,7 +336,7 @@ def test_what_cannot_be_made_invariant_is_named(module: nn.Module, reason: str) 
         bninv.patch(model)
     assert len(record) == 1
     assert type(model.odd_one) is type(module)
-    assert isinstance(model.conv, bninv.nn.Patched)
+    assert isinstance(model.conv, Patched)
 
 
 def test_replaced_forward_is_refused(net: Net) -> None:
@@ -368,7 +369,7 @@ def test_subclass_with_arithmetic_of_its_own_is_not_its_base() -> None:
     assert type(model[2]) is Odd
     assert isinstance(model[0], Protected) and isinstance(model[0], Scaled)
     assert_bitwise_equal(model[0](x), expected)
-    assert isinstance(model[1], Quiet) and isinstance(model[1], bninv.nn.Patched)
+    assert isinstance(model[1], Quiet) and isinstance(model[1], Patched)
 
 
 def test_a_model_on_a_gpu(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,4 +435,4 @@ def test_fx_keeps_patched_modules(net: Net, x: Tensor) -> None:
     called = {node.target for node in traced.graph.nodes if node.op == "call_module"}
     assert called == {"stem", "norm", "act", "conv", "pool", "head"}
     assert_bitwise_equal(traced(x), expected)
-    assert isinstance(traced.get_submodule("stem"), bninv.nn.Patched)
+    assert isinstance(traced.get_submodule("stem"), Patched)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from bninv.checking.arrangements import build_batch
 from bninv.checking.bits import digest, leaves
 from bninv.checking.runner import CheckError, Progress, one_line
-from bninv.nn import Patched
+from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
 
 

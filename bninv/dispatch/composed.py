@@ -1,4 +1,4 @@
-"""Functions that become several operations, each of bninv's or exact, in one fixed order."""
+"""Functions that become several exact operations, in one fixed order."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import functional as F
 from bninv._arguments import promoted
-from bninv._conditions import narrows_once, rounds_once
-from bninv.dispatch.unfit import need
-from bninv.nn.base import FLOATING
-
-
-def converts_once(input: Tensor, dtype: torch.dtype | None) -> bool:
-    """Whether the `dtype` that a call names is None, or one to which the input rounds only once."""
-    if dtype is None:
-        return True
-    return dtype in FLOATING and rounds_once(input.dtype, dtype, narrows_once([input]))
+from bninv.operators.adapters import need
 
 
 def power(input: Tensor, exponent: Any) -> Tensor:
@@ -52,47 +42,6 @@ def divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> T
     return input.copy_(divide(input, other, rounding_mode=rounding_mode))
 
 
-def var(
-    input: Tensor,
-    dim: Any = None,
-    unbiased: bool | None = None,
-    keepdim: bool = False,
-    *,
-    correction: float | None = None,
-) -> Tensor:
-    if isinstance(dim, bool):  # var(unbiased)
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 1 if unbiased is None or unbiased else 0
-    return F.var(input, dim, correction=correction, keepdim=keepdim)
-
-
-def vector_norm(
-    input: Tensor,
-    ord: float = 2,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    need(ord == 2 and input.is_floating_point())
-    # PyTorch refuses a dtype that does not hold the input's values.
-    need(dtype is None or (dtype in FLOATING and promoted(input.dtype, dtype) == dtype))
-    return F.vector_norm(input, dim, keepdim, dtype=dtype)
-
-
-def norm(
-    input: Tensor,
-    p: Any = "fro",
-    dim: Any = None,
-    keepdim: bool = False,
-    *others: Any,  # torch.norm and Tensor.norm have two orders of `out` and `dtype`
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    need(not others and (p is None or p == "fro" or p == 2))
-    return vector_norm(input, 2, dim, keepdim, dtype=dtype)
-
-
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
     # Product and sum rounded each by itself; a backend's own kernel may contract them.
     tensors = (input, tensor1, tensor2)
@@ -110,8 +59,3 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     need(input.is_floating_point() and other.is_floating_point())
     larger = torch.where((input > other) | (input != input), input, other)
     return torch.where((input == 0) & (other == 0), input + other, larger)
-
-
-def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
-    need(p == 2 and eps > 0 and input.is_floating_point())
-    return input / F.vector_norm(input, dim, True).clamp_min(eps).expand_as(input)

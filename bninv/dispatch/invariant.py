@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bninv import _autocast, _extension, _protection, exact
 from bninv.dispatch import covered, table
 from bninv.dispatch.policy import Policy, UncoveredCall
-from bninv.dispatch.unfit import UnfitError
+from bninv.operators.adapters import UnfitError
 
 
 class Catch(_protection.Protection):

@@ -20,7 +20,7 @@ from bninv._protection import active, step_in, step_out
 from bninv.dispatch.invariant import Invariant
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
-from bninv.nn.base import Patched
+from bninv.modules.base import Patched
 
 Method = Callable[..., Any]
 

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bninv import _conditions, exact
 from bninv.dispatch import covered
+from bninv.operators import PYTHON
+from bninv.operators.adapters import Adapter
 
 _ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
 
@@ -37,9 +39,9 @@ class Row:
 
     name: str
     passes: bool = False
-    adapter: covered.Adapter | None = None
+    adapter: Adapter | None = None
     group: exact.Group | None = None
-    repair: covered.Adapter | None = None
+    repair: Adapter | None = None
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -213,7 +215,7 @@ def _python_rows() -> dict[Any, Row]:
     """The functions of torch.nn.functional that are written in Python."""
     functional = torch.nn.functional
     rows = {}
-    for name, adapter in covered.PYTHON.items():
+    for name, adapter in PYTHON.items():
         rows[getattr(functional, name)] = Row(name, adapter=adapter, group=exact.group_of(name))
     copies = exact.Group("copies elements, changes none", frozenset())
     dropout = exact.Group("the identity outside training", frozenset(), _not_in_training)

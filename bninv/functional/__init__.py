@@ -16,72 +16,15 @@ NotImplementedError.
 
 from __future__ import annotations
 
-from bninv.functional.elementwise import (
-    gelu,
-    hardsigmoid,
-    hardswish,
-    leaky_relu,
-    relu,
-    relu6,
-    rsqrt,
-    sigmoid,
-    silu,
-    sqrt,
-    tanh,
-)
-from bninv.functional.fused import conv2d_fused, linear_fused
-from bninv.functional.normalization import Activation, batch_norm
-from bninv.functional.pooling import (
-    adaptive_avg_pool1d,
-    adaptive_avg_pool2d,
-    adaptive_max_pool1d,
-    adaptive_max_pool2d,
-    avg_pool1d,
-    avg_pool2d,
-    max_pool1d,
-    max_pool2d,
-)
-from bninv.functional.products import conv1d, conv2d, linear, matmul
-from bninv.functional.reductions import mean, sum, var, vector_norm
-from bninv.functional.sample_statistics import group_norm, instance_norm, layer_norm, rms_norm
-from bninv.functional.softmax import log_softmax, softmax
+from bninv.operators import ROOMS as _ROOMS
+from bninv.operators.batch_norm import *  # noqa: F403
+from bninv.operators.conv2d import *  # noqa: F403
+from bninv.operators.group_norm import *  # noqa: F403
+from bninv.operators.layer_norm import *  # noqa: F403
+from bninv.operators.linear import *  # noqa: F403
+from bninv.operators.pool2d import *  # noqa: F403
+from bninv.operators.softmax import *  # noqa: F403
+from bninv.operators.sum import *  # noqa: F403
+from bninv.operators.unary import *  # noqa: F403
 
-__all__ = [
-    "Activation",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "avg_pool1d",
-    "avg_pool2d",
-    "batch_norm",
-    "conv1d",
-    "conv2d",
-    "conv2d_fused",
-    "gelu",
-    "group_norm",
-    "hardsigmoid",
-    "hardswish",
-    "instance_norm",
-    "layer_norm",
-    "leaky_relu",
-    "linear",
-    "linear_fused",
-    "log_softmax",
-    "matmul",
-    "max_pool1d",
-    "max_pool2d",
-    "mean",
-    "relu",
-    "relu6",
-    "rms_norm",
-    "rsqrt",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "sqrt",
-    "sum",
-    "tanh",
-    "var",
-    "vector_norm",
-]
+__all__ = [name for room in _ROOMS for name in room.__all__]

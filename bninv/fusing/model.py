@@ -13,7 +13,7 @@ from bninv._programs import PROGRAMS
 from bninv.fusing.program import may_begin_chain
 from bninv.fusing.programs import FusedSequential, Programs
 from bninv.fusing.tracing import Structure, tensors
-from bninv.nn.base import Patched, forward_owner, patched_class, stock_class
+from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"
 

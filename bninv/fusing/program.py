@@ -20,12 +20,22 @@ from torch.fx.node import map_arg
 from bninv._call_site import TRACED
 from bninv._programs import UNFIT
 from bninv._protection import step_in, step_out
-from bninv.fusing.chains import FIRST, READS, Chain, Reader, changes, find_chains, row_of, target_of
+from bninv.fusing.chains import (
+    ACTIVATIONS,
+    FIRST,
+    READS,
+    Chain,
+    Reader,
+    changes,
+    find_chains,
+    row_of,
+    target_of,
+)
 from bninv.fusing.guard import Guard
 from bninv.fusing.proxies import Unfusable
 from bninv.fusing.tracing import BlockTracer, Structure, trace
-from bninv.nn import activation, batch_norm, conv, linear
-from bninv.nn.base import Patched
+from bninv.modules.base import Patched
+from bninv.operators import batch_norm, conv2d_modules, linear, unary
 
 Step = Callable[..., Any]  # of the protection, and of what the call takes
 
@@ -33,14 +43,10 @@ _NORM2D = (nn.BatchNorm2d, nn.SyncBatchNorm, batch_norm.FrozenBatchNorm)
 _NORMS = (batch_norm.BatchNorm, batch_norm.FrozenBatchNorm)
 # By the module's kind and by the function: the role of a call.
 _KINDS: dict[type[Patched], str] = {
-    conv.Conv2d: "conv2d",
-    conv.Conv2dSame: "conv2d",
+    conv2d_modules.Conv2d: "conv2d",
+    conv2d_modules.Conv2dSame: "conv2d",
     linear.Linear: "linear",
-    activation.ReLU: "relu",
-    activation.ReLU6: "relu6",
-    activation.SiLU: "silu",
-    activation.Hardswish: "hardswish",
-    activation.LeakyReLU: "leaky_relu",
+    **{unary.KIND_OF[name]: name for name in ACTIVATIONS},
 }
 _FUNCTIONS: dict[Any, str] = {
     **dict.fromkeys((F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_), "relu"),
@@ -57,7 +63,8 @@ class FusedChain(NamedTuple):
 
 def may_begin_chain(module: nn.Module) -> bool:
     """Whether a layer is of a kind that chains begin with."""
-    return isinstance(module, (conv.Conv2d, conv.Conv2dSame, linear.Linear, *_NORMS))
+    products = (conv2d_modules.Conv2d, conv2d_modules.Conv2dSame, linear.Linear)
+    return isinstance(module, (*products, *_NORMS))
 
 
 class BlockReader(Reader):

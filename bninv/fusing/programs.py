@@ -12,7 +12,7 @@ from bninv._programs import UNFIT, stock_forward
 from bninv.fusing.program import Outcome, make
 from bninv.fusing.proxies import modes
 from bninv.fusing.tracing import Structure, structure_of
-from bninv.nn.base import Patched
+from bninv.modules.base import Patched
 
 # One thread makes programs, and whoever needs them as well waits. Re-entrant: code that is traced
 # may call another patched model.

@@ -31,9 +31,9 @@ from bninv.fusing.proxies import (
     type_of,
 )
 from bninv.fusing.trust import is_trusted, unseen, untrusted
-from bninv.nn.base import Patched, forward_owner, stock_class
-from bninv.nn.batch_norm import BatchNormAct, FrozenBatchNorm
-from bninv.nn.exact import is_exact, is_identity
+from bninv.modules.base import Patched, forward_owner, stock_class
+from bninv.modules.exact import is_exact, is_identity
+from bninv.operators.batch_norm import BatchNormAct, FrozenBatchNorm
 
 # A block with more modules than that is called, not taken apart, where another block uses it.
 _SMALL = 12

@@ -27,40 +27,17 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
     for (int e = 0; e < kElements; ++e) values[e] = f(values[e]);
   };
   if constexpr (kRelu) return each([](A x) { return relu(x); });
+  const A slope = static_cast<A>(args.negative_slope);
   switch (args.function) {
-    case Activation::kRelu6:
-      return each([](A x) { return relu6(x); });
-    case Activation::kHardswish:
-      return each([](A x) { return hardswish(x); });
-    case Activation::kHardsigmoid:
-      return each([](A x) { return hardsigmoid(x); });
-    case Activation::kSqrt:
-      return each([](A x) { return sqrt(x); });
-    case Activation::kRsqrt:
-      return each([](A x) { return A(1) / sqrt(x); });
-    case Activation::kLeakyRelu: {
-      const A slope = static_cast<A>(args.negative_slope);
-      return each([=](A x) { return leaky_relu(x, slope); });
-    }
+#define BNINV_CASE(name, number, ...)                                             \
+  case Activation::number:                                                        \
+    if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<Activation::number>) \
+      return each([=](A x) { return activate<Activation::number>(x, slope); });   \
+    break;
+    BNINV_ACTIVATIONS(BNINV_CASE)
+#undef BNINV_CASE
     default:
       break;
-  }
-  // Not defined in binary64: the host code refuses them.
-  if constexpr (sizeof(T) < sizeof(double)) {
-    switch (args.function) {
-      case Activation::kSigmoid:
-        return each([](A x) { return sigmoid(x); });
-      case Activation::kSilu:
-        return each([](A x) { return silu(x); });
-      case Activation::kGelu:
-        return each([](A x) { return gelu(x); });
-      case Activation::kGeluTanh:
-        return each([](A x) { return gelu_tanh(x); });
-      case Activation::kTanh:
-        return each([](A x) { return tanh(x); });
-      default:
-        break;
-    }
   }
 }
 

@@ -1,29 +1,16 @@
-#include "../activation.h"
-
 #include "common.h"
 
 namespace bninv {
-namespace {
-
-bool is_piecewise(Activation activation) {
-  bool result = false;
-  common::with_activation<float, Activation::kNone, Activation::kRsqrt>(
-      activation, [&](auto constant) { result = kIsPiecewise<constant.value>; });
-  return result;
-}
-
-}  // namespace
 
 Activation epilogue_activation(const char* op, const std::string& name, DType dtype) {
-  constexpr const char* kNames[] = {"none", "relu", "relu6", "silu", "hardswish", "leaky_relu"};
   std::string listed;
-  for (int64_t i = 0; i < 6; ++i) {
-    if (name == kNames[i]) {
+  for (int64_t i = 0; i <= kEpilogueActivations; ++i) {
+    if (name == kActivationNames[i]) {
       const auto activation = static_cast<Activation>(i);
       check_activation(op, activation, name, dtype);
       return activation;
     }
-    listed += std::string(i > 0 ? ", '" : "'") + kNames[i] + "'";
+    listed += std::string(i > 0 ? ", '" : "'") + kActivationNames[i] + "'";
   }
   BNINV_CHECK(false, op, ": `activation` is '", name, "'; it may be ", listed);
   return Activation::kNone;

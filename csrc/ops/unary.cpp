@@ -46,20 +46,13 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
 }
 
 // One operator and its in-place form, with the same arithmetic.
-#define BNINV_UNARY(name, function)                                                      \
-  Tensor name(const Tensor& input) { return unary(#name, input, Activation::function); } \
-  void name##_(Tensor input) { unary_(#name "_", input, Activation::function); }
-
-BNINV_UNARY(relu, kRelu)
-BNINV_UNARY(relu6, kRelu6)
-BNINV_UNARY(sigmoid, kSigmoid)
-BNINV_UNARY(silu, kSilu)
-BNINV_UNARY(hardswish, kHardswish)
-BNINV_UNARY(hardsigmoid, kHardsigmoid)
-BNINV_UNARY(tanh, kTanh)
-BNINV_UNARY(sqrt, kSqrt)
-BNINV_UNARY(rsqrt, kRsqrt)
-#undef BNINV_UNARY
+#define BNINV_PLAIN(name, number)                                                      \
+  Tensor name(const Tensor& input) { return unary(#name, input, Activation::number); } \
+  void name##_(Tensor input) { unary_(#name "_", input, Activation::number); }
+#define BNINV_OWN(name, number)
+#define BNINV_DEFINE(name, number, domain, kind, expression) BNINV_##kind(name, number)
+BNINV_ACTIVATIONS(BNINV_DEFINE)
+#undef BNINV_PLAIN
 
 Activation gelu_form(const std::string& approximate) {
   BNINV_CHECK(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '",
@@ -86,21 +79,12 @@ void leaky_relu_(Tensor input, double negative_slope) {
 }  // namespace
 
 BNINV_REGISTER(m) {
-#define BNINV_IMPL(name)           \
+#define BNINV_PLAIN(name, number)  \
   m.impl(#name, TORCH_BOX(&name)); \
   m.impl(#name "_", TORCH_BOX(&name##_));
-  BNINV_IMPL(relu)
-  BNINV_IMPL(relu6)
-  BNINV_IMPL(sigmoid)
-  BNINV_IMPL(silu)
-  BNINV_IMPL(hardswish)
-  BNINV_IMPL(hardsigmoid)
-  BNINV_IMPL(tanh)
-  BNINV_IMPL(sqrt)
-  BNINV_IMPL(rsqrt)
-  BNINV_IMPL(gelu)
-  BNINV_IMPL(leaky_relu)
-#undef BNINV_IMPL
+  BNINV_ACTIVATIONS(BNINV_DEFINE)
+  BNINV_PLAIN(gelu, kGelu)
+  BNINV_PLAIN(leaky_relu, kLeakyRelu)
 }
 
 }  // namespace bninv

@@ -24,26 +24,20 @@ void batch_norm_case() {
   args.weight = {between(0, 1) ? parameters[2].data : nullptr, own};
   args.bias = {between(0, 1) ? parameters[3].data : nullptr, own};
   args.eps = 1e-5, args.negative_slope = 0.1;
-  args.activation = static_cast<Activation>(between(0, 5));
-  if (args.dtype == DType::kDouble && args.activation == Activation::kSilu)
+  args.activation = static_cast<Activation>(between(0, kEpilogueActivations));
+  if (args.dtype == DType::kDouble && !is_piecewise(args.activation))
     args.activation = Activation::kNone;
   const int64_t tasks = args.inner > 1 ? args.outer * args.channels : args.outer;
   run<BatchNormArgs>("batch_norm", args, &Level::batch_norm, CUDA_KERNEL(batch_norm), tasks, count,
                      offset);
 }
 
-constexpr int kFunctions = static_cast<int>(Activation::kTanh);
 const char* name_of(Activation function) {
-  constexpr const char* kNames[kFunctions] = {"relu",       "relu6",   "silu",        "hardswish",
-                                              "leaky_relu", "sigmoid", "hardsigmoid", "gelu",
-                                              "gelu_tanh",  "tanh"};
-  return kNames[static_cast<int>(function) - 1];
+  return kActivationNames[static_cast<int64_t>(function)];
 }
 
 bool is_defined(Activation function, DType dtype) {
-  return dtype != DType::kDouble || function <= Activation::kRelu6 ||
-         function == Activation::kHardswish || function == Activation::kLeakyRelu ||
-         function == Activation::kHardsigmoid;
+  return dtype != DType::kDouble || is_piecewise(function);
 }
 
 void unary_case(Activation function, DType dtype, const Bytes& x, int64_t offset) {
@@ -126,7 +120,7 @@ void typed_cases(int number) {
   seed_case("layer_norm", number), layer_norm_case();
   seed_case("group_norm", number), group_norm_case();
   seed_case("softmax", number), softmax_case();
-  for (int f = 1; f <= kFunctions; ++f) {
+  for (int64_t f = 1; f <= kActivations; ++f) {
     const Activation function = static_cast<Activation>(f);
     seed_case(name_of(function), number), unary_case(function);
     if (number == 0) unary_sweep(function);

@@ -7,9 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import functional as F
-from bninv.nn.base import Patched
-from bninv.nn.conv import pad_same
+from bninv.modules.base import Patched
+from bninv.operators.conv2d_modules import pad_same
+from bninv.operators.pool2d import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    adaptive_max_pool1d,
+    adaptive_max_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from bninv.operators.sum import mean
 
 
 class _MaxPool(Patched):
@@ -32,18 +42,18 @@ class _MaxPool(Patched):
 
 class MaxPool1d(_MaxPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._pool(F.max_pool1d, input, self.padding)
+        return self._pool(max_pool1d, input, self.padding)
 
 
 class MaxPool2d(_MaxPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._pool(F.max_pool2d, input, self.padding)
+        return self._pool(max_pool2d, input, self.padding)
 
 
 class MaxPool2dSame(_MaxPool):
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, self.dilation, value=-float("inf"))
-        return self._pool(F.max_pool2d, x, 0)
+        return self._pool(max_pool2d, x, 0)
 
 
 class _AvgPool(Patched):
@@ -56,7 +66,7 @@ class _AvgPool(Patched):
 
 class AvgPool1d(_AvgPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool1d(
+        return avg_pool1d(
             input,
             self.kernel_size,
             self.stride,
@@ -70,7 +80,7 @@ class AvgPool2d(_AvgPool):
     divisor_override: int | None
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.avg_pool2d(
+        return avg_pool2d(
             input,
             self.kernel_size,
             self.stride,
@@ -84,7 +94,7 @@ class AvgPool2d(_AvgPool):
 class AvgPool2dSame(_AvgPool):
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride)
-        return F.avg_pool2d(
+        return avg_pool2d(
             x, self.kernel_size, self.stride, 0, self.ceil_mode, self.count_include_pad
         )
 
@@ -95,12 +105,12 @@ class _AdaptivePool(Patched):
 
 class AdaptiveAvgPool1d(_AdaptivePool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool1d(input, self.output_size)
+        return adaptive_avg_pool1d(input, self.output_size)
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(input, self.output_size)
+        return adaptive_avg_pool2d(input, self.output_size)
 
 
 class _AdaptiveMaxPool(_AdaptivePool):
@@ -111,26 +121,26 @@ class _AdaptiveMaxPool(_AdaptivePool):
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool1d(input, self.output_size)
+        return adaptive_max_pool1d(input, self.output_size)
 
 
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return F.adaptive_max_pool2d(input, self.output_size)
+        return adaptive_max_pool2d(input, self.output_size)
 
 
 class AdaptiveAvgMaxPool2d(_AdaptivePool):
     """timm: half the sum of both. The sum and the product with 0.5 are one operation an element."""
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        average = F.adaptive_avg_pool2d(x, self.output_size)
-        return 0.5 * (average + F.adaptive_max_pool2d(x, self.output_size))
+        average = adaptive_avg_pool2d(x, self.output_size)
+        return 0.5 * (average + adaptive_max_pool2d(x, self.output_size))
 
 
 class AdaptiveCatAvgMaxPool2d(_AdaptivePool):
     def invariant_forward(self, x: Tensor) -> Tensor:
-        average = F.adaptive_avg_pool2d(x, self.output_size)
-        return torch.cat((average, F.adaptive_max_pool2d(x, self.output_size)), 1)
+        average = adaptive_avg_pool2d(x, self.output_size)
+        return torch.cat((average, adaptive_max_pool2d(x, self.output_size)), 1)
 
 
 def _spatial_max(x: Tensor, dim: tuple[int, int], keepdim: bool) -> Tensor:
@@ -138,7 +148,7 @@ def _spatial_max(x: Tensor, dim: tuple[int, int], keepdim: bool) -> Tensor:
     their place in a vector; max pooling does not.
     """
     channels_first = x.movedim(dim, (-2, -1))
-    largest = F.adaptive_max_pool2d(channels_first, 1)
+    largest = adaptive_max_pool2d(channels_first, 1)
     return largest.movedim((-2, -1), dim) if keepdim else largest.flatten(1)
 
 
@@ -149,7 +159,7 @@ class FastAdaptiveAvgPool(Patched):
     flatten: bool
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        return F.mean(x, self.dim, keepdim=not self.flatten)
+        return mean(x, self.dim, keepdim=not self.flatten)
 
 
 class FastAdaptiveMaxPool(FastAdaptiveAvgPool):
@@ -169,7 +179,7 @@ class FastAdaptiveCatAvgMaxPool(Patched):
     flatten: bool
 
     def invariant_forward(self, x: Tensor) -> Tensor:
-        average = F.mean(x, self.dim_reduce, keepdim=not self.flatten)
+        average = mean(x, self.dim_reduce, keepdim=not self.flatten)
         largest = _spatial_max(x, self.dim_reduce, keepdim=not self.flatten)
         return torch.cat((average, largest), self.dim_cat)
 

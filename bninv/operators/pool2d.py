@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from bninv._arguments import IntPair, integers, need_tensor
-from bninv.functional._call import call, ops
+from bninv._memory_format import is_channels_last
+from bninv.operators.adapters import Adapter, need
+from bninv.operators.call import call, ops
+from bninv.operators.draw import Draw
+from bninv.operators.fakes import empty_2d
+from bninv.operators.operator import Operator
 
 
 def _pool_as_2d(input: Tensor, spatial: int) -> tuple[Tensor, Any]:
@@ -196,3 +202,153 @@ def adaptive_max_pool2d(input: Tensor, output_size: OutputSize) -> Tensor:
 def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
     """`adaptive_max_pool2d` over one dimension: [batch, channels, length] or [channels, length]."""
     return _adaptive(ops.adaptive_max_pool2d.default, input, output_size, 1)
+
+
+# ---- The operators -------------------------------------------------------------------------------
+
+
+def _pool_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
+) -> int:
+    room = size + 2 * padding - dilation * (kernel - 1) - 1
+    count = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    return count
+
+
+def _fake_maximum(
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+) -> Tensor:
+    size = [
+        _pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
+        for i in range(2)
+    ]
+    return empty_2d(input, [*input.shape[:2], *size], is_channels_last(input))
+
+
+def _fake_average(
+    input: Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    *_: Any,
+) -> Tensor:
+    return _fake_maximum(input, kernel_size, stride, padding, (1, 1), ceil_mode)
+
+
+def _fake_adaptive(input: Tensor, output_size: Sequence[int]) -> Tensor:
+    return empty_2d(input, [*input.shape[:2], *output_size], is_channels_last(input))
+
+
+def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:
+    pick = draw.random.choice
+    kernel = pick([[1, 1], [2, 2], [3, 3], [3, 2], [5, 5], [6, 9]])
+    padding = [pick([0, k // 2]) for k in kernel]
+    channels = draw.size(min(129, max(1, draw.most // 200)))
+    image = [k + draw.size(min(33, math.isqrt(draw.most // channels))) - 1 for k in kernel]
+    batch = draw.size(min(9, max(1, draw.most // (channels * image[0] * image[1]))))
+    stride = [pick([1, 2, 3]) for _ in kernel]
+    return draw.input(batch, channels, *image), [kernel, stride, padding]
+
+
+def _draw_average(draw: Draw) -> list[Any]:
+    x, window = _draw_window(draw)
+    flags = [draw.random.random() < 0.5 for _ in range(2)]
+    return [x, *window, *flags, draw.random.choice([None, None, 7])]
+
+
+def _draw_maximum(draw: Draw) -> list[Any]:
+    x, window = _draw_window(draw)
+    return [x, *window, [1, 1], draw.random.random() < 0.5]
+
+
+def _draw_adaptive(draw: Draw) -> list[Any]:
+    x, _ = _draw_window(draw)
+    return [x, draw.random.choice([[1, 1], [1, 1], [2, 3], [7, 7]])]
+
+
+OPERATORS = [
+    Operator(
+        "avg_pool2d",
+        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
+        "bool count_include_pad, int? divisor_override) -> Tensor",
+        _fake_average,
+        _draw_average,
+    ),
+    Operator(
+        "max_pool2d",
+        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
+        "bool ceil_mode) -> Tensor",
+        _fake_maximum,
+        _draw_maximum,
+    ),
+    *(
+        Operator(
+            name, "(Tensor input, int[] output_size) -> Tensor", _fake_adaptive, _draw_adaptive
+        )
+        for name in ("adaptive_avg_pool2d", "adaptive_max_pool2d")
+    ),
+]
+
+
+# ---- PyTorch's signatures ------------------------------------------------------------------------
+
+
+def _without_indices(function: Adapter) -> Adapter:
+    def pool(input: Tensor, output_size: Any, return_indices: bool = False) -> Tensor:
+        need(not return_indices)
+        return function(input, output_size)
+
+    return pool
+
+
+def _windows_without_indices(function: Adapter) -> Adapter:
+    def pool(
+        input: Tensor,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Tensor:
+        need(not return_indices)
+        return function(input, kernel_size, stride, padding, dilation, ceil_mode)
+
+    return pool
+
+
+ATEN: dict[str, Adapter] = {
+    "avg_pool1d": avg_pool1d,
+    "avg_pool2d": avg_pool2d,
+    "max_pool1d": _windows_without_indices(max_pool1d),
+    "max_pool2d": _windows_without_indices(max_pool2d),
+    "adaptive_avg_pool1d": adaptive_avg_pool1d,
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+    "_adaptive_avg_pool2d": adaptive_avg_pool2d,
+}
+PYTHON: dict[str, Adapter] = {
+    "max_pool1d": ATEN["max_pool1d"],
+    "max_pool2d": ATEN["max_pool2d"],
+    "adaptive_max_pool1d": _without_indices(adaptive_max_pool1d),
+    "adaptive_max_pool2d": _without_indices(adaptive_max_pool2d),
+    "adaptive_avg_pool2d": adaptive_avg_pool2d,
+}
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "max_pool1d",
+    "max_pool2d",
+]

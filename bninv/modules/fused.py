@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv.functional.normalization import Activation
+from bninv._arguments import Activation
 
 
 def is_like(residual: Any, device: torch.device, dtype: torch.dtype, shape: Sequence[int]) -> bool:

@@ -1,4 +1,4 @@
-"""Convolution modules of torch.nn and timm: rule R1."""
+"""Convolution modules of torch.nn and timm: rule R1; R5 for standardized weights."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import functional as F
+from bninv._arguments import Activation
 from bninv._autocast import result_dtype
-from bninv.functional.normalization import Activation
-from bninv.nn.base import Patched
-from bninv.nn.fused import has_activation, is_like
+from bninv.modules.base import Patched
+from bninv.modules.fused import has_activation, is_like
+from bninv.operators.batch_norm import batch_norm
+from bninv.operators.conv2d import conv1d, conv2d, conv2d_fused
 
 
 def pad_same(
@@ -93,7 +94,7 @@ class _Conv(Patched):
         mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
         if norm is not None and (mean is None or variance is None):
             return None
-        return F.conv2d_fused(
+        return conv2d_fused(
             input,
             self.weight,
             self.bias,
@@ -121,12 +122,12 @@ class _Conv(Patched):
 
 class Conv1d(_Conv):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._convolve(F.conv1d, input)
+        return self._convolve(conv1d, input)
 
 
 class Conv2d(_Conv):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._convolve(F.conv2d, input)
+        return self._convolve(conv2d, input)
 
 
 class Conv2dSame(_Conv):
@@ -140,11 +141,43 @@ class Conv2dSame(_Conv):
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
-        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        return conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
 
+
+class StdConv2d(Patched):
+    """StdConv2d, ScaledStdConv2d and their 'same' kinds.
+
+    The weight is standardized at every call, as in timm: nothing is cached that a changed parameter
+    would leave behind.
+    """
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        module: Any = self
+        if getattr(module, "same_pad", False):
+            x = pad_same(x, module.kernel_size, module.stride, module.dilation)
+        gain = (module.gain * module.scale).view(-1) if hasattr(module, "gain") else None
+        weight = batch_norm(
+            module.weight.reshape(1, module.out_channels, -1),
+            None,
+            None,
+            weight=gain,
+            training=True,
+            momentum=0.0,
+            eps=module.eps,
+        ).reshape_as(module.weight)
+        return conv2d(
+            x, weight, module.bias, module.stride, module.padding, module.dilation, module.groups
+        )
+
+
+_STD_CONV = "timm.layers.std_conv."
 
 KINDS: dict[str, type[Patched]] = {
     "torch.nn.modules.conv.Conv1d": Conv1d,
     "torch.nn.modules.conv.Conv2d": Conv2d,
     "timm.layers.conv2d_same.Conv2dSame": Conv2dSame,
+    _STD_CONV + "StdConv2d": StdConv2d,
+    _STD_CONV + "StdConv2dSame": StdConv2d,
+    _STD_CONV + "ScaledStdConv2d": StdConv2d,
+    _STD_CONV + "ScaledStdConv2dSame": StdConv2d,
 }

@@ -1,0 +1,60 @@
+"""The operators, a room for each: all that Python says of it.
+
+A room has its functions, under the names and signatures of `torch.nn.functional`; OPERATORS, what
+PyTorch is told of them; ATEN and PYTHON, what PyTorch's own functions become (`adapters`); and
+KINDS, the modules whose forward it is, by the class that defines that forward. What goes over all
+operators (dispatch, patching, and the tests of every operator) goes over the tables below.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bninv.modules.base import Patched
+from bninv.operators import (
+    batch_norm,
+    conv2d,
+    conv2d_modules,
+    group_norm,
+    layer_norm,
+    linear,
+    pool2d,
+    pool2d_modules,
+    softmax,
+    sum,
+    unary,
+)
+from bninv.operators.adapters import Adapter
+from bninv.operators.operator import FACTS, Operator, define
+
+ROOMS: tuple[Any, ...] = (
+    *(batch_norm, conv2d, group_norm, layer_norm, linear, pool2d, softmax, sum, unary),
+)
+OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
+ATEN: dict[str, Adapter] = {}
+PYTHON: dict[str, Adapter] = {}
+KINDS: dict[str, type[Patched]] = {}
+for _room in ROOMS:
+    ATEN |= _room.ATEN
+    PYTHON |= _room.PYTHON
+# A large room's modules stand beside it.
+for _room in (*ROOMS, conv2d_modules, pool2d_modules):
+    KINDS |= getattr(_room, "KINDS", {})
+# With those in place, as the dispatcher knows them.
+SCHEMAS: dict[str, str] = {name: op.schema for name, op in OPERATORS.items()}
+SCHEMAS_IN_PLACE: dict[str, str] = {
+    f"{name}_": op.schema_in_place for name, op in OPERATORS.items() if op.in_place
+}
+
+define(OPERATORS.values())
+
+__all__ = [
+    "ATEN",
+    "FACTS",
+    "KINDS",
+    "OPERATORS",
+    "PYTHON",
+    "SCHEMAS",
+    "SCHEMAS_IN_PLACE",
+    "Operator",
+]

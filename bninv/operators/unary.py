@@ -1,0 +1,227 @@
+"""Elementwise functions of one tensor: rule R6. In float64 those without an exponential."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from bninv._arguments import need_tensor, number
+from bninv.modules.base import FLOATING, NARROW, Patched
+from bninv.operators.adapters import Adapter
+from bninv.operators.call import call, ops
+from bninv.operators.draw import Draw, any_input
+from bninv.operators.fakes import like_dense
+from bninv.operators.operator import Operator
+
+OPERATORS: list[Operator] = []
+ATEN: dict[str, Adapter] = {}
+PYTHON: dict[str, Adapter] = {}
+KINDS: dict[str, type[Patched]] = {}
+# By the name of a function: the kind of the modules that are nothing else.
+KIND_OF: dict[str, type[Patched]] = {}
+
+_TORCH = "torch.nn.modules.activation."
+_TIMM = "timm.layers.activations."
+_TIMM_ME = "timm.layers.activations_me."
+_Function = TypeVar("_Function", bound=Callable[..., Tensor])
+
+
+def elementwise(*modules: str, exponential: bool = False) -> Callable[[_Function], _Function]:
+    """Makes an operator, its in-place form, its adapters and the kind of its modules of a function
+    `(input, inplace)`, which calls the operator of its own name.
+
+    Args:
+        modules: qualified names of module classes whose forward is the function.
+        exponential: whether it is not defined in float64, as in csrc/activations.h.
+    """
+
+    def register(function: _Function) -> _Function:
+        name = function.__name__
+        _add(
+            name, "(Tensor input) -> Tensor", function, exponential, lambda draw: [any_input(draw)]
+        )
+
+        class Kind(Patched):
+            dtypes = NARROW if exponential else FLOATING
+
+            def invariant_forward(self, input: Tensor) -> Tensor:
+                return function(input, bool(getattr(self, "inplace", False)))
+
+        if modules:  # by a name in this file, by which it is pickled
+            Kind.__name__ = Kind.__qualname__ = modules[0].rpartition(".")[2]
+            globals()[Kind.__name__] = KIND_OF[name] = Kind
+            KINDS.update(dict.fromkeys(modules, Kind))
+        return function
+
+    return register
+
+
+def _add(
+    name: str,
+    schema: str,
+    function: Adapter,
+    exponential: bool,
+    draw: Callable[[Draw], list[Any]],
+) -> None:
+    def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return function(input, *args, inplace=True, **kwargs)
+
+    OPERATORS.append(
+        Operator(name, schema, like_dense, draw, float64=not exponential, in_place=True)
+    )
+    ATEN.update({name: function, f"{name}_": in_place})
+    if hasattr(torch.nn.functional, name):
+        PYTHON[name] = function
+
+
+def _unary(name: str, input: Tensor, inplace: bool, *args: object) -> Tensor:
+    need_tensor("input", input)
+    if not inplace:
+        return call(getattr(ops, name).default, input, *args)
+    if torch.is_grad_enabled() and input.requires_grad:
+        # copy_ keeps the history of an in-place change; the operator alone has none.
+        return input.copy_(call(getattr(ops, name).default, input, *args))
+    call(getattr(ops, f"{name}_").default, input, *args)
+    if not torch.compiler.is_compiling() and not input.is_inference():
+        # A backward that saved this tensor must notice the change.
+        torch.autograd.graph.increment_version(input)
+    return input
+
+
+@elementwise(_TORCH + "ReLU")
+def relu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : +0`; NaN stays NaN."""
+    return _unary("relu", input, inplace)
+
+
+@elementwise()
+def relu6(input: Tensor, inplace: bool = False) -> Tensor:
+    """`min(max(x, 0), 6)`, exact."""
+    return _unary("relu6", input, inplace)
+
+
+@elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid", exponential=True)
+def sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """`1 / (1 + exp(-x))` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("sigmoid", input, inplace)
+
+
+@elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe", exponential=True)
+def silu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * sigmoid(x)` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("silu", input, inplace)
+
+
+@elementwise(_TORCH + "Hardswish", _TIMM + "HardSwish", _TIMM_ME + "HardSwishMe")
+def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * relu6(x + 3) / 6`; the exact expression is in docs/functions.md."""
+    return _unary("hardswish", input, inplace)
+
+
+@elementwise(_TORCH + "Hardsigmoid", _TIMM + "HardSigmoid", _TIMM_ME + "HardSigmoidMe")
+def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """`relu6(x + 3) / 6`; the exact expression is in docs/functions.md."""
+    return _unary("hardsigmoid", input, inplace)
+
+
+@elementwise(_TORCH + "Tanh", _TIMM + "Tanh", exponential=True)
+def tanh(input: Tensor, inplace: bool = False) -> Tensor:
+    """Hyperbolic tangent within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("tanh", input, inplace)
+
+
+@elementwise()
+def sqrt(input: Tensor, inplace: bool = False) -> Tensor:
+    """The correctly rounded square root; stock PyTorch's on the CPU is not always."""
+    return _unary("sqrt", input, inplace)
+
+
+@elementwise()
+def rsqrt(input: Tensor, inplace: bool = False) -> Tensor:
+    """`1 / sqrt(x)`, each operation rounded by itself."""
+    return _unary("rsqrt", input, inplace)
+
+
+# ---- With arguments of their own -----------------------------------------------------------------
+
+
+def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : x * negative_slope`, the slope rounded to the arithmetic type first."""
+    return _unary("leaky_relu", input, inplace, number(negative_slope, "negative_slope"))
+
+
+def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Tensor:
+    """`x * Phi(x)` within 2 ulp, or its tanh form; exact expressions are in docs/functions.md.
+
+    Args:
+        approximate: 'none' or 'tanh'.
+    """
+    return _unary("gelu", input, inplace, approximate)
+
+
+_add(
+    "leaky_relu",
+    "(Tensor input, float negative_slope) -> Tensor",
+    leaky_relu,
+    False,
+    lambda draw: [any_input(draw), 0.3],
+)
+_add(
+    "gelu",
+    "(Tensor input, str approximate) -> Tensor",
+    gelu,
+    True,
+    lambda draw: [any_input(draw), draw.random.choice(["none", "tanh"])],
+)
+
+
+class ReLU6(Patched):
+    """nn.ReLU6, which inherits nn.Hardtanh's forward."""
+
+    inplace: bool
+
+    @classmethod
+    def refuse(cls, module: Any) -> str | None:
+        if (module.min_val, module.max_val) == (0, 6):
+            return None
+        return f"Hardtanh from {module.min_val} to {module.max_val} has no kernel yet; 0 to 6 has"
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return relu6(input, self.inplace)
+
+
+class LeakyReLU(Patched):
+    negative_slope: float
+    inplace: bool
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return leaky_relu(input, self.negative_slope, self.inplace)
+
+
+class GELU(Patched):
+    dtypes = NARROW
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return gelu(input, getattr(self, "approximate", "none"))
+
+
+class GELUTanh(Patched):
+    dtypes = NARROW
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return gelu(input, "tanh")
+
+
+KIND_OF |= {"relu6": ReLU6, "leaky_relu": LeakyReLU}
+KINDS |= {
+    _TORCH + "Hardtanh": ReLU6,
+    _TORCH + "LeakyReLU": LeakyReLU,
+    _TORCH + "GELU": GELU,
+    _TIMM + "GELU": GELU,
+    _TIMM + "GELUTanh": GELUTanh,
+}
+
+__all__ = [op.name for op in OPERATORS]
