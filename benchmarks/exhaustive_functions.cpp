@@ -38,6 +38,11 @@ double reference_sigmoid(double x) {
 
 double reference_silu(double x) { return x * reference_sigmoid(x); }
 
+double reference_mish(double x) {
+  double e = std::exp(-std::fabs(x));
+  return x < 0 ? x * (e * (2 + e) / (2 + e * (2 + e))) : x * ((1 + 2 * e) / (1 + 2 * e * (1 + e)));
+}
+
 double reference_gelu(double x) { return 0.5 * x * std::erfc(-x * M_SQRT1_2); }
 
 double reference_gelu_tanh(double x) {
@@ -89,6 +94,7 @@ const Function kFunctions[] = {
     FUNCTION("erf", kernels::erf(v), std::erf),
     FUNCTION("sigmoid", kernels::sigmoid(v), reference_sigmoid),
     FUNCTION("silu", kernels::silu(v), reference_silu),
+    FUNCTION("mish", kernels::mish(v), reference_mish),
     FUNCTION("gelu", kernels::gelu(v), reference_gelu),
     FUNCTION("gelu_tanh", kernels::gelu_tanh(v), reference_gelu_tanh),
     FUNCTION("relu", kernels::relu(v), reference_relu),

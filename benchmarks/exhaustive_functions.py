@@ -26,7 +26,7 @@ SOURCE = ROOT / "benchmarks" / "exhaustive_functions.cpp"
 RESULTS = ROOT / "benchmarks" / "results" / "exhaustive_functions.json"
 
 FUNCTIONS = (
-    "exp", "log", "tanh", "erf", "sigmoid", "silu", "gelu", "gelu_tanh",
+    "exp", "log", "tanh", "erf", "sigmoid", "silu", "mish", "gelu", "gelu_tanh",
     "relu", "relu6", "hardsigmoid", "hardswish", "leaky_relu",
 )  # fmt: skip
 LIMIT_ULP = 2.0

@@ -25,4 +25,5 @@
   F(gelu_tanh, kGeluTanh, EXPONENTIAL, OWN, gelu_tanh(x))        \
   F(tanh, kTanh, EXPONENTIAL, PLAIN, tanh(x))                    \
   F(sqrt, kSqrt, PIECEWISE, PLAIN, sqrt(x))                      \
-  F(rsqrt, kRsqrt, PIECEWISE, PLAIN, V(1) / sqrt(x))
+  F(rsqrt, kRsqrt, PIECEWISE, PLAIN, V(1) / sqrt(x))             \
+  F(mish, kMish, EXPONENTIAL, PLAIN, mish(x))

@@ -224,6 +224,26 @@ BNINV_INLINE V silu(V x) {
   return times_sigmoid(x, x < V(0.0f), exponential<kTailShift>(z));
 }
 
+// mish(x) = x tanh(log(1 + exp(x))). With t = exp(-|x|) the tangent is 1/2 + h, times t for negative x:
+// there h = (1 - t^2 / 2) / (2 + 2 t + t^2), else (1 + 2 t - 2 t^2) / (2 + 4 t + 4 t^2). x h joins x / 2,
+// so that an error of h counts half. NaN at -infinity, as the formula has it.
+template <typename V>
+BNINV_INLINE V mish(V x) {
+  using namespace detail;
+  auto negative = x < V(0.0f);
+  Exponential<V> e = exponential<kTailShift>(V(at_least(negative_abs(x), kLeastExponent)));
+  V small = e.scale * V(kTailUnshift);
+  V t = fma(small, e.fraction, small);
+  V numerator =
+      fma(t * select(negative, V(-0.5f), V(2.0f)), select(negative, t, V(1.0f) - t), V(1.0f));
+  V denominator =
+      fma(t * select(negative, V(1.0f), V(4.0f)), t + select(negative, V(2.0f), V(1.0f)), V(2.0f));
+  V h = numerator / denominator;
+  V half = x * V(0.5f);
+  V y = fma(x, fma(e.fraction, h + V(0.5f), h), half);
+  return select(negative, (y * e.scale) * V(kTailUnshift), fma(x, h, half));
+}
+
 // gelu(x) = x Phi(x) with the normal distribution function Phi; NaN at -infinity.
 //
 // Up to |x| = 0.65 that is x (1/2 + x P(x^2)). Beyond, t = -|x| Phi(-|x|) is gelu for negative x,

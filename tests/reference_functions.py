@@ -24,7 +24,7 @@ def f(hexadecimal: str) -> np.float32:
     return np.float32(value)
 
 
-ZERO, HALF, ONE, THREE, SIX = map(np.float32, (0, 0.5, 1, 3, 6))
+ZERO, HALF, ONE, TWO, THREE, FOUR, SIX = map(np.float32, (0, 0.5, 1, 2, 3, 4, 6))
 INF, NAN = np.float32(np.inf), np.float32(np.nan)
 SIGN = np.int32(-(2**31))
 LOG2_E = f("0x1.715476p+0")
@@ -203,6 +203,20 @@ def silu(x: F32) -> F32:
 
 
 @elementwise
+def mish(x: F32) -> F32:
+    negative = x < 0
+    fraction, scale = exponential(at_least(negative_abs(x), LEAST_EXPONENT), TAIL_SHIFT)
+    small = scale * TAIL_UNSHIFT
+    t = fma(small, fraction, small)
+    numerator = fma(t * np.where(negative, -HALF, TWO), np.where(negative, t, ONE - t), ONE)
+    denominator = fma(t * np.where(negative, ONE, FOUR), t + np.where(negative, TWO, ONE), TWO)
+    h = numerator / denominator
+    half = x * HALF
+    y = fma(x, fma(fraction, h + HALF, h), half)
+    return np.where(negative, (y * scale) * TAIL_UNSHIFT, fma(x, h, half))
+
+
+@elementwise
 def gelu(x: F32, approximate: str = "none") -> F32:
     return {"none": gelu_erf, "tanh": gelu_tanh}[approximate](x)
 
@@ -268,7 +282,7 @@ def leaky_relu(x: F32, negative_slope: float = 0.01) -> F32:
 FUNCTIONS: dict[str, Callable[..., F32]] = {
     function.__name__: function
     for function in (
-        exp, log, tanh, erf, sigmoid, silu, gelu, relu, relu6, hardsigmoid, hardswish, leaky_relu,
-        sqrt, rsqrt,
+        exp, log, tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
+        leaky_relu, sqrt, rsqrt,
     )
 }  # fmt: skip

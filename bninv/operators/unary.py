@@ -115,6 +115,12 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("silu", input, inplace)
 
 
+@elementwise(_TORCH + "Mish", _TIMM + "Mish", exponential=True)
+def mish(input: Tensor, inplace: bool = False) -> Tensor:
+    """`x * tanh(log(1 + exp(x)))` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("mish", input, inplace)
+
+
 @elementwise(_TORCH + "Hardswish", _TIMM + "HardSwish", _TIMM_ME + "HardSwishMe")
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * relu6(x + 3) / 6`; the exact expression is in docs/functions.md."""
