@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import bninv
 import bninv.functional as F
 from bninv import _protection
+from bninv.operators import unary
 from bninv.testing import assert_bitwise_equal
 
 X = torch.randn(3, 12, 7, 5, generator=torch.Generator().manual_seed(0))
@@ -192,6 +193,14 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
     "tanh": (lambda: F.tanh(X), [lambda: X.tanh(), lambda: torch.tanh(X), lambda: TF.tanh(X)]),
     "hardswish": (lambda: F.hardswish(X), [lambda: TF.hardswish(X)]),
     "hardsigmoid": (lambda: F.hardsigmoid(X), [lambda: TF.hardsigmoid(X)]),
+    **{
+        f"{op.name} of torch.nn.functional": (
+            lambda name=op.name: getattr(F, name)(X),
+            [lambda name=op.name: getattr(TF, name)(X)],
+        )
+        for op in unary.OPERATORS
+        if hasattr(TF, op.name)
+    },
     "leaky_relu": (lambda: F.leaky_relu(X, 0.3), [lambda: TF.leaky_relu(X, 0.3)]),
     "stock modules": (
         lambda: F.relu(F.conv2d(X, W)),

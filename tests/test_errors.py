@@ -14,6 +14,7 @@ from properties import assert_bits, normal
 from torch import Tensor
 
 import bninv.functional as F
+from bninv.operators import OPERATORS, unary
 
 ERRORS = (TypeError, ValueError, RuntimeError)
 
@@ -28,19 +29,7 @@ STATISTICS = {
 }
 AFFINE = {name: STATISTICS[name] for name in ("weight", "bias")}
 
-ELEMENTWISE = (
-    "relu",
-    "relu6",
-    "leaky_relu",
-    "sigmoid",
-    "silu",
-    "hardswish",
-    "hardsigmoid",
-    "gelu",
-    "tanh",
-    "sqrt",
-    "rsqrt",
-)
+ELEMENTWISE = tuple(op.name for op in unary.OPERATORS)
 # Each operator with good arguments; a test spoils one at a time.
 CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
@@ -70,7 +59,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     **{name: (getattr(F, name), {"input": X4.abs()}) for name in ELEMENTWISE},
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
-TRANSCENDENTAL = {"sigmoid", "silu", "gelu", "tanh", "softmax", "log_softmax"}
+TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
 PRODUCTS = {"conv1d", "conv2d", "linear"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
