@@ -10,7 +10,7 @@ arithmetic that every result obeys is written down in docs/numerics.md and numbe
 from bninv import _schemas as _schemas  # defines torch.ops.bninv
 from bninv import functional as functional
 from bninv import testing as testing
-from bninv._build import BuildError
+from bninv.building.recipe import BuildError
 from bninv.check import CheckResult, check
 from bninv.compiling import fuse
 from bninv.dataloader import dataloader_seeding

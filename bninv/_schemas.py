@@ -224,7 +224,7 @@ def _stand_in(name: str) -> Callable[..., Any]:
     """What runs while no implementation is registered: load the extension, then call again."""
 
     def load_and_call(*args: Any) -> Any:
-        from bninv import _extension
+        from bninv.building import extension as _extension
 
         op = getattr(torch.ops.bninv, name).default
         if _extension.is_loaded():

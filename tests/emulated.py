@@ -22,7 +22,8 @@ from emulation import build, host
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _extension, _schemas
+from bninv import _schemas
+from bninv.building import extension
 
 ROOT = Path(__file__).resolve().parent.parent
 # csrc/ops/*.cpp with operators that have CUDA kernels.
@@ -146,7 +147,7 @@ def _namespace(device: str) -> Any:
     if device == "emulated":
         operators()
         return torch.ops.bninv_emulated
-    _extension.load()
+    extension.load()
     return torch.ops.bninv
 
 

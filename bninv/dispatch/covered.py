@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import _extension
 from bninv import functional as F
 from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
 from bninv._schemas import UNARY
+from bninv.building import extension as _extension
 from bninv.dispatch import composed
 from bninv.dispatch.unfit import UnfitError, need
 from bninv.exact import names
