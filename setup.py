@@ -88,7 +88,8 @@ setup(
     packages=[*find_packages(include=["bninv", "bninv.*"]), *SOURCE_FOLDERS],
     package_dir={"bninv": "bninv", **SOURCE_FOLDERS},
     package_data={
-        "bninv": ["py.typed", "report.html"],
+        "bninv": ["py.typed"],
+        "bninv.report": ["page.html"],
         **{package: ["*.h", "*.cpp", "*.cu", "*.cuh"] for package in SOURCE_FOLDERS},
     },
     **extension_arguments(),

@@ -17,7 +17,7 @@ from torch.fx import Proxy
 
 from bninv._programs import by_program, stock_forward
 from bninv._protection import active, step_in, step_out
-from bninv.dispatch.invariant import Invariant
+from bninv.dispatch.catch import Invariant
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
 from bninv.nn.base import Patched

@@ -19,7 +19,7 @@ from torch.fx import Graph, Node, Tracer
 
 from bninv.building import extension
 from bninv.dispatch import table
-from bninv.dispatch.invariant import Invariant
+from bninv.dispatch.catch import Invariant
 from bninv.dispatch.policy import NotInvariantError, Policy
 from bninv.exact import names
 

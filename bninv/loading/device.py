@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from bninv import BuildError
 from bninv.building import cuda_choice, extension
+from bninv.building.recipe import BuildError
 from bninv.loading.usage import UsageError, one_line
 
 AUTO = "auto"
