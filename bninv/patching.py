@@ -15,8 +15,6 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
-from bninv._left_out import LeftOut
-from bninv._programs import PROGRAMS
 from bninv.building import extension
 from bninv.dispatch import (
     Excluded,
@@ -27,8 +25,10 @@ from bninv.dispatch import (
     UncoveredCall,
     unprotected_nodes,
 )
+from bninv.dispatch.blocks import PROGRAMS
 from bninv.dispatch.modules import own_methods, policy_of
 from bninv.fusing import fuse_chains
+from bninv.fusing.left_out import LeftOut
 from bninv.nn import KINDS, Patched, is_exact, patched_class, stock_class
 from bninv.nn.base import forward_owner
 

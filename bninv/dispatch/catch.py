@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _autocast, _protection, exact
+from bninv import _autocast, _protection
 from bninv.building import extension
-from bninv.dispatch import covered, table
+from bninv.dispatch import covered, exact, table
 from bninv.dispatch.policy import Policy, UncoveredCall
 from bninv.dispatch.unfit import UnfitError
 

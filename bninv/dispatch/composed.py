@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bninv import functional as F
 from bninv._arguments import promoted
-from bninv._conditions import narrows_once, rounds_once
+from bninv.dispatch.conditions import narrows_once, rounds_once
 from bninv.dispatch.unfit import need
 from bninv.nn.base import FLOATING
 

@@ -20,8 +20,8 @@ from bninv._autocast import MixedHalvesError, call_as
 from bninv._schemas import UNARY
 from bninv.building import extension as _extension
 from bninv.dispatch import composed
+from bninv.dispatch.exact import names
 from bninv.dispatch.unfit import UnfitError, need
-from bninv.exact import names
 from bninv.nn.base import FLOATING
 
 Adapter = Callable[..., Any]

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import _conditions, exact
-from bninv.dispatch import covered
+from bninv.dispatch import conditions as _conditions
+from bninv.dispatch import covered, exact
 
 _ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
 

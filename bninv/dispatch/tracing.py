@@ -20,8 +20,8 @@ from torch.fx import Graph, Node, Tracer
 from bninv.building import extension
 from bninv.dispatch import table
 from bninv.dispatch.catch import Invariant
+from bninv.dispatch.exact import names
 from bninv.dispatch.policy import NotInvariantError, Policy
-from bninv.exact import names
 
 _BUILTINS = {
     operator.add: "add",
