@@ -31,10 +31,11 @@ test: environment ## run the tests
 mutants: environment ## plant faults in the CUDA kernels: the tests must catch each; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tests/mutants/run.py $(ARGS)
 
-lint: lint-environment ## check formatting, style and types
+lint: lint-environment ## check formatting, style, types and the directions of imports
 	$(VENV_PYTHON) -m ruff check .
 	$(VENV_PYTHON) -m ruff format --check .
 	$(VENV_PYTHON) -m mypy
+	.venv/bin/lint-imports --no-cache --no-logo
 	.venv/bin/clang-format --dry-run -Werror $(CXX_FILES)
 
 format: lint-environment ## format all code in place

@@ -20,29 +20,29 @@ CSRC = ROOT / "csrc"
 def load_build_descriptions():
     """The modules that describe the build, without bninv/__init__.py, which imports torch."""
     package = types.ModuleType("bninv_build")
-    package.__path__ = [str(ROOT / "bninv")]
+    package.__path__ = [str(ROOT / "bninv" / "building")]
     sys.modules[package.__name__] = package
-    names = ("_build", "_cuda_build", "_nvcc")
+    names = ("recipe", "cuda_choice", "nvcc")
     return tuple(importlib.import_module(f"bninv_build.{name}") for name in names)
 
 
 def extension_arguments():
     """The arguments of setup() that make it compile the operators; none where torch is missing."""
-    build, cuda_build, nvcc = load_build_descriptions()
+    recipe, cuda_choice, nvcc = load_build_descriptions()
     try:
         import torch
         from torch.utils.cpp_extension import BuildExtension, CppExtension
     except ImportError as error:
-        if (wanted := cuda_build.requested_build()) != "auto":
-            raise build.BuildError(
+        if (wanted := cuda_choice.requested_build()) != "auto":
+            raise recipe.BuildError(
                 f"BNINV_BUILD is {wanted!r}, but torch cannot be imported here ({error}): "
                 "use `pip install --no-build-isolation`"
             ) from None
         print("bninv: torch is not importable here; operators will be compiled on first use")
         return {}
-    build.compiler_identity()
-    cuda = cuda_build.choose_cuda(CSRC, torch.version.cuda, ahead_of_time=True)
-    compile_flags, link_flags = build.compile_flags(), build.link_flags()
+    recipe.compiler_identity()
+    cuda = cuda_choice.choose_cuda(CSRC, torch.version.cuda, ahead_of_time=True)
+    compile_flags, link_flags = recipe.compile_flags(), recipe.link_flags()
     if cuda:
         compile_flags += nvcc.CPP_FLAGS
         link_flags += nvcc.link_flags(cuda, Path(torch.__file__).parent / "lib")
@@ -53,7 +53,7 @@ def extension_arguments():
 
         def run(self):
             units = Path(self.build_temp) / "units"
-            sources = build.write_wrappers(units, CSRC, cuda=cuda.description if cuda else "")
+            sources = recipe.write_wrappers(units, CSRC, cuda=cuda.description if cuda else "")
             # setuptools wants paths relative to the project.
             self.extensions[0].sources = [os.path.relpath(source, ROOT) for source in sources]
             if cuda:
@@ -88,7 +88,8 @@ setup(
     packages=[*find_packages(include=["bninv", "bninv.*"]), *SOURCE_FOLDERS],
     package_dir={"bninv": "bninv", **SOURCE_FOLDERS},
     package_data={
-        "bninv": ["py.typed", "report.html"],
+        "bninv": ["py.typed"],
+        "bninv.report": ["page.html"],
         **{package: ["*.h", "*.cpp", "*.cu", "*.cuh"] for package in SOURCE_FOLDERS},
     },
     **extension_arguments(),

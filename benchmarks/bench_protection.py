@@ -20,7 +20,7 @@ from rich.table import Table
 
 import bninv
 from bninv.dispatch import Protected
-from bninv.dispatch.invariant import Catch
+from bninv.dispatch.catch import Catch
 from bninv.modules.base import stock_class
 
 MODELS = (

@@ -25,7 +25,7 @@ from result_file import Row
 from text_table import table
 from torch import Tensor
 
-from bninv import _extension
+from bninv.building import extension
 
 ON_CUDA = {
     "models": ["resnet50", "efficientnet_b0"],
@@ -133,7 +133,7 @@ def main(arguments: list[str] | None = None) -> None:
     command_line.settle(made, given, ON_CUDA, ON_CUDA)
     if given.device != "cuda":
         made.error("argument --device: tiles are those of a GPU's kernels, and torch finds none")
-    _extension.load()
+    extension.load()
     known = [
         conv
         for conv in dict.fromkeys(c for model in given.models for c in convolutions(model))

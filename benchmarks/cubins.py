@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bninv._cuda_toolkit import Toolkit
-from bninv._nvcc import nvcc_command, nvcc_environment
+from bninv.building.cuda_toolkit import Toolkit
+from bninv.building.nvcc import nvcc_command, nvcc_environment
 
 _MAX_THREADS = 5  # EIATTR_MAX_THREADS: the attribute that holds __launch_bounds__
 _SIZED_VALUE = 4  # EIFMT_SVAL: an attribute's value with its size before it

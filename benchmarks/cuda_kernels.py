@@ -26,9 +26,9 @@ from gpu_limits import MULTIPROCESSORS
 from kernel_names import demangle, dynamic_shared, is_main, short_name
 from rich.console import Console
 
-from bninv._build import source_dir
-from bninv._cuda_build import ARCHITECTURES
-from bninv._cuda_toolkit import find_toolkits, toolkit_candidates
+from bninv.building.cuda_choice import ARCHITECTURES
+from bninv.building.cuda_toolkit import find_toolkits, toolkit_candidates
+from bninv.building.recipe import source_dir
 
 RESULTS = Path(__file__).parent / "results"
 DISASSEMBLED = "9.0"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bninv._build import source_dir
+from bninv.building.recipe import source_dir
 
 SEGMENT = 128  # terms of R1's chains
 

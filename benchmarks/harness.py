@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from result_file import write_document
 
-from bninv import _extension
+from bninv.building import extension
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,7 +54,7 @@ def digits(value: float, count: int = 5) -> float:
 
 def machine() -> dict[str, Any]:
     """What a reader needs to place the figures."""
-    _extension.load()
+    extension.load()
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

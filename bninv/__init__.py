@@ -10,18 +10,16 @@ arithmetic that every result obeys is written down in docs/numerics.md and numbe
 from bninv import functional as functional
 from bninv import operators as _operators  # noqa: F401 - defines torch.ops.bninv
 from bninv import testing as testing
-from bninv._build import BuildError
-from bninv.check import CheckResult, check
+from bninv._version import CONTRACT_VERSION
+from bninv._version import __version__ as __version__
+from bninv.building.recipe import BuildError
+from bninv.checking.check_model import CheckResult, check
 from bninv.compiling import fuse
-from bninv.dataloader import dataloader_seeding
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
 from bninv.fusing import Fusion, fusion
 from bninv.patching import patch, uncovered, unpatch
 from bninv.precision import TENSOR_CONTRACT_VERSION, arithmetic, emulate
-from bninv.seeding import SeedingWarning, seed_everything
-
-CONTRACT_VERSION = 1
-__version__ = "0.1.0"
+from bninv.seeding import SeedingWarning, dataloader_seeding, seed_everything
 
 __all__ = [
     "CONTRACT_VERSION",

@@ -15,9 +15,7 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 
-from bninv import _extension
-from bninv._left_out import LeftOut
-from bninv._programs import PROGRAMS
+from bninv.building import extension
 from bninv.dispatch import (
     Excluded,
     NotInvariantError,
@@ -27,8 +25,10 @@ from bninv.dispatch import (
     UncoveredCall,
     unprotected_nodes,
 )
+from bninv.dispatch.blocks import PROGRAMS
 from bninv.dispatch.modules import own_methods, policy_of
 from bninv.fusing import fuse_chains
+from bninv.fusing.left_out import LeftOut
 from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
 from bninv.modules.exact import is_exact
 from bninv.operators import KINDS
@@ -83,7 +83,7 @@ def patch(
         raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
     if isinstance(trust, str):
         raise TypeError(f"`trust` is {trust!r}; it may be a sequence of names, as in ({trust!r},)")
-    _extension.load()
+    extension.load()
     chosen, left = _plan(model, filter_fn)
     if left and strict:
         raise NotInvariantError(_listing(left))
@@ -185,7 +185,7 @@ def _why_not(
     # What is on "meta" waits for its values, and for its device.
     if device.type not in ("cpu", "cuda", "meta"):
         return f"it is on {device}, and has no kernel for {device.type} yet"
-    if device.type == "cuda" and not _extension.has_cuda():
+    if device.type == "cuda" and not extension.has_cuda():
         return (
             f"it is on {device}, and bninv's operators were compiled without CUDA here "
             "(BNINV_BUILD=cuda compiles them with it, or says what is missing)"

@@ -61,9 +61,9 @@ def emulate(arithmetic: Literal["tensor-A", "tensor-H"]) -> Iterator[None]:
     """
     if arithmetic not in ("tensor-A", "tensor-H"):
         raise ValueError(f"`arithmetic` is {arithmetic!r}; it may be 'tensor-A' or 'tensor-H'")
-    from bninv import _extension
+    from bninv.building import extension
 
-    _extension.load()
+    extension.load()
     state: Any = torch.ops.bninv
     former = state._emulated_arithmetic()
     state._set_emulated_arithmetic(arithmetic)

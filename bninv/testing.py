@@ -85,18 +85,18 @@ def assert_batch_invariant(
 
 def cpu_capabilities() -> tuple[str, ...]:
     """The instruction-set levels that this build and this machine have, the best one last."""
-    from bninv import _extension
+    from bninv.building import extension
 
-    _extension.load()
+    extension.load()
     return tuple(torch.ops.bninv._cpu_capabilities().split(","))
 
 
 @contextlib.contextmanager
 def cpu_capability(name: str) -> Iterator[None]:
     """Run the CPU kernels at the level `name`, for the whole process; restores the former level."""
-    from bninv import _extension
+    from bninv.building import extension
 
-    _extension.load()
+    extension.load()
     former = torch.ops.bninv._cpu_capability()
     torch.ops.bninv._set_cpu_capability(name)
     try:

@@ -231,7 +231,8 @@ template <typename V>
 BNINV_INLINE V mish(V x) {
   using namespace detail;
   auto negative = x < V(0.0f);
-  Exponential<V> e = exponential<kTailShift>(V(at_least(negative_abs(x), kLeastExponent)));
+  V z = at_least(negative_abs(x), kLeastExponent);
+  Exponential<V> e = exponential<kTailShift>(z, V(0.0f));
   V small = e.scale * V(kTailUnshift);
   V t = fma(small, e.fraction, small);
   V numerator =

@@ -64,13 +64,13 @@ def device(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["cpu", "cuda"])
 def device_type(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Where new tensors are: real ones on the CPU, fake ones without elements on a GPU."""
-    from bninv import _extension
+    from bninv.building import extension
 
-    _extension.load()
+    extension.load()
     if request.param == "cpu":
         yield "cpu"
         return
-    monkeypatch.setattr(_extension, "has_cuda", lambda: True)
+    monkeypatch.setattr(extension, "has_cuda", lambda: True)
     with FakeTensorMode():
         yield "cuda"
 
@@ -94,10 +94,10 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import model_candidates
     from fake_cuda import FakeCuda, OnCpu
 
-    from bninv import _extension
+    from bninv.building import extension
 
     # Before there seems to be a GPU for which to compile.
-    _extension.load()
+    extension.load()
     fake = FakeCuda()
     fake.install(monkeypatch)
     # A mode is a thread's own.

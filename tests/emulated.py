@@ -22,7 +22,7 @@ from emulation import build, host
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _extension
+from bninv.building import extension
 from bninv.operators import FACTS, SCHEMAS, SCHEMAS_IN_PLACE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,7 +147,7 @@ def _namespace(device: str) -> Any:
     if device == "emulated":
         operators()
         return torch.ops.bninv_emulated
-    _extension.load()
+    extension.load()
     return torch.ops.bninv
 
 

@@ -1,4 +1,4 @@
-"""A case for each operator that `bninv.exact` passes on: how it is called on a batch of images.
+"""A case for each operator that `dispatch.exact` passes on: how it is called on a batch of images.
 
 A case is a function of the operator and two batches x and y, of one shape (N, C, H, W) with
 C >= 5 and H, W >= 4, whose result has the batch in front again, so that its rows can be compared.

@@ -205,7 +205,8 @@ def silu(x: F32) -> F32:
 @elementwise
 def mish(x: F32) -> F32:
     negative = x < 0
-    fraction, scale = exponential(at_least(negative_abs(x), LEAST_EXPONENT), TAIL_SHIFT)
+    z = at_least(negative_abs(x), LEAST_EXPONENT)
+    fraction, scale = exponential(z, TAIL_SHIFT, ZERO)
     small = scale * TAIL_UNSHIFT
     t = fma(small, fraction, small)
     numerator = fma(t * np.where(negative, -HALF, TWO), np.where(negative, t, ONE - t), ONE)

@@ -12,9 +12,9 @@ from small_models import Functional, images, patched, small_cnn
 from torch import Tensor, nn
 
 import bninv
-from bninv import exact
 from bninv.checking.audit import find_uncovered
 from bninv.checking.bits import same_bits
+from bninv.dispatch import exact
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

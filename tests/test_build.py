@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from workshop import REAL_COMPILER, ROOT, Workshop, open_workshop
 
-from bninv import _build, _extension
-from bninv._build import BuildError
+from bninv.building import cache, recipe
+from bninv.building.recipe import BuildError
 
 
 @pytest.fixture
@@ -52,35 +52,35 @@ def test_second_load_compiles_nothing(
 
 
 def test_key_depends_on_everything(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {_build.source_key(workshop.csrc)}
+    keys = {recipe.source_key(workshop.csrc)}
     (workshop.csrc / "numerics.h").write_text("#pragma once\n")
-    keys.add(_build.source_key(workshop.csrc))
+    keys.add(recipe.source_key(workshop.csrc))
     (workshop.csrc / "cpu" / "probe.cpp").rename(workshop.csrc / "cpu" / "other.cpp")
-    keys.add(_build.source_key(workshop.csrc))
-    monkeypatch.setattr(_build, "link_flags", lambda: ["-O1"])
-    keys.add(_build.source_key(workshop.csrc))
-    monkeypatch.setattr(_build, "levels", lambda *_: (_build.Level("scalar", 1, None),))
-    keys.add(_build.source_key(workshop.csrc))
-    keys.add(_build.toolchain_key("g++ 12", "2.11.0"))
-    keys.add(_build.toolchain_key("g++ 13", "2.11.0"))
-    keys.add(_build.toolchain_key("g++ 12", "2.10.0"))
-    keys.add(_build.toolchain_key("g++ 12", "2.11.0", "nvcc 13.0.88, 9.0"))
+    keys.add(recipe.source_key(workshop.csrc))
+    monkeypatch.setattr(recipe, "link_flags", lambda: ["-O1"])
+    keys.add(recipe.source_key(workshop.csrc))
+    monkeypatch.setattr(recipe, "levels", lambda *_: (recipe.Level("scalar", 1, None),))
+    keys.add(recipe.source_key(workshop.csrc))
+    keys.add(recipe.toolchain_key("g++ 12", "2.11.0"))
+    keys.add(recipe.toolchain_key("g++ 13", "2.11.0"))
+    keys.add(recipe.toolchain_key("g++ 12", "2.10.0"))
+    keys.add(recipe.toolchain_key("g++ 12", "2.11.0", "nvcc 13.0.88, 9.0"))
     assert len(keys) == 9
 
 
 def test_wrappers_hold_no_absolute_path(workshop: Workshop) -> None:
-    for name, text in _build.wrappers(workshop.csrc).items():
+    for name, text in recipe.wrappers(workshop.csrc).items():
         assert str(workshop.folder) not in text, name
 
 
 def test_damaged_library_is_built_again(workshop: Workshop) -> None:
     # As a crash of the machine could leave it. Never loaded here before, so not mapped.
-    source = _build.source_key(workshop.csrc)
-    key = f"{source}-{_build.toolchain_key(_build.compiler_identity(), _torch_version())}"
+    source = recipe.source_key(workshop.csrc)
+    key = f"{source}-{recipe.toolchain_key(recipe.compiler_identity(), _torch_version())}"
     (workshop.cache / key).mkdir(parents=True)
     workshop.cache.chmod(0o700)
     (workshop.cache / key / "_C.so").write_bytes(b"\x7fELF")
-    assert _build.embedded_key(workshop.load()) == source
+    assert recipe.embedded_key(workshop.load()) == source
 
 
 def _torch_version() -> str:
@@ -178,11 +178,11 @@ def test_cache_dir_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("BNINV_CACHE_DIR", str(tmp_path / "own"))
-    assert _extension.cache_dir() == tmp_path / "own"
+    assert cache.cache_dir() == tmp_path / "own"
     monkeypatch.delenv("BNINV_CACHE_DIR")
-    assert _extension.cache_dir() == tmp_path / "xdg" / "bninv"
+    assert cache.cache_dir() == tmp_path / "xdg" / "bninv"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert _extension.cache_dir() == tmp_path / "home" / ".cache" / "bninv"
+    assert cache.cache_dir() == tmp_path / "home" / ".cache" / "bninv"
 
 
 def test_cache_dir_others_can_write(workshop: Workshop) -> None:
@@ -229,10 +229,10 @@ def test_installed_library(workshop: Workshop) -> None:
 @pytest.mark.parametrize("level", ["scalar", "sse9"])
 def test_cpu_capability(level: str) -> None:
     script = (
-        "import torch; from bninv import _extension\n"
+        "import torch; from bninv.building import extension\n"
         "for _ in range(2):\n"
         "    try:\n"
-        "        _extension.load()\n"
+        "        extension.load()\n"
         "        print(torch.ops.bninv._cpu_capability())\n"
         "    except ValueError as error:\n"
         "        print(error)\n"
@@ -252,16 +252,16 @@ def test_cpu_capability(level: str) -> None:
 
 def test_every_architecture_has_its_levels() -> None:
     names = {
-        machine: [level.name for level in _build.levels(machine)]
+        machine: [level.name for level in recipe.levels(machine)]
         for machine in ("x86_64", "AMD64", "aarch64", "arm64", "riscv64")
     }
     assert names["x86_64"] == names["AMD64"] == ["scalar", "avx2", "avx512"]
     assert names["aarch64"] == names["arm64"] == ["scalar", "neon"]
     assert names["riscv64"] == ["scalar"]
-    units = _build.wrappers(_build.source_dir(), operators=False, machine="aarch64")
+    units = recipe.wrappers(recipe.source_dir(), operators=False, machine="aarch64")
     assert {name.rsplit("_", 1)[1] for name in units} == {"scalar.cpp", "neon.cpp"}
     for machine in names:
-        flags = _build.compile_flags({}, machine)
+        flags = recipe.compile_flags({}, machine)
         assert "-ffp-contract=off" in flags  # GCC contracts unasked where fma is in the baseline
         assert ("-DBNINV_HAVE_NEON=1" in flags) == ("neon" in names[machine])
 
@@ -273,12 +273,12 @@ def test_no_function_is_shared_between_levels(tmp_path: Path) -> None:
     Otherwise a copy compiled for a high level could serve the whole library, and a lesser machine
     would meet an illegal instruction. -O1 inlines little, so that such functions show.
     """
-    csrc = _build.source_dir()
-    for unit in _build.write_wrappers(tmp_path, csrc, operators=False):
+    csrc = recipe.source_dir()
+    for unit in recipe.write_wrappers(tmp_path, csrc, operators=False):
         level = unit.stem.rsplit("_", 1)[1]
         if level == "scalar":
             continue
-        flags = [*_build.compile_flags({}), "-O1", f"-I{csrc}"]
+        flags = [*recipe.compile_flags({}), "-O1", f"-I{csrc}"]
         subprocess.run([REAL_COMPILER, *flags, "-c", unit, "-o", tmp_path / "unit.o"], check=True)
         symbols = subprocess.run(
             ["nm", "-C", tmp_path / "unit.o"], check=True, capture_output=True, text=True

@@ -18,7 +18,8 @@ from fake_cuda import FakeCuda, OnCpu
 from torch import nn
 
 import bninv
-from bninv import _extension, cli
+from bninv import cli
+from bninv.building import extension
 from bninv.checking import repeat, runner
 from bninv.checking.runner import Runner
 
@@ -58,10 +59,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A GPU of compute capability 9.0 with kernels for it; all of it is this CPU."""
-    _extension.load()  # before there seems to be a GPU to compile for
+    extension.load()  # before there seems to be a GPU to compile for
     FakeCuda().install(monkeypatch)
-    monkeypatch.setattr(_extension, "has_cuda", lambda: True)
-    monkeypatch.setattr(_extension, "cuda_build", lambda: "13;8.0,9.0")
+    monkeypatch.setattr(extension, "has_cuda", lambda: True)
+    monkeypatch.setattr(extension, "cuda_build", lambda: "13;8.0,9.0")
     monkeypatch.setattr(Runner, "device", torch.device("cuda", 0))
     with OnCpu():
         yield
@@ -74,8 +75,8 @@ def bare_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(tell: Callable[[str], None] | None = None) -> None:
         (tell or print)(NO_TOOLKIT)
 
-    monkeypatch.setattr(_extension, "load", load)
-    monkeypatch.setattr(_extension, "has_cuda", lambda: False)
+    monkeypatch.setattr(extension, "load", load)
+    monkeypatch.setattr(extension, "has_cuda", lambda: False)
     monkeypatch.setattr(Runner, "device", torch.device("cpu"))
 
 
@@ -173,7 +174,7 @@ def test_a_library_without_kernels(
     run: Run, bare_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Installed so, or loaded before: nothing was looked for, so nothing is known to be missing."""
-    monkeypatch.setattr(_extension, "load", lambda tell=None: None)
+    monkeypatch.setattr(extension, "load", lambda tell=None: None)
     ended = run()
     assert ended.status == 0
     (line,) = ended.err.splitlines()
@@ -184,7 +185,7 @@ def test_a_library_without_kernels(
 def test_who_builds_for_the_cpu_is_told_nothing(
     run: Run, bare_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_extension, "load", lambda tell=None: None)
+    monkeypatch.setattr(extension, "load", lambda tell=None: None)
     monkeypatch.setenv("BNINV_BUILD", "cpu")
     ended = run()
     assert (ended.status, ended.err) == (0, "")
@@ -205,7 +206,7 @@ def test_kernels_that_do_not_compile(
         if builds[-1] != "cpu":
             raise bninv.BuildError("building failed; the log is /a.log\n  nvcc error : segfault")
 
-    monkeypatch.setattr(_extension, "load", load)
+    monkeypatch.setattr(extension, "load", load)
     if wanted:
         monkeypatch.setenv("BNINV_BUILD", wanted)
     message = "building failed; the log is /a.log nvcc error : segfault"
@@ -224,14 +225,14 @@ def test_what_cannot_be_built_at_all_is_an_error(
     def load(tell: object = None) -> None:
         raise bninv.BuildError("no C++ compiler was found")
 
-    monkeypatch.setattr(_extension, "load", load)
+    monkeypatch.setattr(extension, "load", load)
     fails(run(), "no C++ compiler was found")
 
 
 def test_a_gpu_that_the_library_was_not_built_for(
     run: Run, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_extension, "cuda_build", lambda: "13;7.5,8.0")
+    monkeypatch.setattr(extension, "cuda_build", lambda: "13;7.5,8.0")
     message = (
         "the GPU has compute capability 9.0, and bninv's operators were compiled for 7.5, 8.0: "
         "compile them anew, with 9.0 in TORCH_CUDA_ARCH_LIST"
@@ -262,7 +263,7 @@ def test_the_name_is_checked_before_anything_is_compiled(
     def load(tell: object = None) -> None:
         raise AssertionError("compiled for a model that there is not")
 
-    monkeypatch.setattr(_extension, "load", load)
+    monkeypatch.setattr(extension, "load", load)
     ended = run(model="resnet43")
     assert ended.status == 2 and "did you mean resnet34" in ended.err
 

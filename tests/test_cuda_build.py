@@ -18,10 +18,10 @@ import pytest
 import torch
 from workshop import ROOT, Workshop, open_workshop
 
-from bninv import _build, _cuda_build, _cuda_toolkit, _extension, _nvcc
-from bninv._build import BuildError
-from bninv._cuda_build import CudaBuild
-from bninv._cuda_toolkit import Toolkit
+from bninv.building import cuda_choice, cuda_toolkit, extension, nvcc, recipe
+from bninv.building.cuda_choice import CudaBuild
+from bninv.building.cuda_toolkit import Toolkit
+from bninv.building.recipe import BuildError
 
 KNOWN = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
 
@@ -67,12 +67,12 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     (shop.csrc / "cuda").mkdir()
     (shop.csrc / "cuda" / "probe.cu").write_text("namespace bninv { int on_gpu() { return 1; } }\n")
     monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda")))
-    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ())
+    monkeypatch.setattr(cuda_choice, "present_architectures", lambda: ())
     return shop
 
 
 def read(home: Path) -> Toolkit:
-    toolkit = _cuda_toolkit.read_toolkit(home)
+    toolkit = cuda_toolkit.read_toolkit(home)
     assert toolkit is not None
     return toolkit
 
@@ -85,7 +85,7 @@ def test_candidates_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     wheels = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13")
     monkeypatch.setattr(sys, "path", ["", str(tmp_path / "site"), str(tmp_path / "nowhere")])
     environ = {"CUDA_HOME": "/cuda/a", "CUDA_PATH": "/cuda/b", "PATH": str(on_path / "bin")}
-    found = _cuda_toolkit.toolkit_candidates(environ)
+    found = cuda_toolkit.toolkit_candidates(environ)
     assert found[:3] == [Path("/cuda/a"), Path("/cuda/b"), on_path]
     assert found[-1] == wheels
 
@@ -94,7 +94,7 @@ def test_nvcc_on_path_is_a_link(tmp_path: Path) -> None:
     home = fake_toolkit(tmp_path / "toolkit")
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "nvcc").symlink_to(home / "bin" / "nvcc")
-    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
+    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
 
 
 def test_nvcc_on_path_is_a_script(tmp_path: Path) -> None:
@@ -104,20 +104,20 @@ def test_nvcc_on_path_is_a_script(tmp_path: Path) -> None:
     script = tmp_path / "bin" / "nvcc"
     script.write_text(f"#!/bin/sh\necho '#$ _SPACE_= '; echo '#$ TOP={home}/bin/..' >&2\n")
     script.chmod(0o755)
-    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
+    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
     # One that says nothing of use is turned down like any folder without a toolkit.
     script.write_text("#!/bin/sh\nexit 1\n")
-    found = _cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})
+    found = cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})
     assert found[0] == tmp_path
-    assert _cuda_toolkit.read_toolkit(tmp_path) is None
+    assert cuda_toolkit.read_toolkit(tmp_path) is None
 
 
 def test_script_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cuda_toolkit, "_SECONDS", 0.2)
+    monkeypatch.setattr(cuda_toolkit, "_SECONDS", 0.2)
     script = tmp_path / "nvcc"
     script.write_text("#!/bin/sh\nexec sleep 60\n")
     script.chmod(0o755)
-    assert _cuda_toolkit.system_candidates({"PATH": str(tmp_path)})[0] == tmp_path.parent
+    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path)})[0] == tmp_path.parent
 
 
 @pytest.mark.parametrize("missing", ["bin/nvcc", "include/cuda_runtime.h", "lib/libcudart.so.13"])
@@ -125,7 +125,7 @@ def test_toolkit_is_whole(tmp_path: Path, missing: str) -> None:
     home = fake_toolkit(tmp_path / "cuda", 13020)
     assert read(home) == Toolkit(home, (13, 2), home / "lib" / "libcudart.so.13")
     (home / missing).unlink()
-    assert _cuda_toolkit.read_toolkit(home) is None
+    assert cuda_toolkit.read_toolkit(home) is None
 
 
 def test_toolkit_of_conda(tmp_path: Path) -> None:
@@ -139,20 +139,20 @@ def test_toolkit_of_conda(tmp_path: Path) -> None:
 
 def test_wheels_in_two_places(tmp_path: Path) -> None:
     # torch's own runtime, and an nvcc that was added for one user or one environment.
-    nvcc = fake_toolkit(tmp_path / "user" / "nvidia" / "cu13", runtime=False)
+    compiler = fake_toolkit(tmp_path / "user" / "nvidia" / "cu13", runtime=False)
     runtime = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13", nvcc=False)
     folders = [str(tmp_path / name) for name in ("site", "user")]
-    found = _cuda_toolkit.find_toolkits(_cuda_toolkit.wheel_candidates(folders))
+    found = cuda_toolkit.find_toolkits(cuda_toolkit.wheel_candidates(folders))
     library = runtime / "lib" / "libcudart.so.13"
-    include = (nvcc / "include", runtime / "include")
-    assert found == [Toolkit(nvcc, (13, 0), library, include)]
-    command = _nvcc.nvcc_command(found[0], Path("a.cu"), Path("a.o"), ["9.0"])
+    include = (compiler / "include", runtime / "include")
+    assert found == [Toolkit(compiler, (13, 0), library, include)]
+    command = nvcc.nvcc_command(found[0], Path("a.cu"), Path("a.o"), ["9.0"])
     assert [c for c in command if c.startswith("-I")][1:] == [f"-I{folder}" for folder in include]
 
 
 def test_wheels_are_torch_s_own_version() -> None:
     # Torch requires one exact cuda-toolkit; any other requirement could resolve to another CUDA.
-    assert f'nvcc = ["{_cuda_toolkit.WHEELS}"]\n' in (ROOT / "pyproject.toml").read_text()
+    assert f'nvcc = ["{cuda_toolkit.WHEELS}"]\n' in (ROOT / "pyproject.toml").read_text()
 
 
 # ---- BNINV_BUILD ---------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def choose(
 ) -> CudaBuild | None:
     if candidates is None:
         candidates = [workshop.folder / "cuda"]
-    return _cuda_build.choose_cuda(
+    return cuda_choice.choose_cuda(
         workshop.csrc,
         torch_cuda,
         {"BNINV_BUILD": wanted, "TORCH_CUDA_ARCH_LIST": named},
@@ -182,9 +182,9 @@ def choose(
 
 def test_build_value() -> None:
     with pytest.raises(BuildError, match="BNINV_BUILD is 'gpu'; it may be 'auto', 'cpu' or 'cuda'"):
-        _cuda_build.requested_build({"BNINV_BUILD": "gpu"})
-    assert _cuda_build.requested_build({}) == "auto"
-    assert _cuda_build.requested_build({"BNINV_BUILD": ""}) == "auto"
+        cuda_choice.requested_build({"BNINV_BUILD": "gpu"})
+    assert cuda_choice.requested_build({}) == "auto"
+    assert cuda_choice.requested_build({"BNINV_BUILD": ""}) == "auto"
 
 
 def test_load_checks_build_value(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +271,11 @@ def test_what_auto_says_can_be_taken_elsewhere(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     without_toolkit(workshop)
-    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ("9.0",))
-    monkeypatch.setattr(_cuda_build, "toolkit_candidates", lambda environ: [])
+    monkeypatch.setattr(cuda_choice, "present_architectures", lambda: ("9.0",))
+    monkeypatch.setattr(cuda_choice, "toolkit_candidates", lambda environ: [])
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     said: list[str] = []
-    path = _extension.load_library(workshop.csrc, workshop.folder / "installed", said.append)
+    path = extension.load_library(workshop.csrc, workshop.folder / "installed", said.append)
     (line,) = said
     assert line.startswith("no CUDA kernels, although a GPU is present: no CUDA toolkit")
     assert "no CUDA kernels" not in capfd.readouterr().err
@@ -287,10 +287,10 @@ def test_no_gpu_no_search(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -
     def search(environ: object) -> list[Path]:
         raise AssertionError("a CPU-only build looked for a toolkit")
 
-    monkeypatch.setattr(_cuda_build, "toolkit_candidates", search)
-    assert _cuda_build.choose_cuda(workshop.csrc, "13.0", {}) is None
+    monkeypatch.setattr(cuda_choice, "toolkit_candidates", search)
+    assert cuda_choice.choose_cuda(workshop.csrc, "13.0", {}) is None
     environ = {"BNINV_BUILD": "cpu", "TORCH_CUDA_ARCH_LIST": "9.0"}
-    assert _cuda_build.choose_cuda(workshop.csrc, "13.0", environ) is None
+    assert cuda_choice.choose_cuda(workshop.csrc, "13.0", environ) is None
 
 
 @pytest.mark.parametrize(
@@ -337,10 +337,10 @@ def test_architectures(
 def test_architectures_named(tmp_path: Path, text: str, expected: tuple[str, ...] | str) -> None:
     toolkit = read(fake_toolkit(tmp_path / "cuda"))
     if isinstance(expected, tuple):
-        assert _cuda_build.parse_architectures(text, KNOWN, toolkit) == expected
+        assert cuda_choice.parse_architectures(text, KNOWN, toolkit) == expected
     else:
         with pytest.raises(BuildError, match=f"TORCH_CUDA_ARCH_LIST {expected}"):
-            _cuda_build.parse_architectures(text, KNOWN, toolkit)
+            cuda_choice.parse_architectures(text, KNOWN, toolkit)
 
 
 def test_present_architectures(tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_present_architectures(tmp_path: Path) -> None:
     compiler = [*os.environ.get("CXX", "c++").split(), "-x", "c", "-shared", "-fPIC"]
     library = str(tmp_path / "libcuda.so.1")
     subprocess.run([*compiler, str(tmp_path / "driver.c"), "-o", library], check=True)
-    script = "from bninv._cuda_build import present_architectures as p; print(*p())"
+    script = "from bninv.building.cuda_choice import present_architectures as p; print(*p())"
 
     def ask(**more: str) -> str:
         environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
@@ -375,7 +375,7 @@ def test_present_architectures(tmp_path: Path) -> None:
 def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toolkit = read(fake_toolkit(tmp_path / "cuda"))
     source, output = Path("a.cu"), Path("a.o")
-    command = _nvcc.nvcc_command(
+    command = nvcc.nvcc_command(
         toolkit, source, output, ["8.0", "12.0+PTX"], defines=["X=1"], threads=2, environ={}
     )
     assert command[0] == str(toolkit.nvcc)
@@ -387,11 +387,11 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"-c", "-DX=1", "--threads=2", "--fmad=false", "-ftz=false"} <= set(command)
     assert not any("fast" in c or "native" in c or "rdc" in c or "ccbin" in c for c in command)
     for kind, expected in (("ptx", "-arch=compute_90"), ("cubin", "-arch=sm_90")):
-        command = _nvcc.nvcc_command(toolkit, source, output, ["9.0"], kind=kind)
+        command = nvcc.nvcc_command(toolkit, source, output, ["9.0"], kind=kind)
         assert {f"-{kind}", expected} <= set(command)
         assert "-c" not in command
         with pytest.raises(ValueError, match="2 architectures"):
-            _nvcc.nvcc_command(toolkit, source, output, ["8.0", "9.0"], kind=kind)
+            nvcc.nvcc_command(toolkit, source, output, ["8.0", "9.0"], kind=kind)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_host_compiler(tmp_path: Path, environ: dict[str, str], expected: list[str]) -> None:
     toolkit = read(fake_toolkit(tmp_path / "cuda"))
-    command = _nvcc.nvcc_command(toolkit, Path("a.cu"), Path("a.o"), ["9.0"], environ=environ)
+    command = nvcc.nvcc_command(toolkit, Path("a.cu"), Path("a.o"), ["9.0"], environ=environ)
     at = command.index("-ccbin") if "-ccbin" in command else len(command)
     assert command[at : at + 2] == expected
 
@@ -439,7 +439,7 @@ def test_build_with_cuda(
     assert "for compute capability 8.0, 9.0+PTX, once" in capfd.readouterr().err
     assert sorted(re.findall(r"(\w+)\.cu ", "\n".join(commands(workshop)))) == ["other", "probe"]
     assert "fast_math" not in (workshop.folder / "cuda" / "environment").read_text()
-    assert _build.embedded_cuda(path) == "13;8.0,9.0+PTX"
+    assert recipe.embedded_cuda(path) == "13;8.0,9.0+PTX"
     assert b"bninv_probe\0" in path.read_bytes()
     assert workshop.left_over() == [path.parent.name]
     assert [p.name for p in path.parent.iterdir()] == ["_C.so"]
@@ -449,12 +449,12 @@ def test_build_with_cuda(
     assert len(commands(workshop)) == 2
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0")
     other = workshop.load()
-    assert _build.embedded_cuda(other) == "13;8.0"
+    assert recipe.embedded_cuda(other) == "13;8.0"
     (workshop.folder / "cuda" / "version").write_text("13.1.5")
     assert workshop.load() not in (path, other)
     monkeypatch.setenv("BNINV_BUILD", "cpu")
     count = len(commands(workshop))
-    assert _build.embedded_cuda(workshop.load()) == ""
+    assert recipe.embedded_cuda(workshop.load()) == ""
     assert len(commands(workshop)) == count
 
 
@@ -502,19 +502,19 @@ def test_newer_toolkit_than_torch_s_runtime(tmp_path: Path) -> None:
     build = CudaBuild(read(fake_toolkit(tmp_path / "cuda")), ("9.0",))
     maps = tmp_path / "maps"
     maps.write_text("7f00-7f01 r--p 0 fe:00 1  /torch/my libs/libcudart.so.13\n")
-    assert _nvcc._loaded_cudart(13, maps) == Path("/torch/my libs/libcudart.so.13")
-    assert _nvcc._loaded_cudart(12, maps) is None
-    flags = _nvcc.link_flags(build, Path("/torch/lib"))
+    assert nvcc._loaded_cudart(13, maps) == Path("/torch/my libs/libcudart.so.13")
+    assert nvcc._loaded_cudart(12, maps) is None
+    flags = nvcc.link_flags(build, Path("/torch/lib"))
     assert "-Wl,-z,defs" in flags
     own = str(tmp_path / "cuda" / "lib" / "libcudart.so.13")
-    assert (own in flags) == (_nvcc._loaded_cudart(13) is None)
+    assert (own in flags) == (nvcc._loaded_cudart(13) is None)
 
 
 # ---- The library compiled at installation --------------------------------------------------------
 
 
 def test_misfit() -> None:
-    misfit = _cuda_build.misfit
+    misfit = cuda_choice.misfit
     assert misfit("", "13.0", {}) == misfit("", None, {}) == misfit("13;9.0", "13.2", {}) == ""
     for built, gpus, fits in (
         ("13;9.0", ("9.0",), True),
@@ -542,12 +542,12 @@ def test_installed_library_and_cuda(workshop: Workshop, monkeypatch: pytest.Monk
     installed.mkdir()
     shutil.copy(workshop.load(), installed / "_C.abi3.so")
     # A GPU that came later does not overrule what was installed; the user's word does.
-    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ("9.0",))
+    monkeypatch.setattr(cuda_choice, "present_architectures", lambda: ("9.0",))
     assert workshop.load() == installed / "_C.abi3.so"
     monkeypatch.setenv("BNINV_BUILD", "cuda")
     with pytest.warns(UserWarning, match="not using .*compiled for the CPU only"):
         path = workshop.load()
-    assert _build.embedded_cuda(path) == "13;9.0"
+    assert recipe.embedded_cuda(path) == "13;9.0"
 
     # One with CUDA needs no toolkit any more, and is of no use to another torch.
     (installed / "_C.abi3.so").unlink()  # it is mapped: writing over it would crash this process
@@ -556,9 +556,9 @@ def test_installed_library_and_cuda(workshop: Workshop, monkeypatch: pytest.Monk
     assert workshop.load() == installed / "_C.abi3.so"
     monkeypatch.setenv("BNINV_BUILD", "auto")
     monkeypatch.setattr(torch.version, "cuda", "12.8")
-    monkeypatch.setattr(_cuda_build, "present_architectures", lambda: ())
+    monkeypatch.setattr(cuda_choice, "present_architectures", lambda: ())
     with pytest.warns(UserWarning, match="compiled for CUDA 13, but this torch was built with"):
-        assert _build.embedded_cuda(workshop.load()) == ""
+        assert recipe.embedded_cuda(workshop.load()) == ""
 
 
 def test_setup_imports_no_torch() -> None:
@@ -582,7 +582,7 @@ def test_setup_imports_no_torch() -> None:
 
 @pytest.fixture(scope="module")
 def toolkit() -> Toolkit:
-    found = _cuda_toolkit.find_toolkits(_cuda_toolkit.toolkit_candidates())
+    found = cuda_toolkit.find_toolkits(cuda_toolkit.toolkit_candidates())
     if not found:
         pytest.skip("no CUDA toolkit here")
     return found[0]
@@ -600,8 +600,8 @@ def test_nvcc_keeps_the_arithmetic(toolkit: Toolkit, tmp_path: Path) -> None:
     )
     ptx = tmp_path / "probe.ptx"
     for kind, architectures in (("object", ["8.0", "9.0+PTX"]), ("ptx", ["9.0"])):
-        command = _nvcc.nvcc_command(toolkit, source, ptx, architectures, kind=kind)
-        subprocess.run(command, check=True, env=_nvcc.nvcc_environment(tmp_path))
+        command = nvcc.nvcc_command(toolkit, source, ptx, architectures, kind=kind)
+        subprocess.run(command, check=True, env=nvcc.nvcc_environment(tmp_path))
     text = ptx.read_text()
     assert {"mul.rn.f32", "add.rn.f32", "sqrt.rn.f32", "div.rn.f32"} <= set(text.split())
     assert not re.search(r"\bfma\b|\.ftz|\.approx", text)

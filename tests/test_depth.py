@@ -16,8 +16,8 @@ from torch import Tensor, nn
 import bninv
 from bninv.checking.arrangements import build_batch
 from bninv.checking.depth import DepthRow, measure_depth
-from bninv.checking.depth_axes import depth_axes
-from bninv.report_plot import PlotError, file_format, save_plot
+from bninv.report.depth_axes import depth_axes
+from bninv.report.plot import PlotError, file_format, save_plot
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -42,7 +42,7 @@ def _fake() -> torch.Tensor:
 
 @pytest.fixture
 def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("bninv._extension.has_cuda", lambda: True)
+    monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: True)
     with FakeTensorMode(), torch.no_grad():
         yield
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 import bninv
-from bninv import exact
-from bninv.dispatch import covered, table
+from bninv.dispatch import covered, exact, table
 
 X = torch.linspace(-2, 2, 96).view(2, 3, 4, 4)
 H = X.half()

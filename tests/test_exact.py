@@ -1,4 +1,4 @@
-"""Each row of `bninv.exact` is exact: a copy of an input, or one correctly rounded operation.
+"""Each row of `dispatch.exact` is exact: a copy of an input, or one correctly rounded operation.
 
 Every operator of the table has a case here. Copies are proven by their indices: the operator moves
 a tensor of positions, and its result must be the elements at these positions. What computes must
@@ -24,7 +24,7 @@ from properties import INTEGERS, any_bits, generator, layouts, special_values
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import exact
+from bninv.dispatch import exact
 
 MOVES = [*exact_cases.VIEWS, *exact_cases.COPIES]
 ELEMENTWISE = [*exact_arithmetic.ARITHMETIC, *exact_arithmetic.COMPARISONS]

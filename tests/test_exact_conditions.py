@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import exact
+from bninv.dispatch import exact
 
 X = torch.linspace(-2, 2, 24).view(2, 3, 4)
 H = X.half()

@@ -105,7 +105,7 @@ def test_the_models_run_strictly_on_a_gpu(
     monkeypatch: pytest.MonkeyPatch, one_thread: None, name: str
 ) -> None:
     """No call that a GPU may round otherwise: on tensors that only say that they are on one."""
-    monkeypatch.setattr("bninv._extension.has_cuda", lambda: True)
+    monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: True)
     model = bninv.patch(timm.create_model(name).eval(), strict=True)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         for module in model.modules():

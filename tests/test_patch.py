@@ -375,9 +375,9 @@ def test_subclass_with_arithmetic_of_its_own_is_not_its_base() -> None:
 def test_a_model_on_a_gpu(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = (torch.device("cuda", 0), torch.float32)
     monkeypatch.setattr(patching, "_device_and_dtype", lambda *_: on_gpu)
-    monkeypatch.setattr("bninv._extension.has_cuda", lambda: True)
+    monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: True)
     assert patching.survey(net) == []
-    monkeypatch.setattr("bninv._extension.has_cuda", lambda: False)
+    monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: False)
     left = {u.name: u.reason for u in patching.survey(net)}
     assert set(left) == {"stem", "norm", "act", "conv", "pool", "head"}
     assert all("compiled without CUDA here" in reason for reason in left.values())

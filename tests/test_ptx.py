@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import sass
-from bninv._build import source_dir
-from bninv._cuda_toolkit import Toolkit, find_toolkits, toolkit_candidates
-from bninv._nvcc import nvcc_command, nvcc_environment
+from bninv.building.cuda_toolkit import Toolkit, find_toolkits, toolkit_candidates
+from bninv.building.nvcc import nvcc_command, nvcc_environment
+from bninv.building.recipe import source_dir
 
 SOURCES = sorted(source_dir().glob("cuda/*.cu"))
 LOWEST, HIGHEST = "7.5", "9.0"

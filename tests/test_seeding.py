@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import bninv
-from bninv import seeding
 from bninv.seeding import SeedingWarning
+from bninv.seeding import generators as seeding
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import bninv
 import bninv.functional as F
-from bninv.dispatch.invariant import Catch
+from bninv.dispatch.catch import Catch
 
 
 class Excited(nn.Module):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bninv import _build, _extension
+from bninv.building import extension, recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_COMPILER = shutil.which(os.environ.get("CXX", "c++")) or "c++"
@@ -51,13 +51,13 @@ class Workshop:
         self.compiler.chmod(0o755)
 
     def load(self) -> Path:
-        return _extension.load_library(self.csrc, installed=self.folder / "installed")
+        return extension.load_library(self.csrc, installed=self.folder / "installed")
 
     def start(self) -> subprocess.Popen[str]:
         """The same in a process of its own, which leads its own process group."""
         script = (
-            "from pathlib import Path; from bninv import _extension\n"
-            f"print(_extension.load_library(Path({str(self.csrc)!r}), Path('nowhere')))"
+            "from pathlib import Path; from bninv.building import extension\n"
+            f"print(extension.load_library(Path({str(self.csrc)!r}), Path('nowhere')))"
         )
         return subprocess.Popen(
             [sys.executable, "-c", script],
@@ -74,7 +74,7 @@ class Workshop:
         return len(record.read_text().splitlines()) if record.exists() else 0
 
     def units(self) -> int:
-        return len(_build.wrappers(self.csrc))
+        return len(recipe.wrappers(self.csrc))
 
     def left_over(self) -> list[str]:
         return sorted(p.name for p in self.cache.iterdir() if p.suffix not in (".lock", ".log"))

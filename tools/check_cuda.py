@@ -17,15 +17,15 @@ from pathlib import Path
 import torch
 
 import bninv
-from bninv import _build, _cuda_build, _cuda_toolkit, _extension
+from bninv.building import cuda_choice, cuda_toolkit, extension, recipe
 
 
 def say(text: str) -> None:
     print(f"bninv: {text}", flush=True)
 
 
-def wheels() -> list[_cuda_toolkit.Toolkit]:
-    return _cuda_toolkit.find_toolkits(_cuda_toolkit.wheel_candidates())
+def wheels() -> list[cuda_toolkit.Toolkit]:
+    return cuda_toolkit.find_toolkits(cuda_toolkit.wheel_candidates())
 
 
 def install_wheels() -> None:
@@ -37,7 +37,7 @@ def install_wheels() -> None:
         version = importlib.metadata.version("cuda-toolkit")  # what torch requires
     except importlib.metadata.PackageNotFoundError:
         version = f"{torch.version.cuda}.*"
-    wanted = f"{_cuda_toolkit.WHEELS}=={version}"
+    wanted = f"{cuda_toolkit.WHEELS}=={version}"
     say(f"downloading {wanted} into {sys.prefix} (about 110 MB, 270 MB on disk)")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     if subprocess.run([*pip, wanted], check=False).returncode:
@@ -48,25 +48,25 @@ def compile_here(origin: str) -> None:
     """Compile afresh, load, run; with toolkits of that origin alone."""
     start = time.monotonic()
     if origin == "wheels":
-        _cuda_toolkit.system_candidates = lambda environ: []
+        cuda_toolkit.system_candidates = lambda environ: []
     else:
-        _cuda_toolkit.wheel_candidates = list
-    cuda = _cuda_build.choose_cuda(_build.source_dir(), torch.version.cuda)
+        cuda_toolkit.wheel_candidates = list
+    cuda = cuda_choice.choose_cuda(recipe.source_dir(), torch.version.cuda)
     say(f"nvcc {cuda.toolkit.nvcc_version()} in {cuda.toolkit.home}, runtime {cuda.toolkit.cudart}")
     x = torch.randn(3, 5)
     # What an installation compiled is left aside.
     try:
-        _extension._library = _extension.load_library(installed=Path(os.devnull))
-    except _build.BuildError as error:
+        extension._library = extension.load_library(installed=Path(os.devnull))
+    except recipe.BuildError as error:
         for log in Path(os.environ["BNINV_CACHE_DIR"]).glob("*.log"):
             print(log.read_text())
         sys.exit(f"bninv: {error}")
     if not torch.equal(bninv.functional.relu(x), x.clamp(min=0)):
         sys.exit("bninv: the library's relu is wrong")
-    if not _extension.has_cuda():
+    if not extension.has_cuda():
         sys.exit("bninv: the library registers no kernel for CUDA")
-    size = _extension._library.stat().st_size / 1e6
-    say(f"{_extension.cuda_build()}: {size:.1f} MB in {time.monotonic() - start:.0f} s, loaded")
+    size = extension._library.stat().st_size / 1e6
+    say(f"{extension.cuda_build()}: {size:.1f} MB in {time.monotonic() - start:.0f} s, loaded")
 
 
 def run(origin: str, architectures: str) -> None:
@@ -99,8 +99,8 @@ def main() -> None:
         install_wheels()
         return
     major = int(torch.version.cuda.split(".")[0])
-    every = f"{' '.join(_cuda_build.ARCHITECTURES)}+PTX"
-    system = _cuda_toolkit.find_toolkits(_cuda_toolkit.system_candidates())
+    every = f"{' '.join(cuda_choice.ARCHITECTURES)}+PTX"
+    system = cuda_toolkit.find_toolkits(cuda_toolkit.system_candidates())
     fitting = [toolkit for toolkit in system if toolkit.major == major]
     if fitting:
         run("system", every)

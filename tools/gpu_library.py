@@ -41,23 +41,23 @@ def main() -> None:
     }
     sys.path.insert(0, str(ROOT))
     from benchmarks.gpu import tensor_program
-    from bninv import _build, _extension
+    from bninv.building import extension, recipe
 
     place = ROOT / "bninv" / "_C.so"
     # An earlier one must not be what is found.
     nowhere = KEPT / "none"
     try:
-        built = _extension.load_library(installed=nowhere)
-    except _build.BuildError as error:
+        built = extension.load_library(installed=nowhere)
+    except recipe.BuildError as error:
         sys.exit(f"bninv: {error}")
-    if _build.embedded_key(built) != _build.source_key(_build.source_dir()):
+    if recipe.embedded_key(built) != recipe.source_key(recipe.source_dir()):
         sys.exit(f"bninv: {built} was not made from these sources: remove it and try again")
     shutil.copy(built, place.with_suffix(".new"))
     place.with_suffix(".new").replace(place)
     size = place.stat().st_size / 2**20
     print(
-        f"{place.relative_to(ROOT)}: {size:.0f} MiB, CUDA {_build.embedded_cuda(place)}, "
-        f"sources {_build.embedded_key(place)}"
+        f"{place.relative_to(ROOT)}: {size:.0f} MiB, CUDA {recipe.embedded_cuda(place)}, "
+        f"sources {recipe.embedded_key(place)}"
     )
     names = chosen.architectures.replace(";", " ").split()
     try:

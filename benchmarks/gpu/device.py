@@ -39,16 +39,16 @@ class Cuda:
 
     def load(self) -> None:
         """Compile the operators, if nobody has, and load them."""
-        from bninv import _extension
+        from bninv.building import extension
 
-        _extension.load()
-        if not _extension.has_cuda():
+        extension.load()
+        if not extension.has_cuda():
             raise RuntimeError("the operators were compiled without CUDA kernels")
 
     def built_for(self) -> str:
-        from bninv import _extension
+        from bninv.building import extension
 
-        return _extension.cuda_build()
+        return extension.cuda_build()
 
     def model(self, model: nn.Module) -> Run:
         """A copy of a model of the host, as a function of tensors on `place`."""
@@ -116,9 +116,9 @@ class Emulated(Host):
     def load(self) -> None:
         import emulated  # tests/ is on the path
 
-        from bninv import _extension
+        from bninv.building import extension
 
-        _extension.load()
+        extension.load()
         emulated.operators()
 
     def built_for(self) -> str:

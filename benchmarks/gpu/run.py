@@ -126,10 +126,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = "emulated" if chosen.emulated else "cuda"
     if chosen.emulated:
-        from bninv import _extension
+        from bninv.building import cache
 
         # The emulation keeps what it compiled only in a folder that is named.
-        os.environ.setdefault("BNINV_CACHE_DIR", str(_extension.cache_dir()))
+        os.environ.setdefault("BNINV_CACHE_DIR", str(cache.cache_dir()))
     about = describe(device)
     folder = results_folder(chosen.folder, about)
     stages = [

@@ -38,9 +38,9 @@ AROUND = 15
 
 def find_sanitizer() -> str | None:
     """On PATH, or in a CUDA toolkit."""
-    from bninv import _cuda_toolkit
+    from bninv.building import cuda_toolkit
 
-    for home in _cuda_toolkit.system_candidates():
+    for home in cuda_toolkit.system_candidates():
         for folder in ("bin", "compute-sanitizer"):
             path = home / folder / "compute-sanitizer"
             if path.is_file():

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.record import ROOT
-from bninv import _cuda_build, _nvcc
-from bninv._build import BuildError
+from bninv.building import cuda_choice, nvcc
+from bninv.building.recipe import BuildError
 
 FOLDER = ROOT / "benchmarks" / "gpu" / "tensor_facts"
 PLACE = ROOT / "build" / "gpu-library" / "tensor_facts"
@@ -47,12 +47,12 @@ def compile_to(place: Path, architectures: Sequence[str]) -> None:
         NoProgramError: there is no CUDA toolkit of torch's version, or it cannot do that.
     """
     names = [name.removesuffix("+PTX") for name in architectures]
-    names = [name for name in names if _cuda_build.number(name) >= SERVED]
+    names = [name for name in names if cuda_choice.number(name) >= SERVED]
     if not names:
         raise NoProgramError("tensor cores of this kind begin with compute capability 8.0")
     wanted = {"BNINV_BUILD": "cuda", "TORCH_CUDA_ARCH_LIST": ";".join(names)}
     try:
-        build = _cuda_build.choose_cuda(ROOT / "csrc", torch.version.cuda, {**os.environ, **wanted})
+        build = cuda_choice.choose_cuda(ROOT / "csrc", torch.version.cuda, {**os.environ, **wanted})
     except BuildError as error:
         raise NoProgramError(f"needs nvcc, or the program of `make gpu-library`: {error}") from None
     assert build is not None
@@ -74,7 +74,7 @@ def compile_to(place: Path, architectures: Sequence[str]) -> None:
             capture_output=True,
             text=True,
             check=False,
-            env=_nvcc.nvcc_environment(Path(folder)),
+            env=nvcc.nvcc_environment(Path(folder)),
         )
     if done.returncode != 0:
         raise NoProgramError(f"nvcc: {(done.stderr or done.stdout).strip()[-500:]}")
@@ -94,7 +94,7 @@ def problem(place: Path, capability: str) -> str:
         return "it was compiled from other sources"
     made_for = about["architectures"].split()
     # Code of 9.0a runs on 9.0 alone, which its own rule says as well.
-    if not _cuda_build.runs_on(capability, made_for):
+    if not cuda_choice.runs_on(capability, made_for):
         return f"it was compiled for compute capability {', '.join(made_for)}"
     return ""
 

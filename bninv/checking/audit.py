@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import exact
 from bninv.checking.sites import Place, Site, calling_line, count_sites
+from bninv.dispatch import exact
 
 
 @dataclass

@@ -21,7 +21,7 @@ from bninv.checking.batch_dim import BatchTracker, take
 from bninv.checking.batch_dim import Place as BatchPlace
 from bninv.checking.bits import same_bits
 from bninv.checking.sites import Place, Site, calling_line, count_sites, forward_line
-from bninv.exact import tensors_in
+from bninv.dispatch.exact import tensors_in
 
 
 @dataclass

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bninv._version import CONTRACT_VERSION
 from bninv.checking.arrangements import build_batch
 from bninv.checking.bits import digest, leaves
 from bninv.checking.runner import CheckError, Progress, one_line
@@ -59,13 +60,11 @@ class RepeatResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dicts, lists, strings and numbers."""
-        import bninv
-
         return {
             "model": self.model,
             "device": self.device,
             "dtype": self.dtype,
-            "contract_version": bninv.CONTRACT_VERSION,
+            "contract_version": CONTRACT_VERSION,
             "passed": self.passed,
             "batch_sizes": list(self.batch_sizes),
             "repeats": {f.name: self.distinct(f.name) == 1 for f in fields(Digests)},
@@ -77,12 +76,12 @@ class RepeatResult:
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from bninv.report_repeat import render
+        from bninv.report.repeat import render
 
         yield render(self)
 
     def __str__(self) -> str:
-        from bninv.report import to_text
+        from bninv.report.terminal import to_text
 
         return to_text(self)
 

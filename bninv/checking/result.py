@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from bninv._version import CONTRACT_VERSION
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.depth import DepthRow
@@ -131,8 +132,6 @@ class CheckResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dicts, lists, strings and numbers; infinities become None."""
-        import bninv
-
         body = asdict(self)
         if self.cpu is None:
             del body["cpu"]
@@ -149,7 +148,7 @@ class CheckResult:
             del body["depth_batch_size"]
         body["batch_sizes"] = list(self.batch_sizes)
         head = {name: body.pop(name) for name in ("model", "device", "dtype")}
-        head["contract_version"] = bninv.CONTRACT_VERSION
+        head["contract_version"] = CONTRACT_VERSION
         return {**head, "passed": self.passed, **body}
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -158,17 +157,17 @@ class CheckResult:
 
     def to_html(self) -> str:
         """The result as one page that needs nothing from outside; plots `depth` where it is."""
-        from bninv.report_html import to_html
+        from bninv.report.page import to_html
 
         return to_html(self)
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        from bninv.report import render
+        from bninv.report.table import render
 
         yield render(self, options.max_width)
 
     def __str__(self) -> str:
-        from bninv.report import to_text
+        from bninv.report.terminal import to_text
 
         return to_text(self)
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from bninv import _call_site
-from bninv._call_site import is_library
+from bninv.dispatch import call_site
+from bninv.dispatch.call_site import is_library
 
 
 class Place(NamedTuple):
@@ -52,7 +52,7 @@ def calling_line(root: CodeType) -> tuple[str, str]:
         root: the code of the function that runs the model. Frames outside of it are whoever asked
             for the check, and no part of the model.
     """
-    line = _call_site.calling_line(root)
+    line = call_site.calling_line(root)
     return ("", "") if line is None else _described(*line)
 
 

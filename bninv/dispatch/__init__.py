@@ -9,7 +9,7 @@ apart the calls that have no row of their own.
 
 from __future__ import annotations
 
-from bninv.dispatch.invariant import Invariant, invariant
+from bninv.dispatch.catch import Invariant, invariant
 from bninv.dispatch.modules import Excluded, Protected
 from bninv.dispatch.policy import NotInvariantError, NotInvariantWarning, Policy, UncoveredCall
 from bninv.dispatch.tracing import unprotected_nodes

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import _extension
 from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
+from bninv.building import extension
 from bninv.dispatch import composed
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
@@ -56,7 +56,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
             return False
-        if device == "cuda" and not _extension.has_cuda():
+        if device == "cuda" and not extension.has_cuda():
             return False
     return found
 

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.fx import Proxy
 
-from bninv._programs import by_program, stock_forward
 from bninv._protection import active, step_in, step_out
-from bninv.dispatch.invariant import Invariant
+from bninv.dispatch.blocks import by_program, stock_forward
+from bninv.dispatch.catch import Invariant
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
 from bninv.modules.base import Patched

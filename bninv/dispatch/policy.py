@@ -6,7 +6,7 @@ import threading
 import warnings
 from dataclasses import dataclass
 
-from bninv._call_site import calling_line
+from bninv.dispatch.call_site import calling_line
 
 
 class NotInvariantWarning(UserWarning):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv import _conditions, exact
-from bninv.dispatch import covered
+from bninv._rounding import narrows_once, rounds_once
+from bninv.dispatch import conditions, covered, exact
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 
@@ -165,15 +165,13 @@ def _sets_exactly(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         if not (is_mask or part is None or part is ... or isinstance(part, (int, slice))):
             return False
     if isinstance(value, torch.Tensor):
-        return _conditions.rounds_once(
-            value.dtype, target.dtype, _conditions.narrows_once([target, value])
-        )
+        return rounds_once(value.dtype, target.dtype, narrows_once([target, value]))
     return isinstance(value, (int, float))
 
 
 def _to_dtype(dtype: torch.dtype) -> exact.Condition:
     def converts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        return _conditions.rounds_once(args[0].dtype, dtype, _conditions.narrows_once(args[:1]))
+        return rounds_once(args[0].dtype, dtype, narrows_once(args[:1]))
 
     return converts
 
@@ -205,7 +203,7 @@ def _method_rows() -> dict[Any, Row]:
     sets = exact.Group("copies elements", nothing, _sets_exactly)
     rows[torch.Tensor.__setitem__] = Row("__setitem__", group=sets)
     # number / tensor: a reciprocal and a multiplication, each rounded once.
-    divides = exact.Group("two IEEE operations", nothing, _conditions.number_over_tensor)
+    divides = exact.Group("two IEEE operations", nothing, conditions.number_over_tensor)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
     rows[torch._C._set_grad_enabled] = Row("set_grad_enabled", passes=True)
     return rows

@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node, Tracer
 
-from bninv import _extension
+from bninv.building import extension
 from bninv.dispatch import table
-from bninv.dispatch.invariant import Invariant
+from bninv.dispatch.catch import Invariant
+from bninv.dispatch.exact import names
 from bninv.dispatch.policy import NotInvariantError, Policy
-from bninv.exact import names
 
 _BUILTINS = {
     operator.add: "add",
@@ -76,7 +76,7 @@ def call_protected(name: str, *args: Any, **kwargs: Any) -> Any:
     Args:
         name: 'Tensor:mean', or an importable 'torch.nn.functional:softmax'.
     """
-    _extension.load()
+    extension.load()
     module, _, attribute = name.rpartition(":")
     owner = torch.Tensor if module == "Tensor" else importlib.import_module(module)
     with _traced:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from bninv._left_out import LeftOut
-from bninv._programs import PROGRAMS
+from bninv.dispatch.blocks import PROGRAMS
+from bninv.fusing.left_out import LeftOut
 from bninv.fusing.program import may_begin_chain
 from bninv.fusing.programs import FusedSequential, Programs
 from bninv.fusing.tracing import Structure, tensors

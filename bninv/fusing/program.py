@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
-from bninv._call_site import TRACED
-from bninv._programs import UNFIT
 from bninv._protection import step_in, step_out
+from bninv.dispatch.blocks import UNFIT
+from bninv.dispatch.call_site import TRACED
 from bninv.fusing.chains import (
     ACTIVATIONS,
     FIRST,

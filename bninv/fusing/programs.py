@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn.modules import module as torch_module
 
-from bninv._programs import UNFIT, stock_forward
+from bninv.dispatch.blocks import UNFIT, stock_forward
 from bninv.fusing.program import Outcome, make
 from bninv.fusing.proxies import modes
 from bninv.fusing.tracing import Structure, structure_of

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.fx import Graph, Node, Proxy
 from torch.fx.proxy import GraphAppendingTracer
 
-from bninv._call_site import calling_line
-from bninv.exact import names
+from bninv.dispatch.call_site import calling_line
+from bninv.dispatch.exact import names
 
 _DEVICES = ("cpu", "cuda")
 _IN_PLACE = names("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")

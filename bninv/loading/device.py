@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
-from bninv import BuildError, _cuda_build, _extension
+from bninv.building import cuda_choice, extension
+from bninv.building.recipe import BuildError
 from bninv.loading.usage import UsageError, one_line
 
 AUTO = "auto"
@@ -52,31 +53,31 @@ def load_for(name: str) -> tuple[torch.device, str]:
     """
     named = torch.device("cuda" if name == AUTO else name)
     if named.type != "cuda" or not torch.cuda.is_available():
-        _extension.load()
+        extension.load()
         return torch.device("cpu") if name == AUTO else named, ""
     said: list[str] = []
     if name == AUTO:
         _load_or_for_the_cpu(said)
     else:
-        _extension.load(said.append)
+        extension.load(said.append)
     reason = _why_not(named, said)
     if not reason:
         return named, ""
     if name != AUTO:
         raise UsageError(f"--device {name}: {reason}")
-    asked_for = _cuda_build.requested_build() == "cpu" and not _extension.has_cuda()
+    asked_for = cuda_choice.requested_build() == "cpu" and not extension.has_cuda()
     return torch.device("cpu"), "" if asked_for else f"checking on the CPU: {reason}"
 
 
 def _load_or_for_the_cpu(said: list[str]) -> None:
     try:
-        _extension.load(said.append)
+        extension.load(said.append)
     except BuildError as error:
-        if _cuda_build.requested_build() != "auto":
+        if cuda_choice.requested_build() != "auto":
             raise
         # What fails without CUDA as well fails again, with its own message.
         with _build_for_the_cpu():
-            _extension.load()
+            extension.load()
         said.append(one_line(error))
 
 
@@ -94,15 +95,15 @@ def _build_for_the_cpu() -> Iterator[None]:
 
 def _why_not(gpu: torch.device, said: list[str]) -> str:
     """Why nothing can run on the GPU, in one line, or "". `said`: what loading had to say."""
-    if not _extension.has_cuda():
+    if not extension.has_cuda():
         return "; ".join(said) or (
             "no CUDA kernels, although a GPU is present: bninv's operators were compiled without "
             "(BNINV_BUILD=cuda compiles them with CUDA, or says what is missing)"
         )
     try:
         have = ".".join(map(str, torch.cuda.get_device_capability(gpu)))
-        compiled = _extension.cuda_build().partition(";")[2].split(",")
-        if not _cuda_build.runs_on(have, compiled):
+        compiled = extension.cuda_build().partition(";")[2].split(",")
+        if not cuda_choice.runs_on(have, compiled):
             return (
                 f"the GPU has compute capability {have}, and bninv's operators were compiled for "
                 f"{', '.join(compiled)}: compile them anew, with {have} in TORCH_CUDA_ARCH_LIST"

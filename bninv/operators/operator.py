@@ -56,10 +56,10 @@ def _stand_in(name: str) -> Callable[..., Any]:
     """What runs while no implementation is registered: load the extension, then call again."""
 
     def load_and_call(*args: Any) -> Any:
-        from bninv import _extension
+        from bninv.building import extension
 
         op = getattr(torch.ops.bninv, name).default
-        if _extension.is_loaded():
+        if extension.is_loaded():
             # The implementation's key comes before this one: being here means there is none.
             explain_tensors(op, args)
             devices = sorted({arg.device.type for arg in args if isinstance(arg, Tensor)})
@@ -68,12 +68,12 @@ def _stand_in(name: str) -> Callable[..., Any]:
                 for device in ("cpu", "cuda")
                 if torch._C._dispatch_has_kernel_for_dispatch_key(f"bninv::{name}", device.upper())
             ]
-            without = "" if _extension.has_cuda() else " (bninv was compiled without CUDA here)"
+            without = "" if extension.has_cuda() else " (bninv was compiled without CUDA here)"
             raise NotImplementedError(
                 f"bninv.{name}: the tensors are on {', '.join(devices)}; this operator has a "
                 f"kernel for: {', '.join(kernels)}{without}"
             )
-        _extension.load()
+        extension.load()
         return op(*args)
 
     return load_and_call

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import integers, need_tensor, number, promoted
-from bninv._conditions import narrows_once, rounds_once
+from bninv._rounding import narrows_once, rounds_once
 from bninv.modules.base import FLOATING
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call_converted, cast_tensors, converted, ops

@@ -32,15 +32,15 @@ RUNTIME = sorted((HERE / "runtime").glob("*.cpp"))
 DEFAULT_ARCH = 900
 WORKERS = 2
 
-# Behind those of _build.py, so these win. -g1: enough for line numbers. nvcc, too, lets memory be
+# Behind those of recipe.py, so these win. -g1: enough for line numbers. nvcc, too, lets memory be
 # read as another type; its pragmas, such as `unroll`, are not the host compiler's.
 FLAGS = ["-O1", "-g1", "-Wall", "-Wextra", "-Wno-unknown-pragmas", "-fno-strict-aliasing"]
 
 
 @functools.cache
 def build_description() -> ModuleType:
-    """bninv/_build.py, by path: importing the package would import torch."""
-    spec = spec_from_file_location("bninv_build", ROOT / "bninv" / "_build.py")
+    """bninv/building/recipe.py, by path: importing the package would import torch."""
+    spec = spec_from_file_location("bninv_build", ROOT / "bninv" / "building" / "recipe.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -31,7 +31,7 @@ from rich import box  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from bninv import _extension  # noqa: E402
+from bninv.building import cache, extension  # noqa: E402
 
 MUTANTS = (*products.MUTANTS, *reductions.MUTANTS, *elementwise.MUTANTS)
 AT_ONCE = 2
@@ -101,7 +101,7 @@ def examine(mutant: Mutant) -> Outcome:
 
 def unmutated(mutants: Sequence[Mutant]) -> None:
     """Compile what all share; exit unless the tests pass as they are."""
-    _extension.load()
+    extension.load()
     emulated.build_operators()
     done = pytest(sorted({mutant.caught_by for mutant in mutants}))
     if done.returncode != 0:
@@ -145,7 +145,7 @@ def main() -> int:
         return 0
     start = time.monotonic()
     # Objects of what is not mutated must outlive this process's children.
-    os.environ.setdefault("BNINV_CACHE_DIR", str(_extension.cache_dir()))
+    os.environ.setdefault("BNINV_CACHE_DIR", str(cache.cache_dir()))
     unmutated(mutants)
     console.print(f"The tests pass without a mutant: {time.monotonic() - start:.0f} s")
     outcomes = []

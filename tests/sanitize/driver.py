@@ -19,7 +19,7 @@ def units(
     """The driver's files and, written into `folder`, what is compiled once for each level.
 
     Args:
-        description: bninv/_build.py.
+        description: bninv/building/recipe.py.
         machine: what to compile for, as in its `levels`.
         extra_levels: beside that machine's own.
     """

@@ -38,7 +38,7 @@ class Outputs:
             if path is not None and (reason := _obstacle(path)):
                 raise _cannot_be_written(option, path, reason)
         if self.plot is not None:
-            from bninv.report_plot import PlotError, file_format
+            from bninv.report.plot import PlotError, file_format
 
             try:
                 file_format(self.plot)
@@ -60,7 +60,7 @@ class Outputs:
         if self.html is not None:
             _write("--html", self.html, result.to_html())
         if self.plot is not None:
-            from bninv.report_plot import save_plot
+            from bninv.report.plot import save_plot
 
             try:
                 save_plot(result, self.plot)

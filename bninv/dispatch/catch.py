@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _autocast, _extension, _protection, exact
-from bninv.dispatch import covered, table
+from bninv import _autocast, _protection
+from bninv.building import extension
+from bninv.dispatch import covered, exact, table
 from bninv.dispatch.policy import Policy, UncoveredCall
 from bninv.operators.adapters import UnfitError
 
@@ -180,5 +181,5 @@ def invariant(*, strict: bool = False) -> Invariant:
     Warns:
         NotInvariantWarning: once for each operator without a row.
     """
-    _extension.load()
+    extension.load()
     return Invariant(Policy(strict))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import promoted
+from bninv._rounding import converts_exactly, narrows_once, rounds_once
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
@@ -233,37 +234,6 @@ def along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 def not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[2] if len(args) > 2 else kwargs.get("train")) is False
-
-
-def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
-    """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
-    if source == target or source == torch.bool:
-        return True
-    if not source.is_floating_point and not source.is_complex:
-        return not target.is_floating_point or target in (torch.float32, torch.float64)
-    return promoted(source, target) == target
-
-
-# To nearest even in one step, subnormals kept: so the CPU and CUDA narrow. From float64 to half
-# precision they go through float32, and so they do from one half precision to the other, of which
-# float32 holds every value.
-_NARROWED_ONCE = {
-    torch.float64: (torch.float32,),
-    torch.float32: (torch.float16, torch.bfloat16),
-    torch.float16: (torch.bfloat16,),
-    torch.bfloat16: (torch.float16,),
-}
-
-
-def rounds_once(source: torch.dtype, target: torch.dtype, known: bool) -> bool:
-    """Every value is kept, or rounded to nearest once, on a device that is known to do so."""
-    narrows = known and target in _NARROWED_ONCE.get(source, ())
-    return narrows or converts_exactly(source, target)
-
-
-def narrows_once(tensors: Sequence[Tensor]) -> bool:
-    """Whether these tensors' devices are known to narrow in one rounding."""
-    return all(t.device.type in ("cpu", "cuda") for t in tensors)
 
 
 def exact_copy(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

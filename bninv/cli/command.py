@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from bninv.cli_check import DTYPES, parse_sizes, run_check, run_repeat
-from bninv.cli_outputs import Outputs
+from bninv._version import CONTRACT_VERSION, __version__
+from bninv.cli.outputs import Outputs
+from bninv.cli.run import DTYPES, parse_sizes, run_check, run_repeat
 from bninv.loading.usage import one_line
 
 app = typer.Typer(
@@ -41,9 +42,7 @@ class GradMode(str, Enum):
 
 def _show_version(value: bool) -> None:
     if value:
-        import bninv
-
-        typer.echo(f"bninv {bninv.__version__} (contract version {bninv.CONTRACT_VERSION})")
+        typer.echo(f"bninv {__version__} (contract version {CONTRACT_VERSION})")
         raise typer.Exit
 
 
@@ -153,7 +152,7 @@ def check_command(
             else:
                 result, weights = run_repeat(*common, repeat)
             if not quiet:
-                from bninv.report import console
+                from bninv.report.terminal import console
 
                 console(stderr=json_file == "-").print(result)
             outputs.write(result, weights)

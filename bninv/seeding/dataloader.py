@@ -24,7 +24,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
-from bninv.seeding import host_state_kept, need_seed, np
+from bninv.seeding.generators import host_state_kept, need_seed, np
 
 
 def dataloader_seeding(

@@ -1,6 +1,6 @@
 """The CUDA half of a build: whether there is one, with which toolkit, and for which GPUs.
 
-How it is then compiled is in _nvcc.py. Imports neither torch nor anything that does, so that
+How it is then compiled is in nvcc.py. Imports neither torch nor anything that does, so that
 `setup.py` can use it.
 """
 
@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._build import BuildError
-from ._cuda_toolkit import WHEELS, Toolkit, find_toolkits, toolkit_candidates
+from .cuda_toolkit import WHEELS, Toolkit, find_toolkits, toolkit_candidates
+from .recipe import BuildError
 
 # What is compiled where no architecture is named and there is no GPU to ask: every one since
 # Turing, without the variants (9.0a and the like) that run on one chip only.

@@ -29,8 +29,8 @@ def run_check(
     """A CheckResult, and where the weights are from. `subject` is what `_prepare` takes."""
     prepared = _prepare(*subject)
     _say(prepared.on_the_cpu)
-    from bninv.check import check
-    from bninv.report import progress_bar
+    from bninv.checking.check_model import check
+    from bninv.report.terminal import progress_bar
 
     with progress_bar(enabled=not quiet) as progress:
         result = check(
@@ -51,7 +51,7 @@ def run_repeat(
 ) -> tuple[Any, str]:
     """A RepeatResult, and where the weights are from."""
     from bninv.checking.repeat import RepeatResult, in_fresh_processes
-    from bninv.report import progress_bar
+    from bninv.report.terminal import progress_bar
 
     with progress_bar(enabled=not quiet, label="running process {}") as progress:
         arguments = (subject, sizes, grad_mode)
@@ -68,7 +68,7 @@ def _run_once(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, inputs, _, weights, on_the_cpu = _prepare(*subject)
-        from bninv.check import GRAD_MODES
+        from bninv.checking.check_model import GRAD_MODES
         from bninv.checking.repeat import digests
 
         found = digests(model, inputs, sizes, GRAD_MODES[grad_mode])
@@ -142,7 +142,7 @@ def _need_kernels(model: Any, inputs: Any, name: str) -> None:
 
     import torch
 
-    from bninv.check import is_patched
+    from bninv.checking.check_model import is_patched
     from bninv.patching import patch
 
     if inputs.dtype == torch.float32 and inputs.device.type == "cpu":

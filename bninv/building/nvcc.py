@@ -1,7 +1,7 @@
 """nvcc: its command lines, and what it and the link need of each other.
 
 nvcc is called here and not through torch's build helpers, whose toolkit may be the wrong one (see
-_cuda_toolkit.py). It only ever sees csrc/cuda/*.cu, which know no torch: each gives an object that
+cuda_toolkit.py). It only ever sees csrc/cuda/*.cu, which know no torch: each gives an object that
 joins the C++ objects at the link.
 
 Imports neither torch nor anything that does, so that `setup.py` can use it.
@@ -18,9 +18,9 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ._build import BuildError, nvcc_flags, source_dir
-from ._cuda_build import CudaBuild, number
-from ._cuda_toolkit import WHEELS, Toolkit
+from .cuda_choice import CudaBuild, number
+from .cuda_toolkit import WHEELS, Toolkit
+from .recipe import BuildError, nvcc_flags, source_dir
 
 
 def nvcc_command(

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._build import BuildError
+from .recipe import BuildError
 
 # What to install where there is no toolkit; also the extra `nvcc` in pyproject.toml. Torch requires
 # one exact cuda-toolkit, so these resolve to wheels of torch's own CUDA version. The wheels

@@ -15,7 +15,8 @@ TRACED = "bninv_lines"
 
 # Code in these folders runs a model; it is not the model's.
 _LIBRARIES = tuple(
-    f"{folder}{os.sep}" for folder in (Path(torch.__file__).parent, Path(__file__).resolve().parent)
+    f"{folder}{os.sep}"
+    for folder in (Path(torch.__file__).parent, Path(__file__).resolve().parent.parent)
 )
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from bninv._version import CONTRACT_VERSION, __version__
+
 
 def environment() -> dict[str, str]:
     """Facts on which stock PyTorch's bits, and the speed of everything, depend; and the date."""
-    import bninv
-
     facts = {
-        "bninv": f"{bninv.__version__} (contract version {bninv.CONTRACT_VERSION})",
+        "bninv": f"{__version__} (contract version {CONTRACT_VERSION})",
         "torch": torch.__version__,
         "CPU": _cpu(),
         "CPU capability": torch.backends.cpu.get_cpu_capability(),

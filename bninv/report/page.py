@@ -13,11 +13,11 @@ from importlib import resources
 from string import Template
 
 from bninv.checking.depth import DepthRow
-from bninv.checking.environment import environment
 from bninv.checking.result import CheckResult
 from bninv.checking.sites import Site
-from bninv.report import cells, familiar, legend, module_name, sides, verdict
-from bninv.report_svg import to_svg
+from bninv.report.environment import environment
+from bninv.report.svg import to_svg
+from bninv.report.wording import cells, familiar, legend, module_name, sides, verdict
 
 _ROWS = [
     *("model", "batch size", "outputs with other bits", "largest difference"),
@@ -31,7 +31,7 @@ _DEPTH = [
 
 def to_html(result: CheckResult) -> str:
     """The page: verdict, rows, culprits, what is uncovered, the plot of depth, environment."""
-    template = Template(resources.files("bninv").joinpath("report.html").read_text("utf-8"))
+    template = Template(resources.files("bninv.report").joinpath("page.html").read_text("utf-8"))
     return template.substitute(
         title=escape(f"bninv check {result.model}"),
         model=escape(result.model),

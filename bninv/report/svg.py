@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from html import escape
 
 from bninv.checking.depth import DepthRow
-from bninv.checking.depth_axes import DepthAxes, Series, depth_axes, title
 from bninv.checking.result import CheckResult
-from bninv.report import module_name
+from bninv.report.depth_axes import DepthAxes, Series, depth_axes, title
+from bninv.report.wording import module_name
 
 # In the units of the picture, which the page scales to its own width.
 _WIDTH, _HEIGHT = 960, 450

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bninv.checking.depth_axes import DepthAxes, depth_axes, title
 from bninv.checking.result import CheckResult
+from bninv.report.depth_axes import DepthAxes, depth_axes, title
 
 # Okabe and Ito's vermilion and blue, which colour-blind readers tell apart.
 COLOURS = {"stock": "#D55E00", "patched": "#0072B2"}

@@ -24,8 +24,8 @@ from typing import Any
 
 import torch
 
-from bninv import _conditions as conditions
-from bninv._conditions import tensors_in as tensors_in  # used with this table by others
+from bninv.dispatch import conditions
+from bninv.dispatch.conditions import tensors_in as tensors_in  # used with this table by others
 
 Condition = Callable[[Sequence[Any], Mapping[str, Any]], bool]
 

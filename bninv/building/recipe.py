@@ -1,8 +1,8 @@
 """What is compiled, and how: one description for ahead-of-time and just-in-time builds.
 
-`setup.py` and `bninv/_extension.py` both ask this module for the sources and the flags, and
-_cuda_build.py for the CUDA half. It imports neither torch nor any other part of bninv, so that it
-can be loaded by path.
+`setup.py` and compilation.py both ask this module for the sources and the flags, and cuda_choice.py
+for the CUDA half. It imports neither torch nor any other part of bninv, so that it can be loaded by
+path.
 
 The translation units that reach the compiler are small generated wrappers. There are two reasons:
 both build systems put all objects into one folder or name them by basename (`ops/conv2d.cpp` and
@@ -79,7 +79,7 @@ def levels(machine: str | None = None) -> tuple[Level, ...]:
 
 def source_dir() -> Path:
     """The folder of C++ sources: inside an installed package, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for candidate in (package / "csrc", package.parent / "csrc"):
         if (candidate / "numerics.h").is_file():
             return candidate

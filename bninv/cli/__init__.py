@@ -1,0 +1,3 @@
+"""The command line: `bninv check MODEL`, also as `python -m bninv`."""
+
+from bninv.cli.command import main as main
