@@ -1,5 +1,5 @@
 // The types tensors are stored in, and how an element is widened to the arithmetic type and rounded
-// back to it (docs/numerics.md, R0). Device code includes cuda/device.cuh first.
+// back to it (docs/numerics.md, R0).
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,11 @@
 
 #include "numerics.h"
 #include "types.h"
+
+#if defined(__CUDACC__)
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
 
 // The levels above the baseline have F16C, whose conversions keep subnormals whatever the control
 // register says.

@@ -23,7 +23,11 @@
 // Kernels are compiled once per instruction-set level; a namespace of its own for each keeps the
 // linker from sharing a function compiled for one level with code that runs on a lesser machine.
 #if !defined(BNINV_LEVEL)
+#if defined(__CUDACC__)
+#define BNINV_LEVEL cuda
+#else
 #define BNINV_LEVEL common
+#endif
 #endif
 
 namespace bninv {

@@ -1,10 +1,9 @@
 // batch_norm in eval mode under R2, with an optional residual and activation. Bound by memory: the
 // bytes of each tensor pass once, 16 at a time, and a channel's scale is computed once for many
 // elements (a division and a square root for every vector would cost more than its traffic).
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../activation.h"
 #include "../batch_norm.h"
+#include "device.cuh"
 #include "kernels.h"
 #include "launch.cuh"
 #include "pack.cuh"

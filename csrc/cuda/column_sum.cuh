@@ -3,7 +3,6 @@
 #pragma once
 
 #include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "lane_sum.cuh"
 #include "launch.cuh"
 

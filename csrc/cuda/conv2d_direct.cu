@@ -2,7 +2,6 @@
 // own outputs. Depthwise (a channel of its own for each output channel) is bound by memory; in groups of a
 // few channels, neighbouring threads read the same pixels and neighbouring weights.
 #include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "epilogue.cuh"
 #include "kernels.h"
 #include "launch.cuh"

@@ -3,9 +3,8 @@
 #include <initializer_list>
 #include <stdexcept>
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../tensor.h"
+#include "device.cuh"
 #include "kernels.h"
 #include "launch.cuh"
 #include "tensor_plan.h"

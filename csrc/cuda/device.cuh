@@ -8,8 +8,6 @@
 #include <cstdint>
 #include <cstring>
 
-// The contract's arithmetic, in the namespace of these kernels.
-#define BNINV_LEVEL cuda
 #include "../numerics.h"
 
 #if defined(BNINV_EMULATION)

@@ -3,10 +3,9 @@
 // have stored its result (docs/numerics.md, "Fusion").
 #pragma once
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../activation.h"
 #include "../batch_norm.h"
+#include "device.cuh"
 
 namespace bninv {
 namespace cuda {

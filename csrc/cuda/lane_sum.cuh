@@ -4,9 +4,8 @@
 // nothing, so both forms add all 32.
 #pragma once
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../normalization.h"
+#include "device.cuh"
 
 namespace bninv {
 namespace cuda {

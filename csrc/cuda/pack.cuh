@@ -1,9 +1,8 @@
 // Neighbouring elements of memory, moved 16 bytes at a time.
 #pragma once
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../dtypes.h"
+#include "device.cuh"
 
 namespace bninv {
 namespace cuda {

@@ -1,9 +1,8 @@
 // Average pooling under R3 and exact max pooling over channels_last tensors: neighbouring threads take
 // neighbouring channels of one output pixel.
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../pool2d.h"
 #include "column_sum.cuh"
+#include "device.cuh"
 #include "divide.cuh"
 #include "kernels.h"
 #include "launch.cuh"

@@ -1,10 +1,9 @@
 // sum and mean over any dimensions under R3: the terms of one output are the reduced elements in
 // row-major order of their logical indices, whatever the strides. Bound by memory: each element is read
 // once, neighbours in memory by neighbouring threads.
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../dtypes.h"
 #include "column_sum.cuh"
+#include "device.cuh"
 #include "divide.cuh"
 #include "kernels.h"
 #include "launch.cuh"

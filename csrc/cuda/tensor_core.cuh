@@ -6,9 +6,8 @@
 // columns 2 t and 2 t + 1. One instruction takes one of R9's groups of terms, 32 bytes of a row.
 #pragma once
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../types.h"
+#include "device.cuh"
 
 #if defined(BNINV_EMULATION)
 #include "emulated_tensor_core.h"

@@ -2,9 +2,8 @@
 // copied by whom, and what is where in shared memory.
 #pragma once
 
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include <type_traits>
+#include "device.cuh"
 
 #include "epilogue.cuh"
 #include "gemm_plan.h"

@@ -1,8 +1,7 @@
 // Elementwise functions of one tensor (R6) over dense memory, in place too: the bytes pass once, 16 at
 // a time.
-#include "device.cuh"
-// device.cuh first: it names the namespace of what follows.
 #include "../activation.h"
+#include "device.cuh"
 #include "kernels.h"
 #include "launch.cuh"
 #include "pack.cuh"

@@ -109,9 +109,9 @@ def compile_object(source: Path, flags: Sequence[str], folder: Path | None = Non
     Kept in `folder`, if given, in place of the cache.
     """
     compiler, identity = _compiler()
-    # As nvcc does, a .cu file starts with cuda_runtime.h.
+    # As under nvcc, a .cu file starts with cuda_runtime.h, and its arithmetic is in namespace cuda.
     language = (
-        ["-x", "c++", "-include", str(HERE / "include" / "cuda_runtime.h")]
+        ["-x", "c++", "-DBNINV_LEVEL=cuda", "-include", str(HERE / "include" / "cuda_runtime.h")]
         if source.suffix == ".cu"
         else []
     )
