@@ -1,8 +1,8 @@
 // One SIMD vector of binary32 at the instruction-set level this translation unit is compiled for.
 //
-// bninv/building/recipe.py compiles every file of csrc/cpu/ once per level, with BNINV_LEVEL naming the level
-// and BNINV_VEC_WIDTH its width in floats. A new level needs its fma, sqrt and permute below and a row in
-// building/recipe.py; the rest is written with GCC's vector extension, which GCC and clang share. NEON's vectors
+// bninv/building/recipe.py compiles every file of csrc/cpu/ once per level, with BNINV_LEVEL naming the
+// level and BNINV_VEC_WIDTH its width in floats. A new level needs its fma, sqrt and permute below and a
+// row there; the rest is written with GCC's vector extension, which GCC and clang share. NEON's vectors
 // are two registers each, which GCC would keep in memory: they are classes of their own (vec_neon.h).
 #pragma once
 
