@@ -1,5 +1,4 @@
-"""Registers, spills and occupancy of every CUDA kernel, and the main loops of batch_norm and of the
-tiled product, instruction by instruction: compiled here for every architecture, no GPU needed.
+"""Registers, spills and occupancy of every CUDA kernel on every architecture; needs no GPU.
 
     python benchmarks/cuda_kernels.py
 
@@ -10,16 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
 import cuda_kernels_report
-import kernel_loops
-import sass
-import tile_loops
 import typer
 from cubins import Cubin, compile_cubin
 from gpu_limits import MULTIPROCESSORS
@@ -31,12 +26,6 @@ from bninv.building.cuda_toolkit import find_toolkits, toolkit_candidates
 from bninv.building.recipe import source_dir
 
 RESULTS = Path(__file__).parent / "results"
-DISASSEMBLED = "9.0"
-BATCH_NORM = ("batch_norm_channels_fastest", "batch_norm_planes")
-ELEMENT_BYTES = {"float": 4, "double": 8, "half": 2, "bfloat16": 2}
-
-
-# ---- Resources -----------------------------------------------------------------------------------
 
 
 def kernel_rows(cubins: list[Cubin], names: dict[str, str]) -> list[dict[str, Any]]:
@@ -78,43 +67,6 @@ def compile_times(cubins: list[Cubin]) -> list[dict[str, Any]]:
     ]
 
 
-# ---- Main loops ----------------------------------------------------------------------------------
-
-
-def loop_rows(text: str, names: dict[str, str], registers: dict[str, int]) -> list[dict[str, Any]]:
-    """What kernel_loops.py says of each vectorised kernel."""
-    rows = []
-    blocks = kernel_loops.blocks_wanted(source_dir() / "cuda" / "batch_norm.cu")
-    for kernel in sass.parse(text):
-        name = names[kernel.name]
-        match = re.fullmatch(r"(\w+)<(\w+), (\d), (residual, )?\w+>", name)
-        if match is None or match.group(1) not in BATCH_NORM or match.group(3) == "1":
-            continue
-        loop = kernel_loops.main_loop(kernel)
-        if loop is None:
-            raise SystemExit(f"{name}: no loop with 16-byte loads")
-        figures = kernel_loops.expectation(
-            loop,
-            planes=match.group(1) == "batch_norm_planes",
-            residual=match.group(4) is not None,
-            element_bytes=ELEMENT_BYTES[match.group(2)],
-            registers=registers[name],
-            blocks=blocks,
-        )
-        rows.append({"kernel": name, **figures})
-    return sorted(rows, key=lambda row: row["kernel"])
-
-
-def convolution_rows(texts: dict[str, str], names: dict[str, str]) -> list[dict[str, Any]]:
-    """What tile_loops.py says of each kernel of conv2d.cu and conv2d_direct.cu."""
-    found = [
-        tile_loops.loop_row(names[kernel.name], kernel)
-        for stem in ("conv2d", "conv2d_direct")
-        for kernel in sass.parse(texts[stem])
-    ]
-    return sorted((row for row in found if row is not None), key=lambda row: row["kernel"])
-
-
 def main(
     write_results: Annotated[bool, typer.Option(help="write results/cuda_kernels.*")] = True,
 ) -> None:
@@ -135,29 +87,19 @@ def main(
 
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             cubins = list(pool.map(compile_one, jobs))
-        texts = {
-            cubin.source.stem: sass.disassemble(cubin.path, toolkit.home)
-            for cubin in cubins
-            if cubin.architecture == DISASSEMBLED and cubin.kernels
-        }
     names = demangle(sorted({k["mangled"] for cubin in cubins for k in cubin.kernels}))
     names = {mangled: short_name(name) for mangled, name in names.items()}
     kernels = kernel_rows(cubins, names)
-    registers = {row["kernel"]: row["on"][DISASSEMBLED]["registers"] for row in kernels}
-    loops = loop_rows(texts["batch_norm"], names, registers)
-    tiles = convolution_rows(texts, names)
     about = {
         "nvcc": toolkit.nvcc_version(),
         "architectures": list(ARCHITECTURES),
         "compile_times": compile_times(cubins),
     }
-    report = cuda_kernels_report.report(kernels, loops, tiles, about)
+    report = cuda_kernels_report.report(kernels, about)
     if write_results:
-        parts = [f'"about": {json.dumps(about)}']
-        for key, rows in (("kernels", kernels), ("loops", loops), ("tile_loops", tiles)):
-            lines = ",\n".join(f" {json.dumps(row)}" for row in rows)
-            parts.append(f'"{key}": [\n{lines}\n]')
-        (RESULTS / "cuda_kernels.json").write_text("{\n" + ",\n".join(parts) + "\n}\n")
+        rows = ",\n".join(f" {json.dumps(row)}" for row in kernels)
+        text = f'{{\n"about": {json.dumps(about)},\n"kernels": [\n{rows}\n]\n}}\n'
+        (RESULTS / "cuda_kernels.json").write_text(text)
         (RESULTS / "cuda_kernels.md").write_text(report)
         console.print(f"written to {RESULTS / 'cuda_kernels.md'} and .json")
     else:

@@ -1,4 +1,4 @@
-"""What a multiprocessor holds and how fast it works: the figures behind cuda_kernels.py.
+"""What a multiprocessor holds: the figures behind cuda_kernels.py.
 
 Resident threads, blocks, registers and shared memory: CUDA C++ Programming Guide, "Technical
 Specifications per Compute Capability"; how registers and shared memory are handed out:
@@ -46,23 +46,3 @@ MULTIPROCESSORS = {
     "10.0": Multiprocessor(2048, 32, 228),
     "12.0": Multiprocessor(1536, 24, 100),
 }
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """An H200 (SXM), of compute capability 9.0: NVIDIA's data sheet, but for the latency."""
-
-    processors: int = 132
-    clock: float = 1.755e9  # cycles a second; a clock lowered by heat or power scales all limits
-    bandwidth: float = 4.8e12  # bytes a second; copies reach about nine tenths of it
-    latency: float = 800e-9  # seconds from a load to its data under load: assumed
-
-    # Lanes, or bytes for "memory", that a multiprocessor takes in a cycle. Programming Guide,
-    # "Arithmetic Instructions", column 9.0; `memory` is the path to the first-level cache.
-    def rate(self, pipe: str) -> int:
-        return {"issue": _SCHEDULERS * WARP, "alu": 64, "fp64": 64, "special": 16, "memory": 128}[
-            pipe
-        ]
-
-
-H200 = Gpu()

@@ -181,7 +181,7 @@ def test_no_fma_but_those_written(kernels: dict[str, str]) -> None:
 def operations(text: str) -> Counter[str]:
     """Of one kernel, without modifiers."""
     (kernel,) = sass.parse(text)
-    opcodes = (i.opcode.split(".")[0] for i in kernel.instructions)
+    opcodes = (opcode.split(".")[0] for opcode in kernel.instructions)
     return Counter(o for o in opcodes if re.match(r"[FDH](ADD|MUL|FMA)", o))
 
 
