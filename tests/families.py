@@ -95,7 +95,19 @@ TORCHVISION = {
     "wide_resnet50_2": 64,
 }
 
-# Twelve that are also run in half precision.
+# Small ones that together have what the operators are patched for: plain and inverted residuals,
+# every norm, every activation, groups, concatenation, split attention, excitation, branches of
+# several resolutions, weights standardized, padding as in TensorFlow, and both libraries' code.
+FAST = (
+    *("byobnet", "convnext", "efficientnet", "ghostnet", "mambaout", "mobilenetv3", "nfnet"),
+    *("regnet, squeeze and excitation", "resnest", "resnet", "sknet", "starnet", "vgg, batch norm"),
+    *("convnext, rms norm", "efficientnet, EvoNorm", "efficientnet, same padding"),
+    *("efficientnet, mixed kernels", "byobnet, repvgg", "inception_next", "lcnetv2"),
+    *("torchvision:mobilenet_v3_small", "torchvision:resnet18", "torchvision:shufflenet_v2_x0_5"),
+    *("torchvision:squeezenet1_1", "torchvision:googlenet", "torchvision:regnet_x_400mf"),
+)
+
+# Those that are also run in half precision.
 IN_HALF = (
     "byobnet",
     "convnext",
