@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,10 +173,8 @@ def table(attempts: list[Attempt]) -> str:
         torch = attempt.torch or attempt.row.torch
         lines.append((attempt.row.python, torch, *steps, attempt.closing))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    pad: Callable[[tuple[str, ...]], str] = lambda line: "  ".join(  # noqa: E731
-        text.ljust(width) for text, width in zip(line, widths, strict=True)
-    )
-    return "\n".join(pad(line).rstrip() for line in lines)
+    padded = [map(str.ljust, line, widths) for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def main() -> int:
