@@ -33,7 +33,7 @@ PYTEST = $(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 test: environment ## run the tests: each property once, at awkward shapes
 	$(PYTEST) -m "not exhaustive" $(ARGS)
 
-test-all: test ## run the tests, and then those that repeat them on more cases
+test-all: test ## run the tests, and then the long ones: more cases, huge tensors, compilations
 	$(PYTEST) -m exhaustive $(ARGS) || test $$? = 5 # ARGS chose none of them
 
 matrix: python ## run demo and tests on each Python and torch found: takes hours and gigabytes

@@ -334,7 +334,7 @@ def problems(draw: st.DrawFn) -> tuple:
     return shape, (out_channels, group_channels, *kernel), options, choices
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(problems())
 def test_any_problem(problem: tuple) -> None:
     shape, weight_shape, options, choices = problem

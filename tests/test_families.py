@@ -60,7 +60,7 @@ def error(result: Tensor, exact: Tensor) -> float:
 
 
 def networks(names: Iterable[str]) -> list[Any]:
-    """Those that are not in FAST have no block that no other has: they are for `make test-all`."""
+    """All; those that are not in FAST are for `make test-all`."""
     return [
         pytest.param(name, marks=[] if name in FAST else pytest.mark.exhaustive) for name in names
     ]
