@@ -22,17 +22,13 @@ FLAGS = [SANITIZERS, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g
 # headers, and that wide vectors are passed differently with and without the instructions.
 FLAGS += ["-fno-var-tracking", "-Wno-maybe-uninitialized", "-Wno-uninitialized", "-Wno-psabi"]
 FLAGS += ["-DBNINV_HAVE_EMULATED16=1"]
-# Checks of addresses are calls: as code of their own they took two thirds of a compilation, and the
-# program runs for a short time. The same accesses are checked.
-CALLS = {"gcc": ["--param=asan-instrumentation-with-call-threshold=0"]}
-CALLS["clang"] = ["-mllvm", "-asan-instrumentation-with-call-threshold=0"]
 
 
 def main() -> int:
     """Compile, link, run; 0 if nothing was found and the digests are those committed."""
     description = build.build_description()
     try:
-        compiler = "clang" if "clang" in description.compiler_identity() else "gcc"
+        description.compiler_identity()
     except description.BuildError as error:
         sys.exit(f"bninv: {error}")
     csrc = description.source_dir()
@@ -45,7 +41,7 @@ def main() -> int:
         ]
         print(f"bninv: compiling {len(units)} files with {SANITIZERS}", flush=True)
         try:
-            program = build.build(units, extra_flags=[*FLAGS, *CALLS[compiler]], program=True)
+            program = build.build(units, extra_flags=FLAGS, program=True)
         except RuntimeError as error:
             sys.exit(f"bninv: {error}")
         status, found = digests.run([str(program)])
