@@ -3,12 +3,14 @@
 #
 #   make demo PYTHON=/path/to/python     use an interpreter that already has torch, as it is
 #   make test ARGS="-k conv2d"           arguments for pytest
+#   make test WORKERS=0                  in one process (2: one for each of two cores)
 #   make mutants ARGS="gemm pool"        only the faults whose names begin so
 #   make gpu ARGS="--seconds 420"        arguments for benchmarks/gpu/run.py: see its --help
 
 SHELL := /bin/sh
 PYTHON ?=
 ARGS ?=
+WORKERS ?= 2
 VENV_PYTHON := .venv/bin/python
 CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/sanitize/*.h benchmarks/*.cpp \
     benchmarks/gpu/*/*.cu benchmarks/gpu/*/*.cuh \
@@ -16,7 +18,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
+.PHONY: help demo test test-all matrix mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
     gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
@@ -25,8 +27,17 @@ help: ## show this list
 demo: environment ## show a stock ResNet-34 whose bits move with the batch, and a patched one
 	$(VENV_PYTHON) -m bninv check resnet34 --batch-sizes 1,2,3,8,32
 
-test: environment ## run the tests
-	$(VENV_PYTHON) -m pytest $(ARGS)
+# Files stay whole: what they share, such as a network, is then made once.
+PYTEST = $(VENV_PYTHON) -m pytest -n $(WORKERS) --dist loadfile
+
+test: environment ## run the tests: each property once, at awkward shapes
+	$(PYTEST) -m "not exhaustive" $(ARGS)
+
+test-all: test ## run the tests, and then the long ones: more cases, huge tensors, compilations
+	$(PYTEST) -m exhaustive $(ARGS) || test $$? = 5 # ARGS chose none of them
+
+matrix: python ## run demo and tests on each Python and torch found: takes hours and gigabytes
+	@"$(or $(PYTHON),python3)" tools/matrix.py $(ARGS)
 
 mutants: environment ## plant faults in the CUDA kernels: the tests must catch each; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tests/mutants/run.py $(ARGS)

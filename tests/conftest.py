@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,6 +27,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("bninv")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """With `-n`, processes share what they compile, and have a thread each as they have a core."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+    elif getattr(config.option, "numprocesses", None) and "BNINV_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="bninv-tests-")
+        config.add_cleanup(folder.cleanup)
+        os.environ["BNINV_EMULATION_CACHE"] = folder.name
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -95,7 +95,19 @@ TORCHVISION = {
     "wide_resnet50_2": 64,
 }
 
-# Twelve that are also run in half precision.
+# Small ones of many kinds of block, a second or two each: residuals plain and inverted, norms by
+# layers, of roots and of groups, groups, concatenation, split attention, excitation, standardized
+# weights, padding as in TensorFlow, and both libraries' code. The others wait for `make test-all`.
+FAST = (
+    *("byobnet", "convnext", "efficientnet", "mambaout", "mobilenetv3", "nfnet", "resnest"),
+    *("resnet", "sknet", "starnet", "regnet, squeeze and excitation", "convnext, rms norm"),
+    *("convnext, response normalization", "efficientnet, EvoNorm", "efficientnet, same padding"),
+    *("efficientnet, mixed kernels", "inception_next", "torchvision:mobilenet_v3_small"),
+    *("torchvision:resnet18", "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1"),
+    *("torchvision:googlenet",),
+)
+
+# Those that are also run in half precision.
 IN_HALF = (
     "byobnet",
     "convnext",

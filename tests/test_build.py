@@ -267,6 +267,7 @@ def test_every_architecture_has_its_levels() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_no_function_is_shared_between_levels(tmp_path: Path) -> None:
     """A function the linker may merge must carry its level in its name.
 

@@ -114,7 +114,14 @@ def test_a_sum_in_place_under_autocast() -> None:
         assert_bitwise_equal(torch.compile(model, backend=backend, fullgraph=True)(X), expected)
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050", "resnetv2_18"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_resnet",
+        pytest.param("mobilenetv3_small_050", marks=pytest.mark.exhaustive),
+        pytest.param("resnetv2_18", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_networks(name: str) -> None:
     torch.manual_seed(0)
     model = bninv.patch(timm.create_model(name).eval())

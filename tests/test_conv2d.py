@@ -120,8 +120,8 @@ class TestConv2dDtypes(ContractTests):
             ("3x3", (2, 5, 6, 7), (35, 5, 3, 3), {"padding": 1}),
             ("stem, no bias", (1, 3, 11, 9), (9, 3, 7, 7), False, {"stride": 2, "padding": 3}),
             ("2 groups", (2, 6, 4, 5), (130, 3, 3, 2), {"padding": 1, "groups": 2}),
-            ("16 groups of 8", (2, 128, 3, 4), (128, 8, 3, 3), {"padding": 1, "groups": 16}),
-            ("2 groups of 20 to 32", (2, 40, 4, 3), (64, 20, 3, 3), {"groups": 2, "padding": 1}),
+            ("16 groups of 8", (1, 128, 3, 4), (128, 8, 3, 3), {"padding": 1, "groups": 16}),
+            ("2 groups of 20 to 32", (1, 40, 4, 3), (64, 20, 3, 3), {"groups": 2, "padding": 1}),
             ("depthwise", (2, 19, 5, 6), (19, 1, 3, 3), {"padding": 1, "groups": 19}),
             ("depthwise, 7", (2, 7, 5, 6), (7, 1, 3, 3), False, {"padding": 2, "groups": 7}),
             ("depthwise, multiplier 2", (2, 7, 5, 4), (14, 1, 3, 2), {"groups": 7}),
@@ -334,7 +334,7 @@ def problems(draw: st.DrawFn) -> tuple:
     return shape, (out_channels, group_channels, *kernel), options, choices
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(problems())
 def test_any_problem(problem: tuple) -> None:
     shape, weight_shape, options, choices = problem

@@ -140,6 +140,8 @@ def test_every_tile_and_split(
 ) -> None:
     """Blocks that each do some segments of an output, and those that do all."""
     device, precision = place
+    if precision == "tensor-A" and dtype != DTYPES[(tile + segments) % 3]:
+        pytest.skip("class A: each tile and each split in every dtype, not each pair of them")
     for name in ("windows, strided", "more tiles than one", "points, several segments", "stem"):
         args = [*arguments(PROBLEMS[name], dtype), precision]
         x = normal("x", *PROBLEMS[name][0]).to(dtype)
@@ -159,13 +161,15 @@ def test_fused_is_the_separate_operators(
     for memory_format in (torch.channels_last, torch.contiguous_format):
         x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=memory_format)
         y = run("cpu", "conv2d", x, *args, precision)
-        for activation in ("relu", "silu"):
+        # Each plan in both formats and with both activations.
+        second = memory_format == torch.contiguous_format
+        for i, (tile, segments) in enumerate(((0, 0), (1, 1), (2, 0))):
+            activation = ("relu", "silu")[(i + second) % 2]
             after = epilogue(problem, dtype, y, activation)
+            with forced_plan(device, tile, segments):
+                found = run(device, "conv2d_fused", x, *args, *after, precision)
             expected = run("cpu", "batch_norm", y, *after)
-            for tile, segments in ((0, 0), (1, 1), (2, 0)):
-                with forced_plan(device, tile, segments):
-                    found = run(device, "conv2d_fused", x, *args, *after, precision)
-                assert_bits(found, expected, f"{activation}, {tile}, {segments}")
+            assert_bits(found, expected, f"{activation}, {tile}, {segments}")
 
 
 def test_parts_of_an_epilogue(place: tuple[str, str]) -> None:
@@ -213,19 +217,20 @@ def test_special_values(place: tuple[str, str], name: str, dtype: torch.dtype) -
     weight, bias, *rest = arguments(problem, dtype)
     infinite = torch.where(weight > 1.5, torch.tensor(INF, dtype=dtype), weight)
     x = normal("x", *problem[0]).to(dtype)
-    for source, w in (
+    sources = (
         (with_specials(x), weight),
         (x, infinite),
         (any_bits("x", problem[0], dtype), weight),
         (any_bits("x", problem[0], dtype), any_bits("w", weight.shape, dtype)),
         (-torch.zeros(problem[0], dtype=dtype), weight),
-    ):
-        for shift in (bias, None):
+    )
+    for i, (source, w) in enumerate(sources):
+        for segments in (0, 1):
+            shift = (bias, None)[(i + segments) % 2]
             expected = run("cpu", "conv2d", source, w, shift, *rest, precision)
-            for segments in (0, 1):
-                with forced_plan(device, segments, segments):
-                    found = run(device, "conv2d", source, w, shift, *rest, precision)
-                assert_bits(found, expected)
+            with forced_plan(device, segments, segments):
+                found = run(device, "conv2d", source, w, shift, *rest, precision)
+            assert_bits(found, expected)
 
 
 @both_classes
@@ -310,7 +315,8 @@ def test_nothing_to_do(place: tuple[str, str]) -> None:
 @dtypes
 @pytest.mark.parametrize(
     ("shape", "columns"),
-    [((1, 1), 1), ((3, 8), 16), ((5, 300), 40), ((2, 7, 129), 33), ((70, 512), 72), ((7,), 10)],
+    # Fours and odd ones, several segments whole and broken, more tiles than one each way.
+    [((1, 1), 1), ((3, 8), 16), ((5, 300), 40), ((2, 7, 129), 33), ((70, 256), 72), ((7,), 10)],
     ids=str,
 )
 def test_linear(
@@ -320,14 +326,18 @@ def test_linear(
     weight, bias = normal("weight", columns, shape[-1]).to(dtype), normal("b", columns).to(dtype)
     x = normal("x", *shape).to(dtype)
     residual = normal("r", *shape[:-1], columns).to(dtype)
-    for panel in (weight, weight.T.contiguous().T):
-        expected = run("cpu", "linear", x, panel, bias, precision)
-        fused = run("cpu", "relu", expected + residual)
-        for tile, segments in ((-1, 0), (0, 1), (1, 2), (2, 0)):
-            with forced_plan(device, tile, segments):
-                assert_bits(run(device, "linear", x, panel, bias, precision), expected)
-                args = [x, panel, bias, residual, "relu", 0.01, precision]
-                assert_bits(run(device, "linear_fused", *args), fused)
+    expected = run("cpu", "linear", x, weight, bias, precision)
+    fused = run("cpu", "relu", expected + residual)
+    # The plan's own choice; then each tile, with both orders of the weight between the operators.
+    panels = [weight, weight.T.contiguous().T]
+    for tile, segments in ((-1, 0), (0, 1), (1, 2), (2, 0)):
+        with forced_plan(device, tile, segments):
+            assert_bits(run(device, "linear", x, panels[0], bias, precision), expected)
+            args = [x, panels[1], bias, residual, "relu", 0.01, precision]
+            assert_bits(run(device, "linear_fused", *args), fused)
+        panels.reverse()
+    if x.numel() > 10_000 and device == "emulated":
+        return  # the smaller shapes have them
     for name, view in layouts(x):
         assert_bits(run(device, "linear", view, weight, bias, precision), expected, name)
 

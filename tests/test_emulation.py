@@ -144,6 +144,7 @@ def test_an_object_is_compiled_again_only_if_something_it_includes_changed(tmp_p
     assert compile_unit() == first and first.stat().st_mtime_ns == made
 
 
+@pytest.mark.exhaustive  # a whole compilation
 def test_under_the_sanitizers():
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     sources = [HERE / "sanitized.cpp", MATMUL, SELF_TEST]

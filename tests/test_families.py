@@ -7,11 +7,13 @@ import copy
 import itertools
 import json
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from families import IN_HALF, cases
+from families import FAST, IN_HALF, cases
 from torch import Tensor, nn
 
 import bninv
@@ -57,7 +59,14 @@ def error(result: Tensor, exact: Tensor) -> float:
     return float((result.double() - exact).abs().max())
 
 
-@pytest.mark.parametrize("name", CASES)
+def networks(names: Iterable[str]) -> list[Any]:
+    """All; those that are not in FAST are for `make test-all`."""
+    return [
+        pytest.param(name, marks=[] if name in FAST else pytest.mark.exhaustive) for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", networks(CASES))
 def test_family(name: str) -> None:
     stock, images = stock_model(name)
     with warnings.catch_warnings():
@@ -80,7 +89,7 @@ def test_family(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("name", IN_HALF)
+@pytest.mark.parametrize("name", networks(IN_HALF))
 def test_family_in_half_precision(name: str, dtype: torch.dtype) -> None:
     stock, images = stock_model(name)
     patched = bninv.patch(copy.deepcopy(stock).to(dtype))

@@ -98,7 +98,7 @@ def in_a_fresh_thread(function: Callable[[], None]) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="sets x86's control register")
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.exhaustive), 3])
 @pytest.mark.parametrize("state", STATES)
 def test_state_changes_no_bit(state: str, threads: int) -> None:
     expected = {name: dict(at_each_level(call)) for name, call in OPERATORS.items()}

@@ -60,8 +60,16 @@ def test_nothing_is_left(name: str) -> None:
     assert ran.count["conv2d_fused"] == convolutions
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
-@pytest.mark.parametrize("name", IN_ALL_DTYPES)
+# Each network in one dtype, each dtype with three networks; and all others.
+DTYPES = (torch.bfloat16, torch.float16, torch.float64)
+TYPED = [
+    pytest.param(name, dtype, marks=[] if i % 3 == j else pytest.mark.exhaustive)
+    for i, name in enumerate(IN_ALL_DTYPES)
+    for j, dtype in enumerate(DTYPES)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), TYPED, ids=str)
 def test_in_all_dtypes(name: str, dtype: torch.dtype) -> None:
     model, images = make(name)
     kinds = (nn.SiLU, nn.Sigmoid)

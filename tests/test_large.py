@@ -25,7 +25,7 @@ def available_gigabytes() -> float:
     return int(lines["MemAvailable"].split()[0]) / 2**20
 
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 @pytest.fixture(autouse=True)

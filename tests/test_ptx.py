@@ -163,6 +163,7 @@ def probe(tmp_path: Path) -> Path:
 # ---- The kernels ---------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive  # all kernels are compiled three times: two minutes
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_operation_rounds_to_nearest_by_itself(kernels: dict[str, str], variant: str) -> None:
     opcodes = Counter(opcode for opcode, _ in statements(kernels[variant]))
@@ -170,6 +171,7 @@ def test_every_operation_rounds_to_nearest_by_itself(kernels: dict[str, str], va
     assert forbidden(kernels[variant]) == []
 
 
+@pytest.mark.exhaustive
 def test_no_fma_but_those_written(kernels: dict[str, str]) -> None:
     assert kernels["marked"].count("// written") > 100
     assert unwritten(kernels["marked"]) == []

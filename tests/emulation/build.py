@@ -5,13 +5,16 @@
 A `.cu` file is compiled as C++ with the headers of `include/` in the place of CUDA's; any other
 source is C++ as it stands. Knows no torch: flags, include folders and libraries that a torch
 extension needs are arguments. Objects are kept under names made from everything that went into
-them, in `BNINV_CACHE_DIR` if that is set, else in a folder that ends with this process.
+them, in `BNINV_CACHE_DIR` or `BNINV_EMULATION_CACHE` if one is set, else in a folder that ends with
+this process. What several processes ask for is compiled by one of them.
 """
 
 from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -57,7 +60,7 @@ def _temporary_folder() -> Path:
 
 def cache_folder() -> Path:
     """Where objects and libraries are kept."""
-    configured = os.environ.get("BNINV_CACHE_DIR")
+    configured = os.environ.get("BNINV_CACHE_DIR") or os.environ.get("BNINV_EMULATION_CACHE")
     folder = Path(configured) / "emulation" if configured else _temporary_folder()
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -84,6 +87,14 @@ def _run(command: list[str], output: Path) -> None:
     if done.stderr:
         print(done.stderr, file=sys.stderr)
     temporary.replace(output)
+
+
+@contextlib.contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """One process or thread at a time makes `output`; the lock ends with whoever holds it."""
+    with output.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def compile_flags(defines: Sequence[str] = ()) -> list[str]:
@@ -127,15 +138,16 @@ def compile_object(source: Path, flags: Sequence[str], folder: Path | None = Non
             return None
         return folder / f"{source.stem}-{_digest(identity, *command, *contents)}.o"
 
-    known = keyed()
-    if known is not None and known.exists():
-        return known
-    fresh = folder / f"{source.stem}.{os.getpid()}.{threading.get_ident()}.fresh"
-    _run([*command, "-MMD", "-MF", f"{fresh}.d"], fresh)
-    Path(f"{fresh}.d").replace(rule)
-    known = keyed()
-    assert known is not None
-    return fresh.replace(known)
+    with _alone(rule):
+        known = keyed()
+        if known is not None and known.exists():
+            return known
+        fresh = folder / f"{source.stem}.{os.getpid()}.{threading.get_ident()}.fresh"
+        _run([*command, "-MMD", "-MF", f"{fresh}.d"], fresh)
+        Path(f"{fresh}.d").replace(rule)
+        known = keyed()
+        assert known is not None
+        return fresh.replace(known)
 
 
 def build(
@@ -180,6 +192,7 @@ def build(
     command = [*compiler, *kind, *extra_flags, *map(str, objects), *link_flags, "-pthread", "-ldl"]
     name = f"{Path(sources[0]).stem}-{_digest(identity, *command)}"
     output = (scratch or cache_folder()) / (name if program else f"{name}.so")
-    if not output.exists():
-        _run(command, output)
+    with _alone(output):
+        if not output.exists():
+            _run(command, output)
     return output
