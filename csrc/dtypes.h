@@ -9,8 +9,7 @@
 #include "types.h"
 
 #if defined(__CUDACC__)
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
+#include "cuda/half.cuh"
 #endif
 
 // The levels above the baseline have F16C, whose conversions keep subnormals whatever the control

@@ -2,13 +2,11 @@
 // tests/emulation gives the same names on the host.
 #pragma once
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-
 #include <cstdint>
 #include <cstring>
 
 #include "../numerics.h"
+#include "half.cuh"
 
 #if defined(BNINV_EMULATION)
 #include "emulated_device.h"
