@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import need_tensor, number
+from bninv._autocast import result_dtype
 from bninv.modules.base import FLOATING, NARROW, Patched
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
@@ -115,7 +116,7 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("silu", input, inplace)
 
 
-@elementwise(_TORCH + "Mish", _TIMM + "Mish", exponential=True)
+@elementwise(_TORCH + "Mish", exponential=True)
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(log(1 + exp(x)))` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("mish", input, inplace)
@@ -207,6 +208,15 @@ class LeakyReLU(Patched):
         return leaky_relu(input, self.negative_slope, self.inplace)
 
 
+class MishOfSoftplus(Patched):
+    """timm's Mish, whose softplus CUDA's autocast computes in float32."""
+
+    dtypes = NARROW
+
+    def invariant_forward(self, x: Tensor) -> Tensor:
+        return mish(x.to(result_dtype("softplus", x)))
+
+
 class GELU(Patched):
     dtypes = NARROW
 
@@ -227,6 +237,7 @@ KINDS |= {
     _TORCH + "LeakyReLU": LeakyReLU,
     _TORCH + "GELU": GELU,
     _TIMM + "GELU": GELU,
+    _TIMM + "Mish": MishOfSoftplus,
     _TIMM + "GELUTanh": GELUTanh,
 }
 
