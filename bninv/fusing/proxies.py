@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node, Proxy
 from torch.fx.proxy import GraphAppendingTracer
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 from bninv.dispatch.call_site import calling_line
 from bninv.dispatch.exact import names
@@ -136,6 +138,23 @@ for _name in _UNANSWERED:
 # it was for whoever else holds it.
 for _name in _IN_PLACE:
     setattr(BlockProxy, f"__i{_name}__", _changing(getattr(operator, f"i{_name}")))
+
+
+class OnlyProxies(TorchFunctionMode):
+    """Refuses calls of torch's that no proxy is part of, before they draw a random number: the
+    generator is everybody's.
+    """
+
+    def __init__(self, tracer: ProxyTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if not any(issubclass(type(a), Proxy) for a in pytree.tree_leaves((args, kwargs))):
+            raise self.tracer.refuse(f"it calls {getattr(func, '__name__', func)}")
+        return func(*args, **(kwargs or {}))
 
 
 def is_instance(value: Any, kinds: Any) -> bool:

@@ -25,6 +25,7 @@ from bninv.dispatch.modules import own_methods
 from bninv.fusing.guard import Guard, content_of, has_hooks, is_special, same
 from bninv.fusing.proxies import (
     BlockProxy,
+    OnlyProxies,
     ProxyTracer,
     Unfusable,
     is_instance,
@@ -301,8 +302,7 @@ def trace(block: nn.Module, structure: Structure, trust: tuple[str, ...]) -> Blo
             'does, and `torch.compile(model, backend="bninv")` fuses any code'
         )
     count = itertools.count()
-    # Random numbers are drawn on, and left as they were.
-    with outside_all_modes(), torch.random.fork_rng(devices=[]):
+    with outside_all_modes(), OnlyProxies(tracer):
         try:
             args = structure.unflatten(
                 lambda: tracer.create_proxy("placeholder", f"x{next(count)}", (), {})
