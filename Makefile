@@ -61,7 +61,7 @@ aarch64: python ## run the CPU kernels for Arm under an emulator: the bits must 
 	@"$(or $(PYTHON),python3)" tests/aarch64/run.py
 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
-	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py
+	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py $(ARGS)
 
 kernels: environment ## tabulate the CUDA kernels' registers, spills and instructions; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) benchmarks/cuda_kernels.py

@@ -1,8 +1,9 @@
 """Compiles and links the whole CUDA extension, on a machine that need not have a GPU.
 
-Once for all architectures with the machine's own toolkit, if it has one, and once for a single
-architecture with the toolkit's wheels, which are installed beside torch if they are missing. Each
-library is then loaded, and an operator of its CPU half is run. Run by `make cuda`.
+Once for all architectures (or those of --architectures) with the machine's own toolkit, if it has
+one, and once for a single architecture with the toolkit's wheels, which are installed beside torch
+if they are missing. Each library is then loaded, and an operator of its CPU half is run. Run by
+`make cuda`.
 """
 
 import argparse
@@ -89,6 +90,11 @@ def main() -> None:
         "--only", choices=["system", "wheels"], help="this one, as the environment says"
     )
     parser.add_argument("--install", action="store_true", help="the toolkit's wheels, and no more")
+    parser.add_argument(
+        "--architectures",
+        default=f"{' '.join(cuda_choice.ARCHITECTURES)}+PTX",
+        help="compute capabilities, as in TORCH_CUDA_ARCH_LIST",
+    )
     arguments = parser.parse_args()
     if arguments.only:
         compile_here(arguments.only)
@@ -99,7 +105,7 @@ def main() -> None:
         install_wheels()
         return
     major = int(torch.version.cuda.split(".")[0])
-    every = f"{' '.join(cuda_choice.ARCHITECTURES)}+PTX"
+    every = arguments.architectures
     system = cuda_toolkit.find_toolkits(cuda_toolkit.system_candidates())
     fitting = [toolkit for toolkit in system if toolkit.major == major]
     if fitting:
