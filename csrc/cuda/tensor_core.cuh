@@ -10,6 +10,8 @@
 #include "device.cuh"
 
 #if defined(BNINV_EMULATION)
+// By its place beside this file: a folder with planted faults has headers of its own.
+#include "../tensor_block.h"
 #include "emulated_tensor_core.h"
 #else
 

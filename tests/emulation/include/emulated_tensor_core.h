@@ -7,8 +7,6 @@
 #include <source_location>
 
 #include "emulation/shared_memory.h"
-#include "tensor_block.h"
-#include "types.h"
 
 namespace bninv {
 namespace emulation {
