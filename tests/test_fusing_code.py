@@ -42,6 +42,7 @@ class Pieces(nn.Module):
         self.factor: Any = 0.0
         self.gamma: Any = nn.Parameter(torch.full((1,), 3.0))
         self.register_parameter("delta", None)
+        self.note, self.nothing = None, nn.Sequential()
 
 
 def block_of(body: str, module: str = "user") -> nn.Module:
@@ -59,6 +60,9 @@ def block_of(body: str, module: str = "user") -> nn.Module:
 # The chains that are found, None for a block that is left alone; and the code.
 CODE: dict[str, tuple[int | None, str]] = {
     "an attribute set": (None, "self.calls += 1; return self.act(self.conv(x))"),
+    "an attribute set to nothing": (None, "self.calls_made = None; return self.act(self.conv(x))"),
+    "a layer exchanged": (None, "self.flat = self.linear; return self.act(self.conv(x))"),
+    "an empty container": (1, "{y}; return self.nothing(y) * len(self.nothing)"),
     "a list of its own": (None, "self.numbers.append(1); return self.act(self.conv(x))"),
     "a class's list": (None, "self.SEEN.append(1); return self.act(self.conv(x))"),
     "a dict read": (1, "{y}; return y * self.table['a']"),
@@ -153,6 +157,7 @@ CODE: dict[str, tuple[int | None, str]] = {
     "a number of the block's": (1, "{y}; return y * self.factor"),
     "a parameter": (1, "{y}; return y * self.gamma"),
     "a parameter that may come": (1, "{y}; return y if self.delta is None else y * self.delta"),
+    "an attribute that may go": (1, "{y}; return y if self.note is None else -y"),
     "a module that may come": (1, "{y}; return self.late(y) if hasattr(self, 'late') else y"),
     "keyword arguments": (1, "{y}; return self.act(input=self.norm(input=self.conv(input=y)))"),
     "a view of the sum": (2, "{y}; return self.act(x + self.norm(self.conv(y))).view(-1)"),
@@ -163,6 +168,8 @@ LATER: dict[str, Callable[[Any], Any]] = {
     "a class's flag": lambda m: setattr(type(m), "FLAG", False),
     "a number of the block's": lambda m: setattr(m, "factor", -0.0),
     "a parameter": lambda m: setattr(m, "gamma", None),
+    "an empty container": lambda m: m.nothing.append(nn.ReLU().eval()),
+    "an attribute that may go": lambda m: delattr(m, "note"),
     "a parameter that may come": lambda m: setattr(m, "delta", nn.Parameter(torch.ones(1) * 3)),
     "a module that may come": lambda m: setattr(m, "late", nn.ReLU().eval()),
     "an activation in between": lambda m: setattr(m.flat, "inplace", True),

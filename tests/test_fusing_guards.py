@@ -170,6 +170,35 @@ def test_a_block_that_keeps_changing(fused: nn.Module, unfused: nn.Module) -> No
             assert operators(fused, X)["conv2d_fused"] == 6
 
 
+class ByMode(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act, self.scale = nn.Conv2d(6, 6, 1), nn.ReLU(), 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.conv(x))
+        return x * (3 if torch.is_grad_enabled() else 2) * self.scale
+
+
+def test_looking_changes_nothing() -> None:
+    """bninv.fusion may be called in another mode than the block runs in."""
+    block = ByMode().eval()
+    fused, unfused = (
+        bninv.patch(copy.deepcopy(block), trust=(__name__,)),
+        bninv.patch(block, fuse=False),
+    )
+    with torch.no_grad():
+        fused(Y)
+        for model in (fused, unfused):
+            model.scale = 5.0
+    for _ in range(20):
+        assert bninv.fusion(fused).chains == 1
+    for context in (torch.no_grad, torch.enable_grad):
+        with context():
+            assert_bitwise_equal(fused(Y).detach(), unfused(Y).detach())
+    assert operators(fused, Y)["conv2d_fused"] == 1
+
+
 def test_hooks_of_all_modules(fused: nn.Module) -> None:
     kinds = []
     handle = nn.modules.module.register_module_forward_hook(lambda m, a, y: kinds.append(type(m)))

@@ -7,7 +7,7 @@ as another one, and the block is traced again or left to its own code.
 from __future__ import annotations
 
 from itertools import chain, repeat
-from operator import contains, is_, itemgetter
+from operator import contains, getitem, is_, itemgetter
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 _SPECIAL = itemgetter("training", *_HOOKS)
 _FORWARD = itemgetter("training", *_HOOKS[:2])
 _CHILDREN = itemgetter("_modules")
-_each, _get = dict.values, dict.get
+_each = dict.values
 
 
 def is_special(module: nn.Module) -> bool:
@@ -44,7 +44,7 @@ class Guard:
 
     def __init__(self) -> None:
         self.whole: dict[nn.Module, type] = {}  # neither hooked nor in training
-        self.special: dict[nn.Module, bool] = {}  # that are, and are called as they are
+        self.special: dict[nn.Module, None] = {}  # that are, and are called as they are
         self.parents: dict[nn.Module, None] = {}  # of which the children matter
         self.values: dict[tuple[nn.Module, str], Any] = {}
         self.contents: list[Any] = []  # lists and the like, whose items matter too
@@ -64,18 +64,22 @@ class Guard:
         dicts = list(map(vars, self._whole))
         # Without autograd there is nothing for the other hooks to be called by.
         special = _SPECIAL if torch.is_grad_enabled() else _FORWARD
-        return (
-            list(map(type, self._whole)) == self._types
-            and not any(chain.from_iterable(map(special, dicts)))
-            and not any(map(contains, dicts, repeat("forward")))
-            and all(map(is_, map(_get, map(vars, self._owners), self._keys), self._values))
-            and same(self._children_now(), self._children)
-            and (not self._rest or same(self._rest_now(), self._rest))
-        )
+        try:
+            return (
+                list(map(type, self._whole)) == self._types
+                and not any(chain.from_iterable(map(special, dicts)))
+                and not any(map(contains, dicts, repeat("forward")))
+                and all(map(is_, map(getitem, map(vars, self._owners), self._keys), self._values))
+                and same(self._children_now(), self._children)
+                and (not self._rest or same(self._rest_now(), self._rest))
+            )
+        except KeyError:  # an attribute is gone
+            return False
 
     def _children_now(self) -> list[Any]:
         children = list(map(_CHILDREN, map(vars, self.parents)))
-        return [*chain.from_iterable(children), *chain.from_iterable(map(_each, children))]
+        names, modules = chain.from_iterable(children), chain.from_iterable(map(_each, children))
+        return [*map(len, children), *names, *modules]
 
     def _rest_now(self) -> list[Any]:
         """What few blocks have any of."""

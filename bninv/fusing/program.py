@@ -159,10 +159,8 @@ class Program:
             return _own(lambda: getattr(module, str(node.target)))
         if module is not None:
             return _caught(module)
-        row, name = row_of(target_of(node)), node.target
-        function: Any = name
-        if node.op == "call_method":
-            function = lambda self, *args, **kwargs: getattr(self, str(name))(*args, **kwargs)  # noqa: E731
+        function: Any = _method(str(node.target)) if node.op == "call_method" else node.target
+        row = row_of(target_of(node))
         if row is not None and row.passes:
             return _own(function)
         self.caught = True
@@ -192,6 +190,13 @@ def _is_inline(node: Node) -> bool:
         return True
     row = row_of(target_of(node)) if node.op == "call_method" else None
     return row is not None and row.passes
+
+
+def _method(name: str) -> Callable[..., Any]:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return getattr(self, name)(*args, **kwargs)
+
+    return method
 
 
 def _own(function: Callable[..., Any]) -> Step:

@@ -20,6 +20,7 @@ _lock = threading.RLock()
 
 # A block that is changed, or called in another way, more often than that is left to its own code.
 _MOST = 8
+_LEFT_ALONE = Outcome(reason="it keeps changing, or is called in too many ways")
 
 
 class Programs:
@@ -54,20 +55,24 @@ class Programs:
         return UNFIT if program is None else program.run(tensors)
 
     def outcomes(self, structure: Structure) -> list[Outcome]:
-        """What became of the calls so far; of a block without any, of one of that structure."""
+        """What became of the calls so far, or would of a first one of that structure."""
+        if not self._made:
+            return [make(self._block, structure, self.trust)]
         found = []
-        made: list[Any] = list(self._made.items()) or [((structure, modes()), None)]
-        for key, known in made:
-            fitting = (o for o in known or () if o.program is None or o.program.guard.holds())
-            found.append(next(fitting, None) or self._add(key, known))
+        for (made_for, _), known in list(self._made.items()):
+            fitting = (o for o in known if o.program is None or o.program.guard.holds())
+            outcome = next(fitting, _LEFT_ALONE)
+            if outcome is _LEFT_ALONE and self._left > 0:
+                outcome = make(self._block, made_for, self.trust)
+            found.append(outcome)
         return found
 
     def _add(self, key: tuple[Structure, Any], known: list[Outcome] | None) -> Outcome:
+        if self._left <= 0:
+            return _LEFT_ALONE
         with _lock:
             if self._made.get(key) is not known:  # another thread was here first
                 return self._made[key][0]
-            if self._left == 0:
-                return Outcome(reason="it keeps changing, or is called in too many ways")
             self._left -= 1
             outcome = make(self._block, key[0], self.trust)
             self._made[key] = [outcome, *(known or ())]

@@ -45,6 +45,7 @@ _CONSTANTS = (
 _FUNCTIONS = (type, FunctionType, BuiltinFunctionType)
 _CONTAINERS = (list, dict, set)
 _TRACER = "_bninv_tracer"
+_MISSING = object()
 
 
 class StandIn:
@@ -114,14 +115,12 @@ class BlockTracer(ProxyTracer):
     def finish(self, result: Any) -> None:
         super().finish(result)
         for module, stand_in in self._stand_ins.items():
-            own, now = vars(module), object.__getattribute__(stand_in, "__dict__")
-            for name in now.keys() | own.keys():
-                value, is_copy = own.get(name), type(own.get(name)) in _CONTAINERS
-                if name == _TRACER or (not is_copy and now.get(name) is value):
-                    continue
-                if not is_copy or (
-                    name != "_modules" and not same(content_of(now[name]), content_of(value))
-                ):
+            now = object.__getattribute__(stand_in, "__dict__")
+            before = {**vars(module), "_modules": self._children(module), _TRACER: self}
+            for name in before.keys() | now.keys():
+                one, other = before.get(name, _MISSING), now.get(name, _MISSING)
+                copied = type(one) in _CONTAINERS and type(other) is type(one)
+                if not (same(content_of(one), content_of(other)) if copied else one is other):
                     raise self.refuse(f"it changes {name}")
 
     def _stand_in(self, module: nn.Module, name: str) -> Any:
@@ -132,12 +131,17 @@ class BlockTracer(ProxyTracer):
         own = object.__getattribute__(made, "__dict__")
         own |= {k: v.copy() if type(v) in _CONTAINERS else v for k, v in vars(module).items()}
         own[_TRACER] = self
-        prefix = f"{name}." if name else ""
-        own["_modules"] = {
-            key: child and self._stand_in(child, prefix + key)
+        for key, child in module._modules.items():
+            if child is not None:
+                self._stand_in(child, f"{name}.{key}" if name else key)
+        own["_modules"] = self._children(module)
+        return made
+
+    def _children(self, module: nn.Module) -> dict[str, Any]:
+        return {
+            key: None if child is None else self._stand_ins[child]
             for key, child in module._modules.items()
         }
-        return made
 
     # ---- What the calls depend on ----------------------------------------------------------------
 
@@ -156,8 +160,10 @@ class BlockTracer(ProxyTracer):
             guard.registered.add((module, kind, name))
         elif not hasattr(stock, name):
             guard.absent.add((module, name))
-        elif not hasattr(nn.Module, name) or name == "forward":
+        elif not name.startswith("__"):
             value: Any = inspect.getattr_static(stock, name)
+            if value is inspect.getattr_static(nn.Module, name, None):
+                return  # known, whatever it does
             function = getattr(value, "fget", getattr(value, "__func__", value))
             now: Any = vars(type(module)).get(name, value)  # as it was when the module was patched
             if inspect.unwrap(now) is not inspect.unwrap(value):
@@ -191,7 +197,7 @@ class BlockTracer(ProxyTracer):
         if is_special(module):
             if has_hooks(module):
                 self.hooked.append(self._names[module])
-            self.guard.special[module] = True
+            self.guard.special[module] = None
             return self._call(module, args, kwargs)
         if kwargs or len(args) != 1 or _stock(module).__call__ is not _CALL:
             return self._call(module, args, kwargs, tensor=is_kind)
