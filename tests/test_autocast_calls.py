@@ -148,19 +148,20 @@ BESIDE = [(torch.float32, torch.float32)]
 BESIDE += [(dtype, beside) for dtype in HALVES for beside in (dtype, torch.float32)]
 
 
+# Every second of them, in turns, so that all are met by one grad mode or by two; or each.
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.exhaustive)])
 @pytest.mark.filterwarnings("ignore:Using padding='same'", "ignore:Mismatch dtype between input")
 @pytest.mark.parametrize("grad_mode", GRAD_MODES)
 @pytest.mark.parametrize("name", CALLS)
 def test_dtype_is_stocks_and_the_call_is_covered(
-    name: str, grad_mode: str, device_type: str
+    name: str, grad_mode: str, device_type: str, step: int
 ) -> None:
     if (name, grad_mode, device_type) == ("F.interpolate", "inference_mode", "cuda"):
         pytest.skip("stays stock, and the fake tensor gets the operator whole, without autocast")
     call = CALLS[name]
-    first = list(GRAD_MODES).index(grad_mode) % 2
+    first = list(GRAD_MODES).index(grad_mode)
     for low in HALVES:
-        # Every second of them, in turns: all are met by one grad mode, or by two.
-        for dtype, beside in BESIDE[(first + HALVES.index(low)) % 2 :: 2]:
+        for dtype, beside in BESIDE[(first + HALVES.index(low)) % step :: step]:
             given = arguments(device_type, dtype, beside)
             # Not under inference_mode, in which no mode, fake tensors' own included, sees autocast.
             with torch.no_grad(), autocast(device_type, low):
