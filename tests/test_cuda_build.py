@@ -1,7 +1,6 @@
-"""The CUDA half of a build: toolkits, architectures, nvcc's command lines, what is built when.
+"""The CUDA half of a build: architectures, nvcc's command lines, what is built when.
 
-None of this needs a GPU. Builds use an nvcc that is a shell script: it keeps a record of its
-command lines and lets the C++ compiler make the object.
+None of this needs a GPU: builds use the nvcc of fake_toolkit.py.
 """
 
 from __future__ import annotations
@@ -16,48 +15,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_toolkit import fake_toolkit, read
 from workshop import ROOT, Workshop, open_workshop
 
-from bninv.building import cuda_choice, cuda_toolkit, extension, nvcc, recipe
+from bninv.building import cuda_choice, extension, nvcc, recipe
 from bninv.building.cuda_choice import CudaBuild
-from bninv.building.cuda_toolkit import Toolkit
 from bninv.building.recipe import BuildError
 
 KNOWN = ("7.5", "8.0", "8.6", "8.9", "9.0", "10.0", "12.0")
-
-NVCC = """#!/bin/sh
-case "$*" in
-  --version) echo "Cuda compilation tools, release 13.0, V$(cat {home}/version)"; exit ;;
-  --list-gpu-arch) printf 'compute_%s\\n' 75 80 86 89 90 100 120; exit ;;
-esac
-echo "$@" >> {home}/commands
-env > {home}/environment
-if [ -e {home}/complaint ]; then cat {home}/complaint >&2; exit 1; fi
-while [ $# -gt 0 ]; do
-  case "$1" in
-    *.cu) source=$1 ;;
-    -o) output=$2; shift ;;
-  esac
-  shift
-done
-exec c++ -fPIC -x c++ -c "$source" -o "$output"
-"""
-
-
-def fake_toolkit(home: Path, version: int = 13000, nvcc: bool = True, runtime: bool = True) -> Path:
-    home.mkdir(parents=True)
-    if nvcc:
-        (home / "bin").mkdir()
-        (home / "bin" / "nvcc").write_text(NVCC.format(home=home))
-        (home / "bin" / "nvcc").chmod(0o755)
-        (home / "version").write_text("13.0.88")
-    if runtime:
-        (home / "include").mkdir()
-        (home / "include" / "cuda_runtime.h").touch()
-        (home / "include" / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
-        (home / "lib").mkdir()
-        (home / "lib" / f"libcudart.so.{version // 1000}").touch()
-    return home
 
 
 @pytest.fixture
@@ -69,90 +34,6 @@ def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workshop:
     monkeypatch.setenv("CUDA_HOME", str(fake_toolkit(tmp_path / "cuda")))
     monkeypatch.setattr(cuda_choice, "present_architectures", lambda: ())
     return shop
-
-
-def read(home: Path) -> Toolkit:
-    toolkit = cuda_toolkit.read_toolkit(home)
-    assert toolkit is not None
-    return toolkit
-
-
-# ---- Toolkits ------------------------------------------------------------------------------------
-
-
-def test_candidates_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_path = fake_toolkit(tmp_path / "toolkit")
-    wheels = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13")
-    monkeypatch.setattr(sys, "path", ["", str(tmp_path / "site"), str(tmp_path / "nowhere")])
-    environ = {"CUDA_HOME": "/cuda/a", "CUDA_PATH": "/cuda/b", "PATH": str(on_path / "bin")}
-    found = cuda_toolkit.toolkit_candidates(environ)
-    assert found[:3] == [Path("/cuda/a"), Path("/cuda/b"), on_path]
-    assert found[-1] == wheels
-
-
-def test_nvcc_on_path_is_a_link(tmp_path: Path) -> None:
-    home = fake_toolkit(tmp_path / "toolkit")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "nvcc").symlink_to(home / "bin" / "nvcc")
-    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
-
-
-def test_nvcc_on_path_is_a_script(tmp_path: Path) -> None:
-    # Only nvcc itself knows where it is: asked for a dry run, it says so among its settings.
-    home = fake_toolkit(tmp_path / "toolkit")
-    (tmp_path / "bin").mkdir()
-    script = tmp_path / "bin" / "nvcc"
-    script.write_text(f"#!/bin/sh\necho '#$ _SPACE_= '; echo '#$ TOP={home}/bin/..' >&2\n")
-    script.chmod(0o755)
-    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})[0] == home
-    # One that says nothing of use is turned down like any folder without a toolkit.
-    script.write_text("#!/bin/sh\nexit 1\n")
-    found = cuda_toolkit.system_candidates({"PATH": str(tmp_path / "bin")})
-    assert found[0] == tmp_path
-    assert cuda_toolkit.read_toolkit(tmp_path) is None
-
-
-def test_script_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_toolkit, "_SECONDS", 0.2)
-    script = tmp_path / "nvcc"
-    script.write_text("#!/bin/sh\nexec sleep 60\n")
-    script.chmod(0o755)
-    assert cuda_toolkit.system_candidates({"PATH": str(tmp_path)})[0] == tmp_path.parent
-
-
-@pytest.mark.parametrize("missing", ["bin/nvcc", "include/cuda_runtime.h", "lib/libcudart.so.13"])
-def test_toolkit_is_whole(tmp_path: Path, missing: str) -> None:
-    home = fake_toolkit(tmp_path / "cuda", 13020)
-    assert read(home) == Toolkit(home, (13, 2), home / "lib" / "libcudart.so.13")
-    (home / missing).unlink()
-    assert cuda_toolkit.read_toolkit(home) is None
-
-
-def test_toolkit_of_conda(tmp_path: Path) -> None:
-    home = fake_toolkit(tmp_path / "cuda")
-    machine = {"aarch64": "sbsa"}.get(os.uname().machine, os.uname().machine)
-    target = home / "targets" / f"{machine}-linux"
-    target.mkdir(parents=True)
-    (home / "include").rename(target / "include")
-    assert read(home).version == (13, 0)
-
-
-def test_wheels_in_two_places(tmp_path: Path) -> None:
-    # torch's own runtime, and an nvcc that was added for one user or one environment.
-    compiler = fake_toolkit(tmp_path / "user" / "nvidia" / "cu13", runtime=False)
-    runtime = fake_toolkit(tmp_path / "site" / "nvidia" / "cu13", nvcc=False)
-    folders = [str(tmp_path / name) for name in ("site", "user")]
-    found = cuda_toolkit.find_toolkits(cuda_toolkit.wheel_candidates(folders))
-    library = runtime / "lib" / "libcudart.so.13"
-    include = (compiler / "include", runtime / "include")
-    assert found == [Toolkit(compiler, (13, 0), library, include)]
-    command = nvcc.nvcc_command(found[0], Path("a.cu"), Path("a.o"), ["9.0"])
-    assert [c for c in command if c.startswith("-I")][1:] == [f"-I{folder}" for folder in include]
-
-
-def test_wheels_are_torch_s_own_version() -> None:
-    # Torch requires one exact cuda-toolkit; any other requirement could resolve to another CUDA.
-    assert f'nvcc = ["{cuda_toolkit.WHEELS}"]\n' in (ROOT / "pyproject.toml").read_text()
 
 
 # ---- BNINV_BUILD ---------------------------------------------------------------------------------
@@ -575,33 +456,3 @@ def test_setup_imports_no_torch() -> None:
         "sys.exit('torch' in sys.modules or 'bninv' in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
-
-
-# ---- A real toolkit, where there is one ----------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def toolkit() -> Toolkit:
-    found = cuda_toolkit.find_toolkits(cuda_toolkit.toolkit_candidates())
-    if not found:
-        pytest.skip("no CUDA toolkit here")
-    return found[0]
-
-
-def test_nvcc_keeps_the_arithmetic(toolkit: Toolkit, tmp_path: Path) -> None:
-    assert re.fullmatch(r"\d+\.\d+\.\d+", toolkit.nvcc_version())
-    assert set(KNOWN) <= set(toolkit.known_architectures())
-    source = tmp_path / "probe.cu"
-    source.write_text(
-        "__global__ void probe(float* x, float y) {\n"
-        "  x[0] = x[0] * y + x[1]; x[2] = sqrtf(x[2]) / y;\n"
-        "}\n"
-        "void run(float* x) { probe<<<1, 1>>>(x, 3.0f); }\n"
-    )
-    ptx = tmp_path / "probe.ptx"
-    for kind, architectures in (("object", ["8.0", "9.0+PTX"]), ("ptx", ["9.0"])):
-        command = nvcc.nvcc_command(toolkit, source, ptx, architectures, kind=kind)
-        subprocess.run(command, check=True, env=nvcc.nvcc_environment(tmp_path))
-    text = ptx.read_text()
-    assert {"mul.rn.f32", "add.rn.f32", "sqrt.rn.f32", "div.rn.f32"} <= set(text.split())
-    assert not re.search(r"\bfma\b|\.ftz|\.approx", text)

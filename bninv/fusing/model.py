@@ -12,7 +12,7 @@ from bninv.dispatch.blocks import PROGRAMS
 from bninv.fusing.left_out import LeftOut
 from bninv.fusing.program import may_begin_chain
 from bninv.fusing.programs import FusedSequential, Programs
-from bninv.fusing.tracing import Structure, tensors
+from bninv.fusing.structure import Structure, tensors
 from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
 
 _SEQUENTIAL = "torch.nn.modules.container.Sequential"

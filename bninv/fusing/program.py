@@ -33,7 +33,8 @@ from bninv.fusing.chains import (
 )
 from bninv.fusing.guard import Guard
 from bninv.fusing.proxies import Unfusable
-from bninv.fusing.tracing import BlockTracer, Structure, trace
+from bninv.fusing.structure import Structure
+from bninv.fusing.tracing import BlockTracer, trace
 from bninv.modules.base import Patched
 from bninv.operators import batch_norm, conv2d_modules, linear, unary
 

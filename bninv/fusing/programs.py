@@ -11,7 +11,7 @@ from torch.nn.modules import module as torch_module
 from bninv.dispatch.blocks import UNFIT, stock_forward
 from bninv.fusing.program import Outcome, make
 from bninv.fusing.proxies import modes
-from bninv.fusing.tracing import Structure, structure_of
+from bninv.fusing.structure import Structure, structure_of
 from bninv.modules.base import Patched
 
 # One thread makes programs, and whoever needs them as well waits. Re-entrant: code that is traced
