@@ -4,7 +4,7 @@ Between two operators of such a chain a network writes a tensor to memory and re
 has operators that do the whole chain, with the bits of the separate ones (docs/numerics.md). This
 package finds the chains in a block's own code and gives the block a program to run instead:
 
-* `tracing` runs the block's forward once on `proxies` and `shells`, for the calls that it makes;
+* `tracing` runs the block's forward once on `proxies` and stand-ins, for the calls that it makes;
   `guard` keeps what they depend on, and `trust` says whose code that is done with;
 * `chains` finds the chains among the calls;
 * `program` makes a graph module of them: the calls in their order, each chain as one;
