@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._autocast_lists import LISTS
 
 # By device type and by the operator's name: all listed overloads of a name have one policy.
@@ -25,10 +26,7 @@ _POLICIES: dict[str, dict[str, str]] = {
     }
     for device, lists in LISTS.items()
 }
-_KEYS = {
-    "cpu": torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU),
-    "cuda": torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCUDA),
-}
+_KEYS = _torch.AUTOCAST_KEYS
 
 # What follows a product in its operator takes what it is given, as the separate operators do: only
 # the product's own input, weight and bias are cast.
@@ -86,7 +84,7 @@ def cast_operator(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor
 
 def result_dtype(name: str, input: Tensor) -> torch.dtype:
     """The dtype of what an operator of this name makes of `input`, which autocast may decide."""
-    if not torch._C._is_any_autocast_enabled():
+    if not _torch.any_autocast():
         return input.dtype
     device = input.device.type
     dtype = _target(name, device, (input,))
@@ -111,7 +109,7 @@ def without(device: str) -> contextlib.AbstractContextManager[Any]:
     if torch.compiler.is_compiling():
         return torch.autocast(device, enabled=False)
     # What autocast itself does around an operator; torch.autocast takes ten times as long.
-    return torch._C._ExcludeDispatchKeyGuard(_KEYS[device])
+    return _torch.exclude_keys(_KEYS[device])
 
 
 def enabled_devices() -> list[str]:

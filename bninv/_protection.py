@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch.overrides import TorchFunctionMode
+
+from bninv import _torch
 
 
 class Protection(TorchFunctionMode):
@@ -18,10 +19,7 @@ class Protection(TorchFunctionMode):
 
 
 # Called at every patched module: names of this module's own are found sooner.
-_depth = torch._C._len_torch_function_stack
-_at = torch._C._get_function_stack_at
-_pop = torch._C._pop_torch_function_stack
-_push = torch._C._push_on_torch_function_stack
+_depth, _at, _pop, _push = _torch.modes, _torch.mode_at, _torch.pop_mode, _torch.push_mode
 
 
 def active() -> Protection | None:

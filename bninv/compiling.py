@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
+from bninv import _torch
 from bninv.fusing.chains import (
     ACTIVATIONS,
     READS,
@@ -66,7 +67,7 @@ class OperatorReader(Reader):
     def changes_nothing(self, node: Node) -> bool:
         if node.op in ("placeholder", "get_attr"):
             return True
-        if isinstance(node.target, torch._ops.OpOverload):
+        if isinstance(node.target, _torch.OpOverload):
             return not node.target._schema.is_mutable
         if all(_value(operand) is None for operand in node.all_input_nodes):
             return node.op.startswith("call_")  # of numbers, such as sizes
@@ -134,7 +135,7 @@ def _use_instead(value: Node, new: Node, but: Node) -> None:
 def _is_fresh(value: Node) -> bool:
     """Whether a result is known to be in memory of its own."""
     target = value.target
-    if not isinstance(target, torch._ops.OpOverload) or target._schema.is_mutable:
+    if not isinstance(target, _torch.OpOverload) or target._schema.is_mutable:
         return False
     return target.namespace == "bninv" or target is torch.ops.aten.add.Tensor
 

@@ -1,10 +1,28 @@
-// R2 for one element (or one vector of them), and what may follow it in the same kernel.
+// batch_norm's arguments and kernel; R2 for one element (or one vector of them), and what may follow it in the same kernel.
 #pragma once
 
-#include "arguments.h"
 #include "dtypes.h"
+#include "kernel.h"
 
 namespace bninv {
+
+// y = activation(batch_norm(x) + residual) over `outer` x `channels` x `inner` elements, dense in that
+// order: inner is 1 for channels_last, outer the batch for contiguous tensors. Everything but the
+// parameters is of `dtype`.
+struct BatchNormArgs {
+  DType dtype;
+  const void* input;
+  const void* residual;  // nullptr: none
+  void* output;
+  Parameter running_mean, running_var, weight, bias;
+  double eps;  // rounded to the arithmetic type before it is used
+  Activation activation;
+  double negative_slope;  // leaky_relu's
+  int64_t outer, channels, inner;
+};
+
+BNINV_DECLARE_KERNEL(batch_norm, BatchNormArgs)
+
 namespace BNINV_LEVEL {
 
 template <typename V>

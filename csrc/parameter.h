@@ -1,7 +1,6 @@
 // A layer's parameters as kernels read them.
 #pragma once
 
-#include "arguments.h"
 #include "dtypes.h"
 
 namespace bninv {

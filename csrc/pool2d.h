@@ -1,10 +1,28 @@
-// The windows of 2-d pooling, for the kernels of every backend.
+// 2-d pooling's arguments, kernels and windows.
 #pragma once
 
-#include "arguments.h"
+#include "kernel.h"
 #include "numerics.h"
 
 namespace bninv {
+
+// Windows over the two spatial dimensions of a channels_last tensor. Task: one output pixel row.
+struct Pool2dArgs {
+  DType dtype;
+  const void* input;  // channels dense; the other strides are free
+  int64_t batch, channels, height, width;
+  int64_t stride_n, stride_h, stride_w;
+  void* output;  // channels_last, dense
+  int64_t out_height, out_width;
+  int64_t kernel_h, kernel_w, step_h, step_w, pad_h, pad_w, dilation_h, dilation_w;
+  bool adaptive;           // windows by PyTorch's adaptive rule; kernel, step, pad unused
+  bool count_include_pad;  // average only
+  int64_t divisor;         // average only; 0: the window's own count
+};
+
+BNINV_DECLARE_KERNEL(avg_pool2d, Pool2dArgs)
+BNINV_DECLARE_KERNEL(max_pool2d, Pool2dArgs)
+
 namespace BNINV_LEVEL {
 
 // One window along one dimension: the elements first, first + step, ... below last, and how many the

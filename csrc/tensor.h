@@ -1,7 +1,8 @@
 // R9: which layers it reaches, and how many terms they have. The choice looks at the layer alone.
 #pragma once
 
-#include "arguments.h"
+#include "conv2d.h"
+#include "linear.h"
 
 namespace bninv {
 
@@ -47,4 +48,10 @@ inline Conv2dArgs as_convolution(const LinearArgs& args) {
   return conv;
 }
 
+namespace cuda {
+
+// The class of the current device's tensor cores: kIeee where it has none that is known.
+Precision tensor_class();
+
+}  // namespace cuda
 }  // namespace bninv

@@ -17,6 +17,12 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+// Elements of a parameter with one value a channel, dense; nullptr: there is none.
+struct Parameter {
+  const void* data;
+  DType dtype;
+};
+
 // How a product's terms are added: R1, or R9 in one of the classes of tensor cores.
 enum class Precision : int32_t { kIeee, kTensorA, kTensorH };
 

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import torch
 
+from bninv import _torch
+
 from . import cuda_choice, recipe
 from .cache import cache_dir, cannot_write, locked, remove_abandoned
 from .compilation import compile_library, reason
@@ -67,7 +69,7 @@ def is_loaded() -> bool:
 
 def has_cuda() -> bool:
     """Whether the library in this process has CUDA kernels."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key("bninv::batch_norm", "CUDA")
+    return _torch.has_kernel("bninv::batch_norm", "CUDA")
 
 
 def load_library(

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bninv import _autocast, _protection
+from bninv import _autocast, _protection, _torch
 from bninv.building import extension
 from bninv.dispatch import covered, exact, table
 from bninv.dispatch.policy import Policy, UncoveredCall
@@ -56,7 +56,7 @@ class Catch(_protection.Protection):
         """Call a function that the table does not decide, operator by operator."""
         if torch.compiler.is_compiling():
             raise self.policy.lost(table.name_of(func), "torch.compile")
-        if torch._C._get_tracing_state() is not None:
+        if _torch.tracing_state() is not None:
             raise self.policy.lost(table.name_of(func), "torch.jit.trace")
         if self.net is not None:
             return self.net.run(func, args, kwargs)
@@ -75,7 +75,7 @@ class Net(TorchDispatchMode):
 
     def run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Call a function under this mode, which must be in place."""
-        if not torch._C._is_any_autocast_enabled():
+        if not _torch.any_autocast():
             return func(*args, **kwargs)
         before, self.autocast = self.autocast, _autocast.enabled_devices()
         try:
@@ -128,9 +128,7 @@ class Net(TorchDispatchMode):
 
 def _is_composite(func: Any) -> bool:
     # The dispatcher does not know those of TorchScript's, such as a fake tensor's `prim.device`.
-    return func.namespace != "prim" and torch._C._dispatch_has_kernel_for_dispatch_key(
-        func.name(), "CompositeImplicitAutograd"
-    )
+    return func.namespace != "prim" and _torch.has_kernel(func.name(), "CompositeImplicitAutograd")
 
 
 class Invariant(ContextDecorator):
@@ -149,12 +147,12 @@ class Invariant(ContextDecorator):
         if self._policy.strict and not torch.compiler.is_compiling():
             catch.net = Net(self._policy)
             catch.net.__enter__()
-        torch._C._push_on_torch_function_stack(catch)
+        _torch.push_mode(catch)
         return self
 
     def __exit__(self, *error: object) -> None:
         # The state is in the thread's own stack of modes, and nowhere else.
-        catch: Catch = torch._C._pop_torch_function_stack()
+        catch: Catch = _torch.pop_mode()
         if catch.net is not None:
             catch.net.__exit__(*error)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
 from bninv.building import extension
@@ -75,7 +76,7 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
     if not _has_kernel(name, args, kwargs):
         raise UnfitError
     try:
-        if torch._C._is_any_autocast_enabled():
+        if _torch.any_autocast():
             return call_as(_CAST_AS.get(name, name), adapter, args, kwargs)
         return adapter(*args, **kwargs)
     except (BatchStatisticsError, MixedHalvesError):

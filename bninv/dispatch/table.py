@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
 from bninv.dispatch import conditions, covered, exact
 from bninv.operators import PYTHON
@@ -205,7 +206,7 @@ def _method_rows() -> dict[Any, Row]:
     # number / tensor: a reciprocal and a multiplication, each rounded once.
     divides = exact.Group("two IEEE operations", nothing, conditions.number_over_tensor)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
-    rows[torch._C._set_grad_enabled] = Row("set_grad_enabled", passes=True)
+    rows[_torch.set_grad_enabled] = Row("set_grad_enabled", passes=True)
     return rows
 
 
@@ -247,8 +248,7 @@ def _named(name: str) -> Row:
 
 def _function_rows() -> dict[Any, Row]:
     rows: dict[Any, Row] = {torch._assert: Row("_assert", passes=True)}
-    c: Any = torch._C
-    owners = (torch, torch.Tensor, torch.functional, c._nn, c._linalg, c._special)
+    owners = (torch, torch.Tensor, torch.functional, _torch.NN, _torch.LINALG, _torch.SPECIAL)
     aliases = {name: name for name in (*covered.ATEN, *exact.operators())} | _OPERATORS
     for alias, name in aliases.items():
         row = _named(name)
@@ -289,7 +289,7 @@ def row_of(function: Any) -> Row | None:
 def _other_row(function: Any) -> Row | None:
     if getattr(function, "__name__", "") in ("__get__", "__set__", "__delete__"):
         return Row("attribute", passes=True)  # x.shape, x.device, ...: views at most
-    if isinstance(function, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(function, (_torch.OpOverload, _torch.OpOverloadPacket)):
         return Row(str(function), passes=True) if str(function).startswith("bninv.") else None
     return None
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node, Tracer
 
+from bninv import _torch
 from bninv.building import extension
 from bninv.dispatch import table
 from bninv.dispatch.catch import Invariant
@@ -121,7 +122,7 @@ def _importable_name(node: Node) -> str | None:
     if isinstance(target, str):
         return f"Tensor:{target}"
     own = sys.modules.get(getattr(target, "__module__", None) or "")
-    for module in (torch, torch.nn.functional, torch._C._nn, operator, own):
+    for module in (torch, torch.nn.functional, _torch.NN, operator, own):
         for attribute in (getattr(target, "__name__", ""), *_DISPATCHED):
             if module is not None and getattr(module, attribute, None) is target:
                 return f"{module.__name__}:{attribute}"

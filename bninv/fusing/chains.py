@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
+from bninv import _torch
 from bninv.dispatch import table
 
 HEADS = ("conv2d", "linear")
@@ -168,7 +169,7 @@ def changes(node: Node) -> int:
     if row is None or "out" in node.kwargs:
         return ANY
     flagged = any(value is True for value in (*node.args, *node.kwargs.values()))
-    owners = (torch, Tensor, torch._C._nn)
+    owners = (torch, Tensor, _torch.NN)
     if flagged and all(getattr(owner, row.name, None) is not target for owner in owners):
         # A function of Python's, whose flag may be `inplace` or `training`.
         return FIRST if node.kwargs.get("inplace") is True else ANY

@@ -36,6 +36,7 @@ from bninv.fusing.proxies import Unfusable
 from bninv.fusing.structure import Structure
 from bninv.fusing.tracing import BlockTracer, trace
 from bninv.modules.base import Patched
+from bninv.modules.fused import After
 from bninv.operators import batch_norm, conv2d_modules, linear, unary
 
 Step = Callable[..., Any]  # of the protection, and of what the call takes
@@ -229,12 +230,12 @@ def _by_row(row: Any, function: Callable[..., Any]) -> Step:
     return by_row
 
 
-def _chain(fused: Any, norm: Any, activation: str, act: Any, steps: list[Any]) -> Step:
+def _chain(fused: Any, norm: Any, activation: Any, act: Any, steps: list[Any]) -> Step:
     has_slope = activation == "leaky_relu"
 
     def chain(protection: Any, x: Any, residual: Any = None) -> Any:
         slope = act.negative_slope if has_slope else 0.0
-        y = fused(x, norm, residual, activation, slope)
+        y = fused(x, After(norm, residual, activation, slope))
         if y is None:  # the separate calls, where they do not fit
             y = x
             for step, args, kwargs in steps:

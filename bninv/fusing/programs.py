@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import torch
 from torch.nn.modules import module as torch_module
 
+from bninv import _torch
 from bninv.dispatch.blocks import UNFIT, stock_forward
 from bninv.fusing.program import Outcome, make
 from bninv.fusing.proxies import modes
@@ -82,7 +82,7 @@ class Programs:
 def _is_observed() -> bool:
     """Whether something looks at single calls."""
     return bool(
-        torch._C._get_tracing_state() is not None
+        _torch.tracing_state() is not None
         or torch_module._global_forward_hooks
         or torch_module._global_forward_pre_hooks
         or torch_module._global_backward_hooks

@@ -18,6 +18,7 @@ from torch.fx.proxy import GraphAppendingTracer
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from bninv import _torch
 from bninv.dispatch.call_site import calling_line
 from bninv.dispatch.exact import names
 
@@ -36,7 +37,7 @@ class Unfusable(Exception):  # noqa: N818 - no error: the block runs unfused
 def modes() -> tuple[Any, ...]:
     """What code can ask for without a tensor, and what changes what operators do."""
     grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-    if not torch._C._is_any_autocast_enabled():
+    if not _torch.any_autocast():
         return grad
     return *grad, *((torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in _DEVICES)
 

@@ -13,11 +13,11 @@ from bninv._arguments import Activation, BatchStatisticsError, need_tensor, numb
 from bninv._autocast import result_dtype
 from bninv._memory_format import is_dense
 from bninv.modules.base import Patched, drop_and_act
-from bninv.modules.fused import has_activation, is_like
+from bninv.modules.fused import After, has_activation, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
-from bninv.operators.operator import Operator
+from bninv.operators.operator import EPILOGUE, Operator
 
 
 def channel_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -111,15 +111,9 @@ def batch_norm(
             "`running_mean` and `running_var` are missing; without them batch_norm uses the "
             "batch's own statistics, which move with the batch"
         )
-    epilogue = (
-        ()
-        if residual is None and activation == "none"
-        else (
-            residual,
-            activation,
-            number(negative_slope, "negative_slope"),
-        )
-    )
+    epilogue: tuple[Any, ...] = ()
+    if residual is not None or activation != "none":
+        epilogue = (residual, activation, number(negative_slope, "negative_slope"))
     return call(
         ops.batch_norm.default,
         input,
@@ -155,8 +149,7 @@ OPERATORS = [
     Operator(
         "batch_norm",
         "(Tensor input, Tensor running_mean, Tensor running_var, Tensor? weight, Tensor? bias, "
-        "float eps, Tensor? residual=None, str activation='none', float negative_slope=0.01) "
-        "-> Tensor",
+        f"float eps, {EPILOGUE}) -> Tensor",
         _fake,
         _draw,
     )
@@ -222,38 +215,21 @@ class _Norm(Patched):
         """The dtype of what becomes of an input of this dtype."""
         return dtype
 
-    def fused_forward(
-        self,
-        input: Tensor,
-        norm: None,
-        residual: Tensor | None,
-        activation: Activation,
-        negative_slope: float,
-    ) -> Tensor | None:
+    def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         """`activation(normalize(input) + residual)`; None if one operator cannot do it."""
         if not isinstance(input, Tensor):
             return None
-        fits = is_like(residual, input.device, input.dtype, input.shape)
-        if not (fits and has_activation(input, activation)):
+        fits = is_like(after.residual, input.device, input.dtype, input.shape)
+        if not (fits and has_activation(input, after.activation)):
             return None
         if self.result_dtype(input.dtype) is not input.dtype:
             return None
-        if residual is not None and residual.stride() != input.stride():
+        if after.residual is not None and after.residual.stride() != input.stride():
             return None
         mean, variance, weight, bias, eps = self.statistics()
         if mean is None or variance is None:
             return None
-        return batch_norm(
-            input,
-            mean,
-            variance,
-            weight,
-            bias,
-            eps=eps,
-            residual=residual,
-            activation=activation,
-            negative_slope=negative_slope,
-        )
+        return batch_norm(input, mean, variance, weight, bias, eps=eps, **after.epilogue)
 
 
 class BatchNorm(_Norm):
@@ -277,10 +253,10 @@ class BatchNorm(_Norm):
         self._check_input_dim(input)  # type: ignore[attr-defined]
         return super().normalize(input)
 
-    def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
+    def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         if isinstance(input, Tensor):
             self._check_input_dim(input)  # type: ignore[attr-defined]
-        return super().fused_forward(input, *args)
+        return super().fused_forward(input, after)
 
 
 class BatchNormAct(BatchNorm):

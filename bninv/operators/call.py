@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import explain_tensors, need_tensor
 from bninv._autocast import cast, cast_operator, without
 
@@ -21,12 +22,12 @@ def call(op: Any, input: Tensor, *args: Any) -> Any:
     tensor subclasses see the plain call.
     """
     try:
-        if torch._C._is_any_autocast_enabled():
+        if _torch.any_autocast():
             input, args = cast_operator(op, input, args)
-        grad = torch.is_grad_enabled() and torch._C._get_tracing_state() is None
+        grad = torch.is_grad_enabled() and _torch.tracing_state() is None
         if torch.compiler.is_compiling() or grad:
             return op(input, *args)
-        with torch._C._AutoDispatchBelowAutograd():
+        with _torch.below_autograd():
             return op._op(input, *args)
     except (AttributeError, RuntimeError, TypeError):
         explain_tensors(op, (input, *args))
@@ -61,6 +62,6 @@ def cast_tensors(name: str, *tensors: Tensor) -> tuple[Any, ...]:
     """The tensors of a function made of several operators, as autocast would cast them for ATen's
     operator of this name.
     """
-    if not torch._C._is_any_autocast_enabled():
+    if not _torch.any_autocast():
         return tensors
     return cast(name, tensors, {})[0]

@@ -37,7 +37,7 @@ from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
 from bninv.operators.fakes import empty_2d
-from bninv.operators.operator import Operator
+from bninv.operators.operator import EPILOGUE, Operator
 
 
 def conv2d(
@@ -294,8 +294,7 @@ OPERATORS = [
     Operator(
         "conv2d_fused",
         f"({_CONVOLUTION}, Tensor? running_mean, Tensor? running_var, Tensor? norm_weight, "
-        "Tensor? norm_bias, float eps, Tensor? residual=None, str activation='none', "
-        "float negative_slope=0.01, str precision='ieee') -> Tensor",
+        f"Tensor? norm_bias, float eps, {EPILOGUE}, str precision='ieee') -> Tensor",
         _fake,
         _draw_fused,
     ),

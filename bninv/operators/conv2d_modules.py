@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv._arguments import Activation
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
-from bninv.modules.fused import has_activation, is_like
+from bninv.modules.fused import After, has_activation, is_like
 from bninv.operators.batch_norm import batch_norm
 from bninv.operators.conv2d import conv1d, conv2d, conv2d_fused
 
@@ -34,7 +33,8 @@ def pad_same(
     return torch.nn.functional.pad(input, amounts, value=value)
 
 
-_NO_NORM = (None, None, None, None, 1e-5)
+# What a norm's `statistics` are to conv2d_fused.
+_NORM = ("running_mean", "running_var", "norm_weight", "norm_bias", "eps")
 
 
 class _Conv(Patched):
@@ -66,20 +66,14 @@ class _Conv(Patched):
         )
         return result
 
-    def fused_forward(
-        self,
-        input: Tensor,
-        norm: Any,
-        residual: Tensor | None,
-        activation: Activation,
-        negative_slope: float,
-    ) -> Tensor | None:
+    def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         """`activation(norm(forward(input)) + residual)`; None if one operator cannot do it."""
+        norm, residual = after.norm, after.residual
         padding: Any = self.padding
         if not isinstance(input, Tensor):
             return None
         fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
-        if not (fits and has_activation(input, activation)):
+        if not (fits and has_activation(input, after.activation)):
             return None
         dtype = result_dtype("conv2d", input)
         if norm is not None and norm.result_dtype(dtype) is not dtype:
@@ -91,9 +85,11 @@ class _Conv(Patched):
             # Otherwise the sum is laid out like its first operand, which may be the residual.
             if not residual.is_contiguous(memory_format=torch.channels_last):
                 return None
-        mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
-        if norm is not None and (mean is None or variance is None):
-            return None
+        given: dict[str, Any] = {}
+        if norm is not None:
+            given = dict(zip(_NORM, norm.statistics(), strict=True))
+            if given["running_mean"] is None or given["running_var"] is None:
+                return None
         return conv2d_fused(
             input,
             self.weight,
@@ -102,14 +98,8 @@ class _Conv(Patched):
             padding,
             self.dilation,
             self.groups,
-            running_mean=mean,
-            running_var=variance,
-            norm_weight=weight,
-            norm_bias=bias,
-            eps=eps,
-            residual=residual,
-            activation=activation,
-            negative_slope=negative_slope,
+            **given,
+            **after.epilogue,
         )
 
     def _output_shape(self, input: Tensor, padding: tuple[int, ...]) -> tuple[int, ...]:
@@ -133,11 +123,11 @@ class Conv2d(_Conv):
 class Conv2dSame(_Conv):
     """timm's Conv2dSame, whose padding depends on the input's size."""
 
-    def fused_forward(self, input: Tensor, *args: Any) -> Tensor | None:
+    def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         if not isinstance(input, Tensor) or input.dim() != 4:
             return None
         padded = pad_same(input, self.weight.shape[-2:], self.stride, self.dilation)
-        return super().fused_forward(padded, *args)
+        return super().fused_forward(padded, after)
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)

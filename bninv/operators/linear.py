@@ -10,11 +10,11 @@ from torch import Tensor
 from bninv._arguments import Activation, Precision, need_precision, need_tensor, number
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
-from bninv.modules.fused import has_activation, is_like
+from bninv.modules.fused import After, has_activation, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, cast_tensors, ops
 from bninv.operators.draw import Draw
-from bninv.operators.operator import Operator
+from bninv.operators.operator import EPILOGUE, Operator
 
 
 def linear(
@@ -120,8 +120,7 @@ OPERATORS = [
     # A product and what follows it, each step rounded as the separate operators round.
     Operator(
         "linear_fused",
-        f"({_PRODUCT}, Tensor? residual=None, str activation='none', float negative_slope=0.01, "
-        "str precision='ieee') -> Tensor",
+        f"({_PRODUCT}, {EPILOGUE}, str precision='ieee') -> Tensor",
         _fake,
         _draw_fused,
     ),
@@ -197,31 +196,17 @@ class Linear(Patched):
     def invariant_forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
-    def fused_forward(
-        self,
-        input: Tensor,
-        norm: None,
-        residual: Tensor | None,
-        activation: Activation,
-        negative_slope: float,
-    ) -> Tensor | None:
+    def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         """`activation(forward(input) + residual)`; None if one operator cannot do it."""
         if not isinstance(input, Tensor):
             return None
         shape = (*input.shape[:-1], self.weight.shape[0])
-        fits = is_like(residual, input.device, result_dtype("linear", input), shape)
-        if not (fits and has_activation(input, activation)):
+        fits = is_like(after.residual, input.device, result_dtype("linear", input), shape)
+        if not (fits and has_activation(input, after.activation)):
             return None
-        if residual is not None and not residual.is_contiguous():
+        if after.residual is not None and not after.residual.is_contiguous():
             return None
-        return linear_fused(
-            input,
-            self.weight,
-            self.bias,
-            residual=residual,
-            activation=activation,
-            negative_slope=negative_slope,
-        )
+        return linear_fused(input, self.weight, self.bias, **after.epilogue)
 
 
 KINDS: dict[str, type[Patched]] = {

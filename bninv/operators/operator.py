@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import explain_tensors, same_device
 from bninv.operators.draw import Draw
 
@@ -34,6 +35,9 @@ class Operator:
         schema = self.schema.replace("Tensor input", "Tensor(a!) input")
         return schema.replace("-> Tensor", "-> ()")
 
+
+# What may follow an operator in its kernel: the last arguments of its schema.
+EPILOGUE = "Tensor? residual=None, str activation='none', float negative_slope=0.01"
 
 FACTS = {
     "_cpu_capability": "() -> str",
@@ -66,7 +70,7 @@ def _stand_in(name: str) -> Callable[..., Any]:
             kernels = [
                 device
                 for device in ("cpu", "cuda")
-                if torch._C._dispatch_has_kernel_for_dispatch_key(f"bninv::{name}", device.upper())
+                if _torch.has_kernel(f"bninv::{name}", device.upper())
             ]
             without = "" if extension.has_cuda() else " (bninv was compiled without CUDA here)"
             raise NotImplementedError(

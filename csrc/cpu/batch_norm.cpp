@@ -1,8 +1,8 @@
 // batch_norm in eval mode under R2. No reduction: what matters is that each channel's scale is
 // computed from the parameters at every call (no cached state) and once, not once an element.
 #include "../functions.h"
+#include "../unary.h"
 #include "channel_table.h"
-#include "kernels.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {

@@ -1,5 +1,6 @@
 // conv2d as an implicit product under R1: rows are output pixels, columns output channels, terms the
 // taps row by row with the channels fastest. Taps on padding are terms with input +0.
+#include "../conv2d.h"
 #include "epilogue.h"
 #include "gemm.h"
 

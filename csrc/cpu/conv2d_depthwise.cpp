@@ -1,8 +1,8 @@
 // conv2d with one input and one output channel a group, under R1: the terms are the taps, row by row.
 // A vector holds neighbouring channels of one output pixel, so every lane is a chain of its own. Some
 // neighbouring pixels share each vector of weights, and their chains hide each other's latency.
+#include "../conv2d.h"
 #include "epilogue.h"
-#include "kernels.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {

@@ -4,8 +4,8 @@
 // A task is a block of output pixels times a block of output channels. Per tile of kPixels pixels the
 // taps' addresses are found once and used for every vector of the block; nothing is packed but the
 // block's weights (panel rows are a power of two apart: in place they would fall into few cache sets).
+#include "../conv2d.h"
 #include "epilogue.h"
-#include "kernels.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {

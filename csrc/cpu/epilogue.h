@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../activation.h"
+#include "../product.h"
 #include "channel_table.h"
 
 namespace bninv {

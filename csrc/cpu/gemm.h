@@ -13,7 +13,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "kernels.h"
+#include "../product.h"
 #include "scratch.h"
 #include "vec_dtypes.h"
 

@@ -1,7 +1,7 @@
 // group_norm under R5; a group of one channel is instance_norm. The sum of a group is R3 over each
 // channel's pixels, then R3 over the group's channels.
+#include "../group_norm.h"
 #include "../normalization.h"
-#include "kernels.h"
 #include "rows.h"
 #include "sum_rows.h"
 

@@ -1,7 +1,7 @@
 // layer_norm and rms_norm under R5, over dense rows. A task is one row; it stays in a core's cache for
 // the passes over it: mean, variance, result.
+#include "../layer_norm.h"
 #include "../normalization.h"
-#include "kernels.h"
 #include "rows.h"
 #include "sum_rows.h"
 

@@ -1,4 +1,5 @@
 // linear under R1: rows are samples, columns output features, terms input features.
+#include "../linear.h"
 #include "epilogue.h"
 #include "gemm.h"
 

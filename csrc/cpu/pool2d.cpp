@@ -1,7 +1,6 @@
 // Average pooling under R3 and exact max pooling over channels_last tensors: a vector holds
 // neighbouring channels of one output pixel, so every lane is a window of its own.
 #include "../pool2d.h"
-#include "kernels.h"
 #include "sum_lanes.h"
 #include "vec_dtypes.h"
 

@@ -1,7 +1,6 @@
 // Rows of elements in steps of a vector, and the parameters that belong to them.
 #pragma once
 
-#include "../arguments.h"
 #include "scratch.h"
 #include "vec_dtypes.h"
 

@@ -1,7 +1,7 @@
 // How a product's outputs are cut into blocks. Free under the contract: no bit depends on it.
 #pragma once
 
-#include "kernels.h"
+#include "../product.h"
 
 namespace bninv {
 

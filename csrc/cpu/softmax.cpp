@@ -1,7 +1,7 @@
 // softmax and log_softmax under R4 over outer x terms x inner elements, dense in that order.
+#include "../softmax.h"
 #include "../functions.h"
 #include "../normalization.h"
-#include "kernels.h"
 #include "rows.h"
 #include "sum_rows.h"
 

@@ -1,7 +1,7 @@
 // sum and mean over any dimensions under R3: the terms of one output are the reduced elements in
 // row-major order of their logical indices, whatever the strides.
+#include "../sum.h"
 #include "../normalization.h"
-#include "kernels.h"
 #include "scratch.h"
 #include "sum_lanes.h"
 #include "sum_rows.h"

@@ -1,6 +1,6 @@
 // Elementwise functions (R6) over dense memory. Tasks are elements.
+#include "../unary.h"
 #include "../activation.h"
-#include "kernels.h"
 #include "vec_dtypes.h"
 
 namespace bninv {

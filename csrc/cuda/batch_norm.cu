@@ -4,7 +4,6 @@
 #include "../activation.h"
 #include "../batch_norm.h"
 #include "device.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 #include "pack.cuh"
 

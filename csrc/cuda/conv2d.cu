@@ -3,7 +3,7 @@
 // the pixels of its tile, and a tap on padding is a term of +0.
 #include "gemm.cuh"
 // gemm.cuh first: it names the namespace of what follows.
-#include "kernels.h"
+#include "../conv2d.h"
 #include "launch.cuh"
 
 #include <type_traits>

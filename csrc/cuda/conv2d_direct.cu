@@ -1,9 +1,9 @@
 // Convolutions of groups too narrow for a tile of a product, under R1: each thread gathers the terms of its
 // own outputs. Depthwise (a channel of its own for each output channel) is bound by memory; in groups of a
 // few channels, neighbouring threads read the same pixels and neighbouring weights.
+#include "../conv2d.h"
 #include "device.cuh"
 #include "epilogue.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 
 namespace bninv {

@@ -5,7 +5,6 @@
 
 #include "../tensor.h"
 #include "device.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 #include "tensor_plan.h"
 

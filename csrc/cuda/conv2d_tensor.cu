@@ -3,7 +3,6 @@
 #include "tensor_gemm.cuh"
 // tensor_gemm.cuh first: it names the namespace of what follows.
 #include "../tensor.h"
-#include "kernels.h"
 #include "launch.cuh"
 
 namespace bninv {

@@ -5,6 +5,7 @@
 
 #include "../activation.h"
 #include "../batch_norm.h"
+#include "../product.h"
 #include "device.cuh"
 
 namespace bninv {

@@ -12,6 +12,7 @@
 // 16-byte copies can fill and several terms of which a thread reads at once.
 #pragma once
 
+#include "../conv2d.h"
 #include "tile_copy.cuh"
 
 namespace bninv {

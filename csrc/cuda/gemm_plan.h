@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "../arguments.h"
 #include "../numerics.h"
+#include "../product.h"
 
 namespace bninv {
 namespace cuda {

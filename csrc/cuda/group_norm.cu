@@ -3,7 +3,7 @@
 // alone reads them three times, the second and third time from a cache where they fit one.
 #include "group_norm_orders.cuh"
 // group_norm_orders.cuh first: it names the namespace of what follows.
-#include "kernels.h"
+#include "../group_norm.h"
 #include "launch.cuh"
 
 namespace bninv {

@@ -3,6 +3,7 @@
 
 #include "column_tile.cuh"
 // column_tile.cuh first: it names the namespace of what follows.
+#include "../group_norm.h"
 #include "../parameter.h"
 
 namespace bninv {

@@ -2,8 +2,8 @@
 // and stay in registers or shared memory for mean, variance and result.
 #include "block_sum.cuh"
 // block_sum.cuh first: it names the namespace of what follows.
+#include "../layer_norm.h"
 #include "../parameter.h"
-#include "kernels.h"
 #include "launch.cuh"
 
 namespace bninv {

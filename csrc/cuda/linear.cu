@@ -1,6 +1,5 @@
 // linear under R1 or R9: a convolution's product over single pixels.
 #include "../tensor.h"
-#include "kernels.h"
 #include "launch.cuh"
 
 namespace bninv {

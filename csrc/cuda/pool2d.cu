@@ -4,7 +4,6 @@
 #include "column_sum.cuh"
 #include "device.cuh"
 #include "divide.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 #include "pack.cuh"
 

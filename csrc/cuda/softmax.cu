@@ -6,7 +6,7 @@
 // These first: they name the namespace of what follows.
 #include "../dtypes.h"
 #include "../functions.h"
-#include "kernels.h"
+#include "../softmax.h"
 #include "launch.cuh"
 
 namespace bninv {

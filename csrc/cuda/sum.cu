@@ -2,10 +2,10 @@
 // row-major order of their logical indices, whatever the strides. Bound by memory: each element is read
 // once, neighbours in memory by neighbouring threads.
 #include "../dtypes.h"
+#include "../sum.h"
 #include "column_sum.cuh"
 #include "device.cuh"
 #include "divide.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 
 namespace bninv {

@@ -3,6 +3,7 @@
 // the channels that R9 adds to a tap is +0.
 #pragma once
 
+#include "../conv2d.h"
 #include "gemm.cuh"
 #include "tensor_tiling.cuh"
 

@@ -7,6 +7,7 @@
 // adds them from left to right. So neither the tile nor the split can be told from the result.
 #pragma once
 
+#include "../conv2d.h"
 #include "tensor_copy.cuh"
 
 namespace bninv {

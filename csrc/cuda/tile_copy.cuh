@@ -2,6 +2,7 @@
 // stage before it is multiplied. What lies outside of the product is the term +0 * +0.
 #pragma once
 
+#include "../conv2d.h"
 #include "tiling.cuh"
 
 namespace bninv {

@@ -1,8 +1,8 @@
 // Elementwise functions of one tensor (R6) over dense memory, in place too: the bytes pass once, 16 at
 // a time.
 #include "../activation.h"
+#include "../unary.h"
 #include "device.cuh"
-#include "kernels.h"
 #include "launch.cuh"
 #include "pack.cuh"
 

@@ -1,3 +1,4 @@
+#include "../batch_norm.h"
 #include "epilogue.h"
 
 namespace bninv {

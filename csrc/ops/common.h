@@ -15,7 +15,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "../cpu/kernels.h"
+#include "../types.h"
 #include "capability.h"
 #include "floating_point_scope.h"
 #include "gpu.h"

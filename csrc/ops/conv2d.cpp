@@ -1,3 +1,4 @@
+#include "../conv2d.h"
 #include "../cpu/schedule.h"
 #include "epilogue.h"
 #include "precision.h"

@@ -1,6 +1,7 @@
 // What may follow a product in the same operator: batch_norm, residual, activation.
 #pragma once
 
+#include "../product.h"
 #include "common.h"
 
 namespace bninv {

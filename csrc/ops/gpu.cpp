@@ -6,6 +6,7 @@
 
 #include <stdexcept>
 
+#include "../product.h"
 namespace bninv {
 
 using torch::stable::Tensor;

@@ -7,7 +7,6 @@
 #include <type_traits>
 
 #if defined(BNINV_HAVE_CUDA) || defined(BNINV_EMULATION)
-#include "../cuda/kernels.h"
 #define BNINV_CUDA_KERNEL(name) (::bninv::cuda::name)
 #else
 // A build without CUDA registers nothing for that device: this is never called.

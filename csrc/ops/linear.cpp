@@ -1,3 +1,4 @@
+#include "../linear.h"
 #include "../cpu/schedule.h"
 #include "epilogue.h"
 #include "precision.h"

@@ -1,5 +1,7 @@
 #include <algorithm>
 
+#include "../group_norm.h"
+#include "../layer_norm.h"
 #include "common.h"
 
 namespace bninv {

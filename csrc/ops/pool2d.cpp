@@ -1,3 +1,4 @@
+#include "../pool2d.h"
 #include "common.h"
 
 namespace bninv {

@@ -1,3 +1,4 @@
+#include "../softmax.h"
 #include "common.h"
 
 namespace bninv {

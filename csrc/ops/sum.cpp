@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "../sum.h"
 #include "common.h"
 
 namespace bninv {

@@ -1,3 +1,4 @@
+#include "../unary.h"
 #include "common.h"
 
 namespace bninv {

@@ -10,26 +10,26 @@
 #include <string>
 #include <vector>
 
-#include "cpu/kernels.h"
+#include "batch_norm.h"
 #include "cpu/schedule.h"
+#include "group_norm.h"
 #include "hostile_state.h"
+#include "layer_norm.h"
 #include "ops/floating_point_scope.h"
+#include "pool2d.h"
+#include "softmax.h"
+#include "sum.h"
+#include "tensor.h"
+#include "unary.h"
 
 // The launcher of an emulated CUDA kernel, where the build has the emulation; that of one which is
 // planned before it is launched (buffers.h).
 #if defined(BNINV_EMULATION)
-#include "cuda/kernels.h"
 #define CUDA_KERNEL(name) cuda::name
 #define PLANNED_CUDA_KERNEL(plan, name) launch_planned<cuda::plan, cuda::name>
 #else
 #define CUDA_KERNEL(name) nullptr
 #define PLANNED_CUDA_KERNEL(plan, name) nullptr
-#endif
-
-#if defined(BNINV_HAVE_EMULATED16)
-namespace bninv {
-BNINV_DECLARE_KERNELS(emulated16)
-}
 #endif
 
 namespace bninv {

@@ -1,0 +1,44 @@
+"""What bninv stands on that PyTorch keeps private, in one place: a release may move any of it.
+
+Elsewhere it is used under these names alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_C: Any = torch._C
+
+# ---- Where PyTorch's functions live beside torch, torch.nn.functional and Tensor ----
+
+NN: Any = _C._nn
+LINALG: Any = _C._linalg
+SPECIAL: Any = _C._special
+set_grad_enabled = _C._set_grad_enabled  # what a TorchFunctionMode gets for torch.no_grad()
+
+OpOverload = torch._ops.OpOverload
+OpOverloadPacket = torch._ops.OpOverloadPacket
+
+# ---- Questions, each some ten nanoseconds ----
+
+any_autocast = _C._is_any_autocast_enabled
+tracing_state = _C._get_tracing_state  # None unless torch.jit.trace is at work
+has_kernel = _C._dispatch_has_kernel_for_dispatch_key  # of an operator's name and a key's
+
+# ---- The thread's stack of TorchFunctionModes: entered and left without their Python wrapper ----
+
+modes = _C._len_torch_function_stack
+mode_at = _C._get_function_stack_at
+push_mode = _C._push_on_torch_function_stack
+pop_mode = _C._pop_torch_function_stack
+
+# ---- Parts of the dispatcher switched off, as PyTorch's own operators do it ----
+
+below_autograd = _C._AutoDispatchBelowAutograd
+exclude_keys = _C._ExcludeDispatchKeyGuard
+AUTOCAST_KEYS: dict[str, Any] = {
+    "cpu": _C.DispatchKeySet(_C.DispatchKey.AutocastCPU),
+    "cuda": _C.DispatchKeySet(_C.DispatchKey.AutocastCUDA),
+}
