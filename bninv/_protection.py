@@ -17,6 +17,8 @@ from bninv import _torch
 class Protection(TorchFunctionMode):
     """Base of the mode in `bninv.dispatch` that catches functional calls."""
 
+    of_model = False  # whether a patched module has put it in place, and not the user
+
 
 # Called at every patched module: names of this module's own are found sooner.
 _depth, _at, _pop, _push = _torch.modes, _torch.mode_at, _torch.pop_mode, _torch.push_mode

@@ -14,27 +14,32 @@ from typing import TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from bninv.building import extension
 from bninv.dispatch import (
     Excluded,
     NotInvariantError,
     NotInvariantWarning,
-    Policy,
     Protected,
     UncoveredCall,
     unprotected_nodes,
 )
 from bninv.dispatch.blocks import PROGRAMS
-from bninv.dispatch.modules import own_methods, policy_of
+from bninv.dispatch.modules import ModelPolicy, policy_of
 from bninv.fusing import fuse_chains
 from bninv.fusing.left_out import LeftOut
-from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
+from bninv.modules.base import Patched, forward_owner, reset_class, set_class
+from bninv.modules.entry import own_attributes
 from bninv.modules.exact import is_exact
+from bninv.modules.training import differing
 from bninv.operators import KINDS
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]
+
+
+_NO_FORWARD = "torch.nn.modules.module.Module"  # that of nn.ModuleList and its like
 
 
 class Unpatched(LeftOut):
@@ -52,7 +57,10 @@ def patch(
     """Make `model` batch-invariant in place and return it.
 
     In eval mode the same sample then gives the same output bits at any batch size, at any position,
-    and beside any other samples. In training mode a patched module does what it did before.
+    and beside any other samples, whichever method of whichever module the model is entered by. So
+    it does in training mode while gradients are disabled, but for what differs there, such as
+    BatchNorm and dropout, of which a warning tells. In training mode with gradients enabled a
+    patched module does what it did before.
     Patching twice is patching once. Convolution and linear weights keep their values but are stored
     in the (r, s, c, o) order that the kernels read, so activations become channels_last after the
     first convolution.
@@ -77,7 +85,8 @@ def patch(
         bninv.BuildError: the operators cannot be compiled here.
 
     Warns:
-        NotInvariantWarning: once, listing by qualified name and reason what stays stock.
+        NotInvariantWarning: once, listing by qualified name and reason what stays stock; once,
+            listing what is in training mode and would compute otherwise than in eval mode.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
@@ -87,16 +96,21 @@ def patch(
     chosen, left = _plan(model, filter_fn)
     if left and strict:
         raise NotInvariantError(_listing(left))
-    policy = policy_of(model) or Policy()
-    policy.strict = strict
+    policy = policy_of(model) or ModelPolicy()
+    # A part that is strict already makes the whole so.
+    policy.strict = strict or (policy.strict and not isinstance(model, Patched))
     for module, kind in chosen:
-        module.__class__ = patched_class(kind, type(module))
-        if isinstance(module, Protected):
-            module._bninv_policy = policy
+        set_class(module, kind)
         cast(Patched, module).lay_out()
-    fuse_chains(model, chosen_by=filter_fn, fuse=fuse, trust=tuple(trust))
+    for module in model.modules():
+        if isinstance(module, Patched):
+            module._bninv_policy = policy
+    fuse_chains(model, fuse=fuse, trust=tuple(trust))
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)
+    training = differing(model)
+    if training:
+        warnings.warn(_training(training), NotInvariantWarning, stacklevel=2)
     return model
 
 
@@ -110,7 +124,7 @@ def unpatch(model: ModelT) -> ModelT:
             module.restore_layout()
             for name in ("_bninv_policy", PROGRAMS):
                 module.__dict__.pop(name, None)
-            module.__class__ = stock_class(module)
+            reset_class(module)
     return model
 
 
@@ -136,8 +150,14 @@ def _plan(
     left: list[Unpatched] = []
     protected: list[str] = []
     whole = _device_and_dtype(model)
+    inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if isinstance(module, Patched):
+        if isinstance(module, Patched) or module in inside:
+            continue
+        if isinstance(module, ParametrizationList):
+            # Makes a layer's weight from other parameters: no sample is in it.
+            inside.update(module.modules())
+            chosen.append((module, Excluded))
             continue
         if filter_fn is not None and not filter_fn(module, name):
             if any(not outer or name.startswith(f"{outer}.") for outer in protected):
@@ -162,9 +182,11 @@ def _kind_of(
     if kind is not None:
         return kind, _why_not(module, kind, whole)
     if is_exact(owner, module):
-        # A container of stock code that has methods besides: nn.Sequential with forward_features.
-        mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))
-        return (Protected, None) if mixed else (None, None)
+        # A container, whose layers may be replaced by stock ones, or that has methods besides:
+        # nn.Sequential with forward_features.
+        runs = owner != _NO_FORWARD and any(True for _ in module.children())
+        methods = owner.startswith("torch.nn.") and any(own_attributes(type(module)))
+        return (Protected, None) if runs or methods else (None, None)
     reason = _why_unknown(module, owner)
     if reason is not None:
         return None, reason
@@ -220,16 +242,25 @@ def _device_and_dtype(
     return default or (torch.device("cpu"), torch.float32)
 
 
+def _shown(names: list[str]) -> str:
+    names = [name or "(the model itself)" for name in names]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _training(names: list[str]) -> str:
+    return (
+        "these modules are in training mode, in which they draw random numbers or look at the "
+        f"whole batch: {_shown(names)}. Call model.eval()"
+    )
+
+
 def _listing(left: list[Unpatched]) -> str:
     """All modules left stock, those with the same kind and reason together."""
     groups = Counter((u.kind, u.reason) for u in left)
     lines = []
     for (kind, reason), count in groups.items():
-        names = [
-            u.name or "(the model itself)" for u in left if (u.kind, u.reason) == (kind, reason)
-        ]
-        shown = ", ".join(names[:5]) + (f" and {count - 5} more" if count > 5 else "")
-        lines.append(f"  {count} x {kind}: {reason}: {shown}")
+        names = [u.name for u in left if (u.kind, u.reason) == (kind, reason)]
+        lines.append(f"  {count} x {kind}: {reason}: {_shown(names)}")
     return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(
         lines
     )

@@ -390,7 +390,7 @@ def test_a_model_on_a_gpu(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_warn_about(net: Net) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        bninv.patch(nn.Sequential(net, nn.Dropout(0.5), nn.Flatten(), nn.Identity()))
+        bninv.patch(nn.Sequential(net, nn.Dropout(0.5), nn.Flatten(), nn.Identity()).eval())
 
 
 def test_not_a_module() -> None:

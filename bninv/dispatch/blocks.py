@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
 
-from bninv.modules.base import Patched
+from bninv.modules.entry import bound
 
 PROGRAMS = "_bninv_programs"  # the attribute in which a block has what `bninv.fusing` gave it
 UNFIT = object()  # a program's answer where the block's own code is to run
 
 
-def by_program(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A forward that runs the block's program where one fits, and `method` elsewhere."""
+def program_or_forward(stock: Any) -> Callable[..., Any]:
+    """A forward that runs the block's program where one fits, and the class's own elsewhere."""
 
-    @functools.wraps(method)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not (self.training or kwargs or torch.compiler.is_compiling()):
             programs = self.__dict__.get(PROGRAMS)
@@ -25,12 +24,9 @@ def by_program(method: Callable[..., Any]) -> Callable[..., Any]:
                 result = programs.run(self, args)
                 if result is not UNFIT:
                     return result
-        return method(self, *args, **kwargs)
+        own = stock.forward
+        if type(own) is FunctionType:
+            return own(self, *args, **kwargs)
+        return bound(self, stock, "forward")(*args, **kwargs)
 
     return forward
-
-
-@by_program
-def stock_forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-    """The forward of a patched module's own class, or the block's program."""
-    return super(Patched, self).forward(*args, **kwargs)

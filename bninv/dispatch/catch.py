@@ -7,6 +7,7 @@ from contextlib import ContextDecorator
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv import _autocast, _protection, _torch
@@ -19,9 +20,9 @@ from bninv.operators.adapters import UnfitError
 class Catch(_protection.Protection):
     """Sees every function of PyTorch's that Python code calls, and does what its row says."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, of_model: bool = False) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy, self.of_model = policy, of_model
         self.net: Net | None = None  # one that is there for as long as this is, outside of it
 
     def __torch_function__(
@@ -121,9 +122,14 @@ class Net(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
-        if exact.reason(func, args, kwargs, result) is None:
+        if exact.reason(func, args, kwargs, result) is None and not _sets_parameter(func, args):
             self.policy.note(f"{func.namespace}::{func.overloadpacket.__name__}")
         return result
+
+
+def _sets_parameter(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether a call writes to a parameter, as an initialisation does: no sample is in it."""
+    return bool(args) and isinstance(args[0], nn.Parameter) and func._schema.is_mutable
 
 
 def _is_composite(func: Any) -> bool:
@@ -134,8 +140,8 @@ def _is_composite(func: Any) -> bool:
 class Invariant(ContextDecorator):
     """What `invariant` returns: a context manager and decorator, for any number of threads."""
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, of_model: bool = False) -> None:
+        self._policy, self._of_model = policy, of_model
 
     @property
     def uncovered(self) -> list[UncoveredCall]:
@@ -143,7 +149,7 @@ class Invariant(ContextDecorator):
         return self._policy.uncovered
 
     def __enter__(self) -> Invariant:
-        catch = Catch(self._policy)
+        catch = Catch(self._policy, self._of_model)
         if self._policy.strict and not torch.compiler.is_compiling():
             catch.net = Net(self._policy)
             catch.net.__enter__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -11,11 +10,10 @@ from torch import nn
 from bninv.dispatch.blocks import PROGRAMS
 from bninv.fusing.left_out import LeftOut
 from bninv.fusing.program import may_begin_chain
-from bninv.fusing.programs import FusedSequential, Programs
+from bninv.fusing.programs import Programs
 from bninv.fusing.structure import Structure, tensors
-from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
-
-_SEQUENTIAL = "torch.nn.modules.container.Sequential"
+from bninv.modules.base import Patched, forward_owner, stock_class
+from bninv.modules.exact import is_exact
 
 
 class Unfused(LeftOut):
@@ -46,31 +44,21 @@ class Fusion:
         return found
 
 
-def fuse_chains(
-    model: nn.Module,
-    *,
-    chosen_by: Callable[[nn.Module, str], bool] | None,
-    fuse: bool,
-    trust: tuple[str, ...],
-) -> None:
+def fuse_chains(model: nn.Module, *, fuse: bool, trust: tuple[str, ...]) -> None:
     """Give all blocks of a patched model programs to run, or take them away.
 
     Args:
         trust: the names of packages whose code is traced besides torch's, torchvision's and timm's.
     """
-    if fuse:
-        for name, module in model.named_modules():
-            if isinstance(module, Patched) or forward_owner(module) != _SEQUENTIAL:
-                continue
-            chosen = chosen_by is None or chosen_by(module, name)
-            if chosen and any(map(may_begin_chain, module.children())):
-                module.__class__ = patched_class(FusedSequential, type(module))
     for module in model.modules():
-        if isinstance(module, Patched) and module.fuses:
-            if fuse:
-                module.__dict__[PROGRAMS] = Programs(module, trust)
-            else:
-                module.__dict__.pop(PROGRAMS, None)
+        if not (isinstance(module, Patched) and module.fuses):
+            continue
+        # A container's chains begin among its own layers.
+        of_layers = is_exact(forward_owner(module), module)
+        if fuse and (not of_layers or any(map(may_begin_chain, module.children()))):
+            module.__dict__[PROGRAMS] = Programs(module, trust)
+        else:
+            module.__dict__.pop(PROGRAMS, None)
 
 
 def fusion(model: nn.Module) -> Fusion:

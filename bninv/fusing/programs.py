@@ -8,11 +8,10 @@ from typing import Any
 from torch.nn.modules import module as torch_module
 
 from bninv import _torch
-from bninv.dispatch.blocks import UNFIT, stock_forward
+from bninv.dispatch.blocks import UNFIT
 from bninv.fusing.program import Outcome, make
 from bninv.fusing.proxies import modes
 from bninv.fusing.structure import Structure, structure_of
-from bninv.modules.base import Patched
 
 # One thread makes programs, and whoever needs them as well waits. Re-entrant: code that is traced
 # may call another patched model.
@@ -88,13 +87,3 @@ def _is_observed() -> bool:
         or torch_module._global_backward_hooks
         or torch_module._global_backward_pre_hooks
     )
-
-
-class FusedSequential(Patched):
-    """A container of stock code with chains among its layers."""
-
-    is_kind = False
-    fuses = True
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return stock_forward(self, *args, **kwargs)

@@ -20,7 +20,6 @@ from torch.fx import Proxy
 from torch.utils import _pytree as pytree
 
 from bninv._protection import outside_all_modes
-from bninv.dispatch.modules import own_methods
 from bninv.fusing.guard import Guard, content_of, has_hooks, is_special, same
 from bninv.fusing.proxies import (
     BlockProxy,
@@ -33,6 +32,7 @@ from bninv.fusing.proxies import (
 from bninv.fusing.structure import Structure
 from bninv.fusing.trust import is_trusted, unseen, untrusted
 from bninv.modules.base import Patched, forward_owner, stock_class
+from bninv.modules.entry import own_methods
 from bninv.modules.exact import is_exact, is_identity
 from bninv.operators.batch_norm import BatchNormAct, FrozenBatchNorm
 
@@ -74,10 +74,20 @@ class StandIn:
         return id(self)
 
 
-@functools.lru_cache(maxsize=4096)
 def _stand_in_class(stock: type) -> type:
-    members = {name: _for_tracing(method) for name, method in own_methods(stock)}
-    return type(stock.__name__, (StandIn, stock), {**members, "__module__": stock.__module__})
+    cls, methods = _made(stock)
+    if any(getattr(stock, name, None) is not method for name, method in methods.items()):
+        _made.cache_clear()  # of a class that was changed
+        cls, _ = _made(stock)
+    return cls
+
+
+@functools.lru_cache(maxsize=4096)
+def _made(stock: type) -> tuple[type, dict[str, FunctionType]]:
+    methods = dict(own_methods(stock))
+    members = {name: _for_tracing(method) for name, method in methods.items()}
+    members["__module__"] = stock.__module__
+    return type(stock.__name__, (StandIn, stock), members), methods
 
 
 def _for_tracing(function: Any) -> Any:
@@ -165,13 +175,12 @@ class BlockTracer(ProxyTracer):
             if value is inspect.getattr_static(nn.Module, name, None):
                 return  # known, whatever it does
             function = getattr(value, "fget", getattr(value, "__func__", value))
-            now: Any = vars(type(module)).get(name, value)  # as it was when the module was patched
-            if inspect.unwrap(now) is not inspect.unwrap(value):
-                raise self.refuse(f"its class's {name} was replaced")
             if isinstance(function, FunctionType):
                 reason = unseen(function.__code__)
                 if reason is not None:
                     raise self.refuse(reason)
+                if not isinstance(value, classmethod):  # bound anew at each look
+                    guard.inherited.add((stock, name))  # it may be replaced
             elif type(value) in _CONTAINERS:
                 raise self.refuse(f"it reads its class's {name}, a {type(value).__name__}")
             else:
@@ -193,7 +202,7 @@ class BlockTracer(ProxyTracer):
     def call_module(self, stand_in: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record a call of a module, or in its place what the module does."""
         module = self.module[id(stand_in)]
-        is_kind = isinstance(module, Patched) and module.is_kind
+        is_kind = isinstance(module, Patched) and module.is_kind and not module.is_changed()
         if is_special(module):
             if has_hooks(module):
                 self.hooked.append(self._names[module])
@@ -205,6 +214,7 @@ class BlockTracer(ProxyTracer):
         is_sequential = owner == "torch.nn.modules.container.Sequential"
         if is_kind or is_identity(owner):
             self.guard.whole[module] = type(module)
+            self.guard.inherited.add((_stock(module), "forward"))
         if is_identity(owner):
             return args[0]
         if isinstance(module, (BatchNormAct, FrozenBatchNorm)):

@@ -8,16 +8,22 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+from torch.nn.utils.parametrize import is_parametrized
 
 from bninv._memory_format import is_panel, panel_order
 from bninv._protection import step_in, step_out
+from bninv.modules.entry import guarded, layer_call
 
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}
 
 
 class Patched:
-    """Base of the mixins. In training mode a patched module does what the stock one does."""
+    """Base of the mixins.
+
+    In training mode, with gradients enabled, a patched module does what the stock one does. Without
+    gradients one whose forward is the same in both modes is covered in both.
+    """
 
     # Whether this stands for one known forward, in place of which bninv has its own.
     is_kind: ClassVar[bool] = True
@@ -29,7 +35,17 @@ class Patched:
 
     # Parameters that the kernels read in place when they are laid out as a panel.
     panel_parameters: ClassVar[tuple[str, ...]] = ()
+    # Set by patched_class: what the module was before, and its forward then.
     _stock_class: ClassVar[type]
+    _stock_forward: ClassVar[Any]
+    _mixin: ClassVar[type[Patched]]
+
+    # Set by patch, shared by a model's modules: how calls are caught, and what becomes of the rest.
+    _bninv_policy: Any
+
+    # Users' classes may register what is derived from them: a patched class is no such thing.
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        pass
 
     # Set on the instance by lay_out: the strides that unpatch gives back.
     _bninv_strides: dict[str, tuple[int, ...]]
@@ -42,17 +58,33 @@ class Patched:
     def invariant_forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
+    def differs_in_training(self) -> bool:
+        """Whether the forward is another one in training mode."""
+        return False
+
+    def is_changed(self) -> bool:
+        """Whether the stock class's forward was replaced since the module was patched."""
+        cls: Any = type(self)
+        return cls._stock_class.forward is not cls._stock_forward
+
     @classmethod
     def members(cls, stock: type) -> dict[str, Any]:
         """What the class of a patched `stock` module defines beside this mixin's attributes."""
-        return {}
+        return {"__call__": layer_call(stock)}
+
+    def _get_name(self) -> str:
+        # What `print(model)` shows; `__name__` is the stock class's, which others go by.
+        return f"Bninv{stock_class(self).__name__}"
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
+        training = self.training  # type: ignore[attr-defined]
+        if (
+            training and (torch.is_grad_enabled() or self.differs_in_training())
+        ) or self.is_changed():
+            return guarded(self, super().forward, *args, **kwargs)  # type: ignore[misc]
         # What follows is bninv's own: no functional call in it is to be caught.
         protection = step_out()
         try:
-            if self.training:  # type: ignore[attr-defined]
-                return super().forward(*args, **kwargs)  # type: ignore[misc]
             first = args[0] if args else next(iter(kwargs.values()), None)
             if isinstance(first, Proxy):
                 return _leaf(first.tracer, self, args, kwargs)
@@ -90,7 +122,7 @@ class Patched:
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class was made at run time: pickle the stock class and make it again.
         reduced = super().__reduce_ex__(max(int(protocol), 2))
-        return (_new_patched, (stock_class(self), type(self).__mro__[1]), *reduced[2:])
+        return (_new_patched, (stock_class(self), type(self)._mixin), *reduced[2:])
 
 
 def _new_patched(stock: type, mixin: type[Patched]) -> Any:
@@ -110,14 +142,49 @@ def patched_class(mixin: type[Patched], stock: type) -> type:
     """The class of a patched module: `mixin` before `stock`, made once for each pair."""
     members = {
         "_stock_class": stock,
+        "_stock_forward": stock.forward,  # type: ignore[attr-defined]
+        "_mixin": mixin,
         "__doc__": stock.__doc__,
+        "__qualname__": stock.__qualname__,
         # torch.fx takes modules of torch.nn as leaves, by this name: a patched module then stays
         # one call in a traced graph, and keeps its promise there.
         "__module__": stock.__module__,
         **mixin.members(stock),
     }
-    made = type(f"Bninv{stock.__name__}", (mixin, stock), members)
+    made = type(stock.__name__, (mixin, stock), members)
     return _classes.setdefault((mixin, stock), made)
+
+
+def set_class(module: Any, mixin: type[Patched]) -> None:
+    """Make a module one of the patched class of its own."""
+    cls = type(module)
+    if _is_injected(module):
+        inner = patched_class(mixin, cls.__bases__[0])
+        module.__class__ = _derived_again(cls, inner)
+    else:
+        module.__class__ = patched_class(mixin, cls)
+
+
+def reset_class(module: Any) -> None:
+    """Undo `set_class`."""
+    cls = type(module)
+    stock = stock_class(module)
+    module.__class__ = _derived_again(cls, stock) if _is_injected(module) else stock
+
+
+def _is_injected(module: Any) -> bool:
+    """Whether a module's class was made for it alone by torch.nn.utils.parametrize.
+
+    Such a class is derived from the module's own, before or after patching, and goes when the
+    parametrizations go.
+    """
+    cls = type(module)
+    return "_stock_class" not in vars(cls) and is_parametrized(module) and len(cls.__bases__) == 1
+
+
+def _derived_again(cls: type, base: type) -> type:
+    members = {k: v for k, v in vars(cls).items() if k not in ("__dict__", "__weakref__")}
+    return type(f"Parametrized{base.__name__}", (base,), members)
 
 
 def stock_class(module: Any) -> type:

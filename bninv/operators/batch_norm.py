@@ -246,6 +246,9 @@ class BatchNorm(_Norm):
             )
         return None
 
+    def differs_in_training(self) -> bool:
+        return True  # it normalizes by the batch's own statistics
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         return self.normalize(input)
 

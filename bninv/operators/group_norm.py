@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
@@ -181,6 +182,9 @@ class InstanceNorm(Patched):
             return "its shape is not known before its first forward: run the model once, then patch"
         return None
 
+    def differs_in_training(self) -> bool:
+        return bool(self.track_running_stats)  # type: ignore[attr-defined]
+
     def invariant_forward(self, input: Tensor) -> Tensor:
         # The module's own forward checks the input and adds a missing batch dimension; what it
         # computes goes through this method.
@@ -188,9 +192,9 @@ class InstanceNorm(Patched):
 
     def _apply_instance_norm(self, input: Tensor) -> Tensor:
         module: Any = self
-        if self.training:  # type: ignore[attr-defined]
-            return super()._apply_instance_norm(input)  # type: ignore[misc]
         tracked = module.track_running_stats
+        if module.training and (torch.is_grad_enabled() or tracked):
+            return super()._apply_instance_norm(input)  # type: ignore[misc]
         return instance_norm(
             input,
             module.running_mean if tracked else None,
