@@ -20,6 +20,7 @@ from bninv.fusing import Fusion, fusion
 from bninv.patching import patch, uncovered, unpatch
 from bninv.precision import TENSOR_CONTRACT_VERSION, arithmetic, emulate
 from bninv.seeding import SeedingWarning, dataloader_seeding, seed_everything
+from bninv.state_dict import contiguous_state_dict
 
 __all__ = [
     "CONTRACT_VERSION",
@@ -32,6 +33,7 @@ __all__ = [
     "SeedingWarning",
     "arithmetic",
     "check",
+    "contiguous_state_dict",
     "dataloader_seeding",
     "emulate",
     "functional",

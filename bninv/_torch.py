@@ -27,6 +27,12 @@ any_autocast = _C._is_any_autocast_enabled
 tracing_state = _C._get_tracing_state  # None unless torch.jit.trace is at work
 has_kernel = _C._dispatch_has_kernel_for_dispatch_key  # of an operator's name and a key's
 
+
+def users_of(storage: torch.UntypedStorage) -> int:
+    """How many tensors and storage objects hold a piece of memory, this one included."""
+    return int(_C._storage_Use_Count(storage._cdata))
+
+
 # ---- The thread's stack of TorchFunctionModes: entered and left without their Python wrapper ----
 
 modes = _C._len_torch_function_stack

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -101,10 +101,10 @@ def patch(
     policy.strict = strict or (policy.strict and not isinstance(model, Patched))
     for module, kind in chosen:
         set_class(module, kind)
-        cast(Patched, module).lay_out()
     for module in model.modules():
         if isinstance(module, Patched):
             module._bninv_policy = policy
+            module.lay_out()  # also where a layout was lost since the module was patched
     fuse_chains(model, fuse=fuse, trust=tuple(trust))
     if left:
         warnings.warn(_listing(left), NotInvariantWarning, stacklevel=2)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import safetensors.torch
+import timm.utils
 import torch
 from torch import Tensor, nn
 
@@ -188,16 +189,49 @@ def test_data_parallel_replica(net: Net, x: Tensor) -> None:
 def test_state_dict_and_safetensors(net: Net, x: Tensor, tmp_path) -> None:
     stock = copy.deepcopy(net.state_dict())
     bninv.patch(net)
-    patched = net.state_dict()
+    patched = bninv.contiguous_state_dict(net)
     assert list(patched) == list(stock)
     for name, value in patched.items():
         assert value.is_contiguous(), name
         assert_bitwise_equal(value, stock[name], name)
+        assert_bitwise_equal(net.state_dict()[name].contiguous(), value, name)
     assert net.state_dict(keep_vars=True)["stem.weight"] is net.stem.weight
     safetensors.torch.save_file(patched, tmp_path / "net.safetensors")
     other = bninv.patch(make_net(seed=3))
     other.load_state_dict(safetensors.torch.load_file(tmp_path / "net.safetensors"))
     assert_bitwise_equal(other(x), net(x))
+
+
+def test_what_is_written_through_state_dict_arrives(net: Net, x: Tensor) -> None:
+    """As averages of weights and checkpoints loaded in place do it."""
+    donor = make_net(seed=5)
+    bninv.patch(net)
+    with torch.no_grad():
+        for name, value in net.state_dict().items():
+            value.copy_(donor.state_dict()[name])
+    assert_bitwise_equal(net(x), bninv.patch(donor)(x))
+
+
+def test_an_average_of_weights(net: Net) -> None:
+    average = timm.utils.ModelEmaV2(net, decay=0.5)
+    bninv.patch(average.module)
+    before = [p.clone() for p in average.module.parameters()]
+    with torch.no_grad():
+        for p in net.parameters():
+            p.add_(1.0)
+    average.update(net)
+    for old, new in zip(before, average.module.parameters(), strict=True):
+        torch.testing.assert_close(new, old + 0.5)
+
+
+def test_a_lost_layout_comes_back(net: Net, x: Tensor) -> None:
+    panel = bninv.patch(net).stem.weight.stride()
+    expected = net(x)
+    net.to(memory_format=torch.channels_last)
+    assert net.stem.weight.stride() != panel
+    assert_bitwise_equal(net(x), expected)
+    assert bninv.patch(net).stem.weight.stride() == panel
+    assert_bitwise_equal(net(x), expected)
 
 
 def test_training_mode_is_stock(net: Net, x: Tensor) -> None:

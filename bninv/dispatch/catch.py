@@ -45,6 +45,8 @@ class Catch(_protection.Protection):
             except UnfitError:
                 pass
         if row.is_exact(args, kwargs):
+            if row.instead is not None:
+                return row.instead(func, args, kwargs)
             return func(*args, **kwargs) if self.net is None else self.net.run(func, args, kwargs)
         if row.repair is not None:
             try:

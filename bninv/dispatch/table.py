@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
-from bninv.dispatch import conditions, covered, exact
+from bninv.dispatch import conditions, covered, exact, layout
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 
@@ -43,6 +43,7 @@ class Row:
     adapter: Adapter | None = None
     group: exact.Group | None = None
     repair: Adapter | None = None
+    instead: Callable[..., Any] | None = None  # how an exact call is made, if not as it stands
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -243,6 +244,7 @@ def _named(name: str) -> Row:
         adapter=covered.ATEN.get(name),
         group=exact.group_of(name),
         repair=covered.REPAIRS.get(name),
+        instead=layout.INSTEAD.get(name),
     )
 
 

@@ -109,16 +109,6 @@ class Patched:
             if parameter is not None and is_panel(parameter):
                 _set_strides(parameter, strides)
 
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
-        if keep_vars:
-            return
-        # safetensors and others take contiguous tensors only.
-        for name in self.panel_parameters:
-            value = destination.get(prefix + name)
-            if isinstance(value, Tensor) and not value.is_contiguous():
-                destination[prefix + name] = value.contiguous()
-
     def __reduce_ex__(self, protocol: Any) -> Any:
         # The class was made at run time: pickle the stock class and make it again.
         reduced = super().__reduce_ex__(max(int(protocol), 2))
