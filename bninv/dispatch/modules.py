@@ -33,6 +33,9 @@ class ModelPolicy(Policy):
         return protect_traced(tracer, run)
 
 
+Patched.new_policy = ModelPolicy
+
+
 class Protected(Patched):
     """A module of unknown code, or a container of any."""
 

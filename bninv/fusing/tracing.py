@@ -32,7 +32,7 @@ from bninv.fusing.proxies import (
 from bninv.fusing.structure import Structure
 from bninv.fusing.trust import is_trusted, unseen, untrusted
 from bninv.modules.base import Patched, forward_owner, stock_class
-from bninv.modules.entry import own_methods
+from bninv.modules.entry import is_entry, own_methods
 from bninv.modules.exact import is_exact, is_identity
 from bninv.operators.batch_norm import BatchNormAct, FrozenBatchNorm
 
@@ -175,17 +175,19 @@ class BlockTracer(ProxyTracer):
             if value is inspect.getattr_static(nn.Module, name, None):
                 return  # known, whatever it does
             function = getattr(value, "fget", getattr(value, "__func__", value))
+            now = vars(type(module)).get(name, value)
+            if not (now is value or is_entry(now)):
+                raise self.refuse(f"its patched class's {name} was replaced")
+            if not isinstance(value, classmethod):  # which is bound anew at each look
+                guard.inherited |= {(type(module), name), (stock, name)}
             if isinstance(function, FunctionType):
                 reason = unseen(function.__code__)
                 if reason is not None:
                     raise self.refuse(reason)
-                if not isinstance(value, classmethod):  # bound anew at each look
-                    guard.inherited.add((stock, name))  # it may be replaced
             elif type(value) in _CONTAINERS:
                 raise self.refuse(f"it reads its class's {name}, a {type(value).__name__}")
             else:
                 self._need_constant(name, value)
-                guard.inherited.add((type(module), name))
 
     def _need_constant(self, name: str, value: Any) -> None:
         for part in content_of(value) if type(value) in (*_CONTAINERS, tuple) else (value,):

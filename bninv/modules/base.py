@@ -41,7 +41,8 @@ class Patched:
     _mixin: ClassVar[type[Patched]]
 
     # Set by patch, shared by a model's modules: how calls are caught, and what becomes of the rest.
-    _bninv_policy: Any
+    _bninv_policy: Any = None
+    new_policy: ClassVar[Callable[[], Any]]  # set where policies are defined
 
     # Users' classes may register what is derived from them: a patched class is no such thing.
     def __init_subclass__(cls, **kwargs: Any) -> None:

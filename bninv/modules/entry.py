@@ -68,13 +68,20 @@ def _is_entry(value: Any) -> bool:
 
 def enter(module: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Call a function under the protection of the module's policy."""
-    policy = module._bninv_policy
+    policy = module._bninv_policy or _adopt_policy(module)
     proxy = _proxy_in((args, kwargs))
     if proxy is not None:
         return policy.record(proxy.tracer, lambda: function(*args, **kwargs))
     with policy.protection():
         result = function(*args, **kwargs)
     return by_steps(functools.partial(enter, module), result) if type(result) in _LATER else result
+
+
+def _adopt_policy(module: Any) -> Any:
+    """That of the layers of a module made after patching: a slice of a container has its class."""
+    others = (inner.__dict__.get("_bninv_policy") for inner in module.modules())
+    module._bninv_policy = next(filter(None, others), None) or module.new_policy()
+    return module._bninv_policy
 
 
 def stays_stock(module: Any) -> bool:
@@ -180,7 +187,17 @@ def layer_call(stock: type) -> Any:
 def _with_code_of_its_own(function: Any, name: str) -> Any:
     # torch.compile counts compilations by code object: all models would share one limit.
     function.__code__ = function.__code__.replace(co_name=name)
+    return _marked(function)
+
+
+def _marked(function: Any) -> Any:
+    function._bninv_entry = True
     return function
+
+
+def is_entry(value: Any) -> bool:
+    """Whether an attribute of a patched class is one that patching has put there."""
+    return isinstance(value, _Descriptor) or hasattr(getattr(value, "fget", value), "_bninv_entry")
 
 
 def bound(module: Any, stock: type, name: str) -> Any:
@@ -193,7 +210,7 @@ def _getter(stock: type, name: str) -> Callable[[Any], Any]:
     def get(self: Any) -> Any:
         return guarded(self, bound, self, stock, name)
 
-    return get
+    return _marked(get)
 
 
 class _Descriptor:
@@ -220,7 +237,7 @@ def _generator(stock: type, name: str, function: Any) -> Any:
         made = getattr(stock, name)(self, *args, **kwargs)
         return (yield from by_steps(functools.partial(guarded, self), made))
 
-    return call
+    return _marked(call)
 
 
 def _coroutine(stock: type, name: str, function: Any) -> Any:
@@ -229,4 +246,4 @@ def _coroutine(stock: type, name: str, function: Any) -> Any:
         made = getattr(stock, name)(self, *args, **kwargs)
         return await by_steps_async(functools.partial(guarded, self), made)
 
-    return call
+    return _marked(call)
