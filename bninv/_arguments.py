@@ -6,8 +6,13 @@ import operator
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from bninv._conversion import STOCK_MODEL
+from bninv._shown import shown
 
 IntPair = int | Sequence[int]
 
@@ -25,7 +30,11 @@ class BatchStatisticsError(ValueError):
 def need_tensor(argument: str, value: Any) -> None:
     """Raise TypeError unless `value` is a tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"`{argument}` is {_shown(value)}; it may be a torch.Tensor")
+        if isinstance(value, np.ndarray):
+            was, remedy = "numpy.ndarray", " (torch.from_numpy(...))"
+        else:
+            was, remedy = shown(value), ""
+        raise TypeError(f"`{argument}` is {was}; it may be a torch.Tensor{remedy}")
 
 
 def integers(value: Any, count: int, argument: str) -> list[int]:
@@ -41,7 +50,7 @@ def integers(value: Any, count: int, argument: str) -> list[int]:
     if len(values) == 1:
         values = values * count
     if len(values) != count:
-        raise ValueError(f"`{argument}` is {value!r}; it may be one integer or {count} of them")
+        raise ValueError(f"`{argument}` is {shown(value)}; it may be one integer or {count} of them")
     return values
 
 
@@ -50,14 +59,14 @@ def number(value: Any, argument: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"`{argument}` is {_shown(value)}; it may be a number") from None
+        raise ValueError(f"`{argument}` is {shown(value)}; it may be a number") from None
 
 
 def need_precision(precision: Any) -> None:
     """Raise ValueError unless `precision` names an arithmetic of products (rules R1 and R9)."""
     if precision not in PRECISIONS:
         raise ValueError(
-            f"`precision` is {precision!r}; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'"
+            f"`precision` is {shown(precision)}; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'"
         )
 
 
@@ -85,6 +94,12 @@ def explain_tensors(op: Any, args: Sequence[Any]) -> None:
             raise RuntimeError(f"`{name}` is quantized; it may be a floating-point tensor")
         if value.layout != torch.strided:
             raise RuntimeError(f"`{name}` has layout {value.layout}; it may be torch.strided")
+        # A compiler wraps tensors too, and unwraps them again.
+        if is_traceable_wrapper_subclass(value) and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"`{name}` is {type(value).__name__}, for which bninv has no kernel; it may be a "
+                f"torch.Tensor of ordinary numbers. {STOCK_MODEL} quantized or sharded"
+            )
     same_device(present)
 
 
@@ -105,7 +120,3 @@ def _index(value: Any) -> Any:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})" if value is not None else "None"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from bninv._shown import shown
 from bninv.checking.result import CheckResult as CheckResult
 from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
@@ -124,9 +125,9 @@ def _validated(
     sizes = tuple(batch_sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
     if not sizes or not whole or min(sizes) < 1:
-        raise ValueError(f"batch_sizes: got {batch_sizes}, must be whole numbers of at least 1")
+        raise ValueError(f"batch_sizes: got {shown(batch_sizes)}, must be whole numbers of at least 1")
     if grad_mode not in GRAD_MODES:
-        raise ValueError(f"grad_mode: got {grad_mode!r}, must be one of {', '.join(GRAD_MODES)}")
+        raise ValueError(f"grad_mode: got {shown(grad_mode)}, must be one of {', '.join(GRAD_MODES)}")
     return tuple(dict.fromkeys(sizes))
 
 

@@ -11,12 +11,13 @@ from torch.fx import Proxy
 
 from bninv._memory_format import is_panel, panel_order
 from bninv._protection import step_in, step_out
+from bninv.modules.conversion import Unconvertible
 
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}
 
 
-class Patched:
+class Patched(Unconvertible):
     """Base of the mixins. In training mode a patched module does what the stock one does."""
 
     # Whether this stands for one known forward, in place of which bninv has its own.
