@@ -50,7 +50,9 @@ def integers(value: Any, count: int, argument: str) -> list[int]:
     if len(values) == 1:
         values = values * count
     if len(values) != count:
-        raise ValueError(f"`{argument}` is {shown(value)}; it may be one integer or {count} of them")
+        raise ValueError(
+            f"`{argument}` is {shown(value)}; it may be one integer or {count} of them"
+        )
     return values
 
 

@@ -55,22 +55,14 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 # ---- TorchScript ---------------------------------------------------------------------------------
 
 
-def script(model: nn.Module) -> Any:
-    with warnings.catch_warnings():
-        # Newer PyTorch says that TorchScript is going.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return torch.jit.script(model)
-
-
 def test_script(model: nn.Module) -> None:
     before = {name: type(module) for name, module in model.named_modules()}
     with pytest.raises(RuntimeError, match=f"torch.jit.script: .* is patched.*{REMEDY}"):
-        script(model)
+        torch.jit.script(model)
     assert before == {name: type(module) for name, module in model.named_modules()}
     stock = bninv.unpatch(model)
     x = images()
-    assert_bits(script(stock)(x), stock(x))
+    assert_bits(torch.jit.script(stock)(x), stock(x))
 
 
 # ---- ONNX ----------------------------------------------------------------------------------------
@@ -246,7 +238,9 @@ def test_vmap_of_an_operator(name: str) -> None:
     args = OPERATORS[name].draw(Draw(name, torch.float32, 200))
     tensors = [index for index, arg in enumerate(args) if isinstance(arg, Tensor)]
     for chosen in (*((index,) for index in tensors), tuple(tensors)):
-        twice = [[args[i], args[i].flip(-1)] if i in chosen else [args[i]] * 2 for i in range(len(args))]
+        twice = [
+            [args[i], args[i].flip(-1)] if i in chosen else [args[i]] * 2 for i in range(len(args))
+        ]
         stacked = [torch.stack(twice[i], 1) if i in chosen else args[i] for i in tensors]
         rest = {index: place for place, index in enumerate(tensors)}
 

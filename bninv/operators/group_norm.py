@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from bninv._arguments import BatchStatisticsError, integers, need_tensor, number
 from bninv.modules.base import Patched, drop_and_act
@@ -174,12 +173,6 @@ class GroupNorm(Patched):
 
 class InstanceNorm(Patched):
     """InstanceNorm1d/2d/3d; with running statistics it normalizes by these (R2)."""
-
-    @classmethod
-    def refuse(cls, module: Any) -> str | None:
-        if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
-            return "its shape is not known before its first forward: run the model once, then patch"
-        return None
 
     def invariant_forward(self, input: Tensor) -> Tensor:
         # The module's own forward checks the input and adds a missing batch dimension; what it

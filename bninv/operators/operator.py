@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import explain_tensors, same_device
+from bninv._autocast import name_operator
 from bninv._conversion import is_onnx_exporting, refuse_onnx
 from bninv.operators.draw import Draw
 from bninv.operators.transforms import NO_DERIVATIVE, register_vmap
@@ -103,9 +104,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _raise_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Tensor:
-    raise NotImplementedError(
-        f"bninv.{name} has no backward yet: {NO_DERIVATIVE}"
-    )
+    raise NotImplementedError(f"bninv.{name} has no backward yet: {NO_DERIVATIVE}")
 
 
 def _fake_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Tensor:
@@ -131,6 +130,13 @@ def _checked(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
+def _known(name: str) -> None:
+    """Tell vmap and autocast of an operator that has been defined."""
+    op = getattr(torch.ops.bninv, name).default
+    register_vmap(op, _library)
+    name_operator(op, name)
+
+
 def define(operators: Iterable[Operator]) -> None:
     """Define `torch.ops.bninv.*`, once in a process."""
     for name, schema in FACTS.items():
@@ -146,14 +152,14 @@ def define(operators: Iterable[Operator]) -> None:
             setup_context=_setup_context,
             lib=_library,
         )
-        register_vmap(getattr(torch.ops.bninv, op.name).default, _library)
+        _known(op.name)
         if op.in_place:
             name = f"{op.name}_"
             _library.define(name + op.schema_in_place)
             _library.impl(name, _stand_in(name), "CompositeExplicitAutograd")
             fake = _checked(name, lambda input, *_: None)
             torch.library.register_fake(f"bninv::{name}", fake, lib=_library)
-            register_vmap(getattr(torch.ops.bninv, name).default, _library)
+            _known(name)
     _library.define("_backward_missing(Tensor grad, SymInt[] shape, str name) -> Tensor")
     _library.impl("_backward_missing", _raise_backward_missing, "CompositeExplicitAutograd")
     torch.library.register_fake("bninv::_backward_missing", _fake_backward_missing, lib=_library)
