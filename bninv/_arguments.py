@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,14 @@ IntPair = int | Sequence[int]
 # 'ieee' is R1; the others are R9, by the tensor cores of the device or of the class that is named.
 Precision = Literal["ieee", "tensor", "tensor-A", "tensor-H"]
 PRECISIONS = get_args(Precision)
+_WRONG_TYPE = re.compile(r"Expected a value of type '(?P<kind>[^']+)' for argument '(?P<name>\w+)'")
+_KINDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "a string",
+    **dict.fromkeys(("List[int]", "Optional[List[int]]"), "integers"),
+}
 # What may follow an operator in its kernel.
 Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
 
@@ -68,7 +77,8 @@ def need_precision(precision: Any) -> None:
     """Raise ValueError unless `precision` names an arithmetic of products (rules R1 and R9)."""
     if precision not in PRECISIONS:
         raise ValueError(
-            f"`precision` is {shown(precision)}; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'"
+            f"`precision` is {shown(precision)}; it may be 'ieee', 'tensor', 'tensor-A' or "
+            "'tensor-H'"
         )
 
 
@@ -103,6 +113,18 @@ def explain_tensors(op: Any, args: Sequence[Any]) -> None:
                 f"torch.Tensor of ordinary numbers. {STOCK_MODEL} quantized or sharded"
             )
     same_device(present)
+
+
+def explain_value(op: Any, args: Sequence[Any], error: Exception) -> None:
+    """Raise TypeError in place of the dispatcher's error of a type, which prints the value."""
+    found = _WRONG_TYPE.search(str(error))
+    names = [argument.name for argument in op._schema.arguments]
+    if found is None or found["name"] not in names[: len(args)]:
+        return
+    name, kind = found["name"], found["kind"]
+    value = args[names.index(name)]
+    kinds = _KINDS.get(kind, kind)
+    raise TypeError(f"`{name}` is {shown(value)}; it may be {kinds}") from None
 
 
 def same_device(tensors: Sequence[tuple[str, Tensor]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
+_LONGEST = 120
+
 
 def shown(value: Any) -> str:
     """A value as a message names it: its text where that is short, its type, an array's shape."""
@@ -12,7 +14,12 @@ def shown(value: Any) -> str:
         return "None"
     if is_array(value):
         return f"{_named(value)} of shape {tuple(value.shape)}"
-    return f"{_SHORT.repr(value)} ({type(value).__name__})"
+    return f"{short(_SHORT.repr(value))} ({type(value).__name__})"
+
+
+def short(text: str) -> str:
+    """Text that somebody else made of a value, of a bearable length."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def is_array(value: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from bninv._shown import shown
+from bninv._shown import short, shown
 
 # R9's own version: of the rule, and of the two classes of arithmetic that it names.
 TENSOR_CONTRACT_VERSION = 1
@@ -37,7 +37,8 @@ def arithmetic(device: torch.device | str | int) -> Arithmetic:
     except (AssertionError, RuntimeError, TypeError) as error:
         why = str(error).partition("\n")[0]
         raise ValueError(
-            f"`device` is {shown(device)}; it may be a torch.device that this machine has ({why})"
+            f"`device` is {shown(device)}; it may be a torch.device that this machine has "
+            f"({short(why)})"
         ) from None
     if major == 8:
         return "tensor-A"

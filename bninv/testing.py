@@ -98,8 +98,8 @@ def _count(input: Any) -> int:
     for path, tensor in found:
         if tensor.dim() < 1 or tensor.size(0) < 1 or tensor.size(0) != found[0][1].size(0):
             raise ValueError(
-                f"`{path}` has shape {list(tensor.shape)}; it may hold one sample and more, as many "
-                "as the others"
+                f"`{path}` has shape {list(tensor.shape)}; it may hold one sample and more, "
+                "as many as the others"
             )
     return found[0][1].size(0)
 

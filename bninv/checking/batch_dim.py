@@ -44,7 +44,7 @@ def take(tensor: Tensor, place: Place, start: int, count: int) -> Tensor:
 
 
 class BatchTracker:
-    """Follows the samples of a batch (along dimension 0 of its tensors) from operator to operator."""
+    """Follows a batch's samples (along dimension 0 of its tensors) from operator to operator."""
 
     def __init__(self, batch: Any) -> None:
         found = tensors(batch)

@@ -48,8 +48,9 @@ def check(
     Args:
         model: any module that maps a batch to a tensor, or to nested tuples, lists, dicts or
             dataclasses of tensors, with the batch first; or to a list with a dict of tensors for
-            each sample, as detectors do. Every tensor is compared: `.rows[i].outputs` names them. It is not touched: check works on a deep copy, in eval
-            mode. A model that is patched already is checked as it is, against its unpatched copy.
+            each sample, as detectors do. Every tensor is compared: `.rows[i].outputs` names them.
+            The model is not touched: check works on a deep copy, in eval mode. A model that is
+            patched already is checked as it is, against its unpatched copy.
         inputs: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
             memory format (contiguous or channels_last) is the batches'. Several tensors, each with
             the samples first: a tuple of the model's arguments, a dict of its keyword arguments, or

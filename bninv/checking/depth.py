@@ -47,7 +47,7 @@ def measure_depth(
     batch_size: int,
     grad_mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad,
 ) -> list[DepthRow]:
-    """Compare every module's output for the first sample, alone and in a batch of `batch_size` >= 2.
+    """Compare every module's output for the first sample, alone and in a batch of 2 or more.
 
     `inputs` are two samples or more. A module called several times has a row for each call. Left
     out are calls that did not happen in both runs, and outputs of which no part belongs to the

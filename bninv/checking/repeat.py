@@ -152,8 +152,8 @@ def in_fresh_processes(
 def _weights(model: nn.Module) -> str:
     total = hashlib.sha256()
     # A patched model lays weights out anew; the digest is of values in order, not of memory.
-    for tensors in (model.named_parameters(), model.named_buffers()):
-        for name, tensor in tensors:
+    for named in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in named:
             total.update(f"{name} {digest([tensor.detach()])} ".encode())
     return total.hexdigest()
 

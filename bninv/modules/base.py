@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx import Proxy
 
+from bninv._arguments import need_tensor
 from bninv._memory_format import is_panel, panel_order
 from bninv._protection import step_in, step_out
 from bninv.modules.conversion import Unconvertible
@@ -57,6 +58,7 @@ class Patched(Unconvertible):
             first = args[0] if args else next(iter(kwargs.values()), None)
             if isinstance(first, Proxy):
                 return _leaf(first.tracer, self, args, kwargs)
+            need_tensor("input", first)
             return self.invariant_forward(*args, **kwargs)
         finally:
             step_in(protection)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bninv._arguments import explain_tensors, need_tensor
+from bninv._arguments import explain_tensors, explain_value, need_tensor
 from bninv._autocast import cast, cast_operator, without
 from bninv._conversion import explain_traced, is_onnx_exporting, refuse_onnx
 from bninv._shown import shown
@@ -37,9 +37,12 @@ def call(op: Any, input: Tensor, *args: Any) -> Any:
             return op(input, *args)
         with torch._C._AutoDispatchBelowAutograd():
             return op._op(input, *args)
-    except (AttributeError, RuntimeError, TypeError):
-        explain_tensors(op, (input, *args))
-        refuse_functional_gradient(_name(op), (input, *args))
+    except (AttributeError, RuntimeError, TypeError) as error:
+        # Dynamo comes here too, for an error of a fake kernel, and cannot trace what follows.
+        if not torch.compiler.is_dynamo_compiling():
+            explain_tensors(op, (input, *args))
+            refuse_functional_gradient(_name(op), (input, *args))
+            explain_value(op, (input, *args), error)
         raise
 
 

@@ -174,9 +174,8 @@ def _adaptive(op: Any, input: Tensor, output_size: OutputSize, spatial: int) -> 
         raise ValueError(
             f"`output_size` is {shown(output_size)}; it may be one size or {spatial} of them"
         )
-    sizes = [1] * (2 - spatial) + [
-        x.size(4 - spatial + i) if size is None else size for i, size in enumerate(listed)
-    ]
+    filled = [x.size(4 - spatial + i) if size is None else size for i, size in enumerate(listed)]
+    sizes = [1] * (2 - spatial) + integers(filled, spatial, "output_size")
     return restore(call(op, x, sizes))
 
 

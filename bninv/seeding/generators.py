@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 
+from bninv._shown import shown
+
 np: Any
 try:
     import numpy as np
 except ImportError:
     np = None
-
-from bninv._shown import shown
 
 _LARGEST_SEED = 2**32 - 1  # NumPy's limit, the narrowest
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
