@@ -39,7 +39,7 @@ def explain_traced(operator: str) -> None:
 
     Called when an operator is traced: importing torch.onnx takes 0.2 s, once.
     """
-    from torch.onnx import register_custom_op_symbolic
+    from torch.onnx import register_custom_op_symbolic  # type: ignore[attr-defined]
 
     def refuse(*args: Any, **kwargs: Any) -> NoReturn:
         refuse_onnx(operator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,9 +71,7 @@ def assert_batch_invariant(
         batch_sizes: the sizes to try, each at least 1.
     """
     samples = _count(input)
-    alone = [
-        _result(function, map_tensors(lambda t, i=i: t[i : i + 1], input)) for i in range(samples)
-    ]
+    alone = [_result(function, _taken(input, [i])) for i in range(samples)]
     floating = any(tensor.is_floating_point() for tensor in tensors(input))
     for size in batch_sizes:
         if size < 1:
@@ -82,12 +81,19 @@ def assert_batch_invariant(
                 others = [(i + 1 + j) % samples for j in range(size)]
                 others[position] = i
                 label = f"sample {i} at position {position} of {size}"
-                batch = map_tensors(lambda t, others=others: t[others], input)
+                batch = _taken(input, others)
                 _assert_same(_result(function, batch), position, alone[i], label)
                 if floating:
-                    batch = map_tensors(lambda t, p=position: _among_nan(t, p), batch)
+                    batch = map_tensors(
+                        partial(_among_nan, position=position), _taken(input, others)
+                    )
                     label += " among NaN"
                     _assert_same(_result(function, batch), position, alone[i], label)
+
+
+def _taken(input: Any, samples: list[int]) -> Any:
+    """A batch of the samples with these numbers."""
+    return map_tensors(lambda tensor: tensor[samples], input)
 
 
 def _count(input: Any) -> int:

@@ -18,7 +18,8 @@ from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
 from bninv.checking.inputs import call_model, count, first, sample
-from bninv.checking.outputs import CheckError, RowTally, by_sample
+from bninv.checking.outputs import CheckError as CheckError
+from bninv.checking.outputs import RowTally, by_sample
 from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
 from bninv.fusing import fusion
 

@@ -33,4 +33,5 @@ def need_values(model: nn.Module, chosen_by: Callable[[nn.Module, str], bool] | 
 
 
 def _waits(module: nn.Module) -> bool:
-    return any(is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+    own = (*module._parameters.values(), *module._buffers.values())
+    return any(tensor is not None and is_lazy(tensor) for tensor in own)
