@@ -18,7 +18,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all matrix mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
+.PHONY: help demo test test-all matrix newest mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
     gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
@@ -38,6 +38,9 @@ test-all: test ## run the tests, and then the long ones: more cases, huge tensor
 
 matrix: python ## run demo and tests on each Python and torch found: takes hours and gigabytes
 	@"$(or $(PYTHON),python3)" tools/matrix.py $(ARGS)
+
+newest: python ## run a few minutes of tests with the newest PyTorch, in .venv-newest: 5 GB
+	@"$(or $(PYTHON),python3)" tools/newest.py $(ARGS)
 
 mutants: environment ## plant faults in the CUDA kernels: the tests must catch each; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tests/mutants/run.py $(ARGS)
@@ -87,7 +90,7 @@ gpu-emulated: environment ## the same command with emulated kernels, to test it;
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
 environment: python
 	@"$(or $(PYTHON),python3)" tools/environment.py --python "$(PYTHON)"

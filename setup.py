@@ -11,10 +11,31 @@ import sys
 import types
 from pathlib import Path
 
+import setuptools
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 CSRC = ROOT / "csrc"
+
+
+def need_wheels():
+    """Stop with what to do where setuptools cannot make a wheel, as in a fresh environment of 3.11.
+
+    pip does not look at pyproject.toml's requirements under --no-build-isolation.
+    """
+    if not {"bdist_wheel", "dist_info", "editable_wheel"} & set(sys.argv):
+        return
+    try:
+        importlib.import_module("setuptools.command.bdist_wheel")
+    except ImportError:
+        try:
+            importlib.import_module("wheel.bdist_wheel")
+        except ImportError:
+            sys.exit(
+                f"bninv: setuptools {setuptools.__version__} cannot make a wheel; it may be 70.1 "
+                "or newer: run `pip install torch 'setuptools>=70.1' ninja` and then this again, "
+                "or `pip install .`, which compiles the operators on first use"
+            )
 
 
 def load_build_descriptions():
@@ -77,6 +98,8 @@ def extension_arguments():
     }
 
 
+need_wheels()
+
 # The sources travel inside the package, so that they can be compiled where it is installed.
 SOURCE_FOLDERS = {"bninv.csrc": "csrc"}
 SOURCE_FOLDERS.update(
@@ -86,6 +109,7 @@ SOURCE_FOLDERS.update(
 setup(
     license="BSD-3-Clause",
     packages=[*find_packages(include=["bninv", "bninv.*"]), *SOURCE_FOLDERS],
+    py_modules=["bninv_cli"],
     package_dir={"bninv": "bninv", **SOURCE_FOLDERS},
     package_data={
         "bninv": ["py.typed"],

@@ -7,6 +7,16 @@ arithmetic that every result obeys is written down in docs/numerics.md and numbe
 `CONTRACT_VERSION`.
 """
 
+import sys
+
+# `python -m bninv` comes here before it comes to __main__. What needs no PyTorch, such as --help
+# and a typo, is answered before PyTorch is imported, and ends the process.
+if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("bninv", "-mbninv"):
+    from bninv_cli import main
+
+    main(run=False)
+    del main
+
 from bninv import functional as functional
 from bninv import operators as _operators  # noqa: F401 - defines torch.ops.bninv
 from bninv import testing as testing

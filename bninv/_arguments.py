@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from bninv._conversion import STOCK_MODEL
+from bninv._shown import shown
 
 IntPair = int | Sequence[int]
 
 # 'ieee' is R1; the others are R9, by the tensor cores of the device or of the class that is named.
 Precision = Literal["ieee", "tensor", "tensor-A", "tensor-H"]
 PRECISIONS = get_args(Precision)
+_WRONG_TYPE = re.compile(r"Expected a value of type '(?P<kind>[^']+)' for argument '(?P<name>\w+)'")
+_KINDS = {
+    "int": "an integer",
+    "float": "a number",
+    "bool": "True or False",
+    "str": "a string",
+    **dict.fromkeys(("List[int]", "Optional[List[int]]"), "integers"),
+}
 # What may follow an operator in its kernel.
 Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
 
@@ -25,7 +39,11 @@ class BatchStatisticsError(ValueError):
 def need_tensor(argument: str, value: Any) -> None:
     """Raise TypeError unless `value` is a tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"`{argument}` is {_shown(value)}; it may be a torch.Tensor")
+        if isinstance(value, np.ndarray):
+            was, remedy = "numpy.ndarray", " (torch.from_numpy(...))"
+        else:
+            was, remedy = shown(value), ""
+        raise TypeError(f"`{argument}` is {was}; it may be a torch.Tensor{remedy}")
 
 
 def integers(value: Any, count: int, argument: str) -> list[int]:
@@ -41,7 +59,9 @@ def integers(value: Any, count: int, argument: str) -> list[int]:
     if len(values) == 1:
         values = values * count
     if len(values) != count:
-        raise ValueError(f"`{argument}` is {value!r}; it may be one integer or {count} of them")
+        raise ValueError(
+            f"`{argument}` is {shown(value)}; it may be one integer or {count} of them"
+        )
     return values
 
 
@@ -50,14 +70,15 @@ def number(value: Any, argument: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"`{argument}` is {_shown(value)}; it may be a number") from None
+        raise ValueError(f"`{argument}` is {shown(value)}; it may be a number") from None
 
 
 def need_precision(precision: Any) -> None:
     """Raise ValueError unless `precision` names an arithmetic of products (rules R1 and R9)."""
     if precision not in PRECISIONS:
         raise ValueError(
-            f"`precision` is {precision!r}; it may be 'ieee', 'tensor', 'tensor-A' or 'tensor-H'"
+            f"`precision` is {shown(precision)}; it may be 'ieee', 'tensor', 'tensor-A' or "
+            "'tensor-H'"
         )
 
 
@@ -85,7 +106,25 @@ def explain_tensors(op: Any, args: Sequence[Any]) -> None:
             raise RuntimeError(f"`{name}` is quantized; it may be a floating-point tensor")
         if value.layout != torch.strided:
             raise RuntimeError(f"`{name}` has layout {value.layout}; it may be torch.strided")
+        # A compiler wraps tensors too, and unwraps them again.
+        if is_traceable_wrapper_subclass(value) and not torch.compiler.is_compiling():
+            raise RuntimeError(
+                f"`{name}` is {type(value).__name__}, for which bninv has no kernel; it may be a "
+                f"torch.Tensor of ordinary numbers. {STOCK_MODEL} quantized or sharded"
+            )
     same_device(present)
+
+
+def explain_value(op: Any, args: Sequence[Any], error: Exception) -> None:
+    """Raise TypeError in place of the dispatcher's error of a type, which prints the value."""
+    found = _WRONG_TYPE.search(str(error))
+    names = [argument.name for argument in op._schema.arguments]
+    if found is None or found["name"] not in names[: len(args)]:
+        return
+    name, kind = found["name"], found["kind"]
+    value = args[names.index(name)]
+    kinds = _KINDS.get(kind, kind)
+    raise TypeError(f"`{name}` is {shown(value)}; it may be {kinds}") from None
 
 
 def same_device(tensors: Sequence[tuple[str, Tensor]]) -> None:
@@ -105,7 +144,3 @@ def _index(value: Any) -> Any:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})" if value is not None else "None"

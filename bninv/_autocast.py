@@ -34,6 +34,10 @@ _FUSED = "_fused"
 _PRODUCT_TENSORS = 3
 
 
+# Of bninv's operators.
+_NAMES: dict[Any, str] = {}
+
+
 class MixedHalvesError(RuntimeError):
     """float16 beside bfloat16, where PyTorch's autocast raises an error."""
 
@@ -70,10 +74,15 @@ def cast(
     )
 
 
+def name_operator(op: Any, name: str) -> None:
+    """Tell `cast_operator` of an operator of bninv's, when it is defined."""
+    _NAMES[op] = name
+
+
 def cast_operator(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
     """`cast` for an operator of bninv's, by the operator of ATen's that it is named after."""
-    # Not by the schema, at which torch.compile cannot look.
-    name = op.__name__.partition(".")[0]
+    # Not by the schema nor by the operator's own name: torch.compile can look at neither.
+    name = _NAMES[op]
     values, rest = (input, *args), ()
     if name.endswith(_FUSED):
         name = name[: -len(_FUSED)]

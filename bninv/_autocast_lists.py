@@ -1,7 +1,8 @@
 """PyTorch's autocast lists: which operators it casts the arguments of, how, on which device.
 
-The lists of PyTorch 2.11, with its names of the policies (`ATen/autocast_mode.h`) and of the
-operators, overloads included; `tests/test_autocast_lists.py` holds them against PyTorch itself.
+The lists of PyTorch 2.11, and what came after, with its names of the policies
+(`ATen/autocast_mode.h`) and of the operators, overloads included; `tests/test_autocast_lists.py`
+holds them against PyTorch itself.
 Operators that are on no list take what they are given, and what they call is cast in its turn.
 
     lower_precision_fp   all floating-point tensors to the autocast dtype
@@ -15,6 +16,8 @@ Operators that are on no list take what they are given, and what they call is ca
 """
 
 from __future__ import annotations
+
+from bninv import _torch
 
 
 def _names(text: str) -> frozenset[str]:
@@ -86,3 +89,7 @@ LISTS: dict[str, dict[str, frozenset[str]]] = {
         "promote": _names("cat stack index_copy index_copy.dimname"),
     },
 }
+
+# On the list since some version after 2.11; whether this one has it is seen from PyTorch itself.
+if _torch.has_kernel("aten::rms_norm", "AutocastCUDA"):
+    LISTS["cuda"]["fp32"] |= {"rms_norm"}

@@ -25,6 +25,7 @@ OpOverloadPacket = torch._ops.OpOverloadPacket
 
 any_autocast = _C._is_any_autocast_enabled
 tracing_state = _C._get_tracing_state  # None unless torch.jit.trace is at work
+is_gradtracking = _C._functorch.is_gradtrackingtensor  # of torch.func.grad and its relatives
 has_kernel = _C._dispatch_has_kernel_for_dispatch_key  # of an operator's name and a key's
 
 

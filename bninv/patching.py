@@ -27,6 +27,7 @@ from bninv.dispatch import (
 )
 from bninv.dispatch.blocks import PROGRAMS
 from bninv.dispatch.modules import ModelPolicy, policy_of
+from bninv.dispatch.uninitialized import need_values
 from bninv.fusing import fuse_chains
 from bninv.fusing.left_out import LeftOut
 from bninv.modules.base import Patched, forward_owner, reset_class, set_class
@@ -80,7 +81,8 @@ def patch(
             environment, other switches of PyTorch's) is asked for once.
 
     Raises:
-        NotInvariantError: `strict`, and something cannot be made invariant.
+        NotInvariantError: `strict`, and something cannot be made invariant; or a lazy module in
+            `model` has not run yet.
         TypeError: `model` is no module, or `trust` one name by itself.
         bninv.BuildError: the operators cannot be compiled here.
 
@@ -92,6 +94,7 @@ def patch(
         raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
     if isinstance(trust, str):
         raise TypeError(f"`trust` is {trust!r}; it may be a sequence of names, as in ({trust!r},)")
+    need_values(model, filter_fn)
     extension.load()
     chosen, left = _plan(model, filter_fn)
     if left and strict:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import torch
 
+from bninv._shown import short, shown
+
 # R9's own version: of the rule, and of the two classes of arithmetic that it names.
 TENSOR_CONTRACT_VERSION = 1
 
@@ -35,7 +37,8 @@ def arithmetic(device: torch.device | str | int) -> Arithmetic:
     except (AssertionError, RuntimeError, TypeError) as error:
         why = str(error).partition("\n")[0]
         raise ValueError(
-            f"`device` is {device!r}; it may be a torch.device that this machine has ({why})"
+            f"`device` is {shown(device)}; it may be a torch.device that this machine has "
+            f"({short(why)})"
         ) from None
     if major == 8:
         return "tensor-A"
@@ -60,7 +63,7 @@ def emulate(arithmetic: Literal["tensor-A", "tensor-H"]) -> Iterator[None]:
         ValueError: `arithmetic` is something else.
     """
     if arithmetic not in ("tensor-A", "tensor-H"):
-        raise ValueError(f"`arithmetic` is {arithmetic!r}; it may be 'tensor-A' or 'tensor-H'")
+        raise ValueError(f"`arithmetic` is {shown(arithmetic)}; it may be 'tensor-A' or 'tensor-H'")
     from bninv.building import extension
 
     extension.load()

@@ -66,16 +66,18 @@ def test_result_dtype_is_stocks(
     arguments = cast(arguments, dtype, None if whole else {"input"})
     if isinstance(arguments.get("normalized_shape"), int):
         arguments["normalized_shape"] = (arguments["normalized_shape"],)  # stock takes no integer
+    # The fake layer_norm of newer versions refuses several dtypes, which bninv's does not.
+    stricter = device_type == "cuda" and name == "layer_norm" and not whole
     with autocast(device_type, low):
-        assert dtype_or_error(function, arguments) == dtype_or_error(
-            stock_function(name), arguments
-        )
+        stock = dtype_or_error(stock_function(name), arguments)
+        if not (stricter and stock == "an error"):
+            assert dtype_or_error(function, arguments) == stock
         if unchecked:
             return
         with torch.autocast(device_type, enabled=False):
-            assert dtype_or_error(function, arguments) == dtype_or_error(
-                stock_function(name), arguments
-            )
+            stock = dtype_or_error(stock_function(name), arguments)
+            if not (stricter and stock == "an error"):
+                assert dtype_or_error(function, arguments) == stock
 
 
 @autocast_dtypes

@@ -286,3 +286,21 @@ def test_no_function_is_shared_between_levels(tmp_path: Path) -> None:
         ).stdout
         shared = re.findall(r" [WVu] (.*)", symbols)
         assert [s for s in shared if f"bninv::{level}::" not in s and "DW.ref" not in s] == []
+
+
+@pytest.mark.parametrize("command", ["bdist_wheel", "dist_info", "editable_wheel"])
+def test_setuptools_that_makes_no_wheels(command: str) -> None:
+    """As in a fresh environment of Python 3.11: pip --no-build-isolation takes what is there."""
+    code = (
+        "import runpy, sys, setuptools\n"
+        "sys.modules['setuptools.command.bdist_wheel'] = sys.modules['wheel.bdist_wheel'] = None\n"
+        f"sys.argv = ['setup.py', {command!r}]\n"
+        "runpy.run_path('setup.py')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bninv: setuptools ")
+    assert "pip install torch 'setuptools>=70.1' ninja" in line

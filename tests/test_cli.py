@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -405,3 +407,101 @@ def test_python_m_from_another_directory(tmp_path: Path) -> None:
         check=True,
     )
     assert light.stdout.strip() == "[]"
+
+
+# ---- What a report says of how it was made -------------------------------------------------------
+
+
+def test_reports_say_what_made_them(run) -> None:
+    arguments = ("check", TINY, *FAST, "--html", "a page.html", "--json", "result.json")
+    ended = run(*arguments)
+    text = " ".join(ended.out.split())
+    page = html.unescape(Path("a page.html").read_text())
+    body = json.loads(Path("result.json").read_text())
+    command = f"bninv check {TINY} {' '.join(FAST)} --html 'a page.html' --json result.json"
+    weights = "random, seed 0, BatchNorm calibrated on the images"
+    assert (body["command"], body["weights"]) == (command, weights)
+    assert f"$ {command}" in text and command in page
+    assert f"Weights: {weights}" in text and weights in page
+    for name, version in (
+        ("bninv", bninv.__version__),
+        ("torch", torch.__version__),
+        ("timm", timm.__version__),
+        ("Python", platform.python_version()),
+    ):
+        assert f"{name} {version}" in text
+        assert f"<dt>{name}</dt><dd>{version}" in page
+
+
+def test_reports_of_several_processes_say_so_too(run) -> None:
+    ended = run("check", TINY, "--image-size=32", "--batch-sizes=1", "--repeat=2", "--json=r.json")
+    text = " ".join(ended.out.split())
+    assert "Weights: random, seed 0" in text and f"torch {torch.__version__}" in text
+    assert f"$ bninv check {TINY} --image-size=32" in text
+    assert json.loads(Path("r.json").read_text())["command"].endswith("--json=r.json")
+
+
+def test_pretrained_weights_are_named(run) -> None:
+    torch.save(timm.create_model(TINY).state_dict(), "mine.pt")
+    ended = run("check", TINY, *FAST, "--checkpoint", "mine.pt")
+    assert "Weights: from mine.pt" in ended.out
+
+
+def test_quiet_says_why_it_fails(run, tmp_path: Path) -> None:
+    write_module(tmp_path)
+    for model, reason in (("Softmax", "aten::amax"), ("mixes", "NOT invariant")):
+        ended = run("check", f"my_models:{model}", *FAST, "--quiet")
+        assert (ended.status, ended.out) == (1, "")
+        (line,) = ended.err.splitlines()
+        assert line.startswith(f"bninv: my_models:{model} has not passed: ")
+        assert reason in line
+
+
+# ---- What needs no PyTorch -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("--help",), 0, "check"),
+        ((), 2, "check"),
+        (("--version",), 0, f"bninv {bninv.__version__} (contract version"),
+        (("check", "--help"), 0, "--batch-sizes"),
+        (("chekc", TINY), 2, "No such command 'chekc'"),
+        (("check", TINY, "--batch-size", "1"), 2, "--batch-sizes"),
+        (("check", TINY, "--threads", "x"), 2, "--threads"),
+        (("check",), 2, "Missing argument"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+@pytest.mark.parametrize("how", ["console script", "module"])
+def test_what_is_answered_without_pytorch(
+    arguments: tuple[str, ...], status: int, said: str, how: str, tmp_path: Path
+) -> None:
+    """PyTorch's import takes seconds; here it fails."""
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')\n")
+    start = ["-c", "from bninv_cli import main; main()"] if how != "module" else ["-m", "bninv"]
+    root = Path(bninv.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, *start, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}", "NO_COLOR": "1"},
+    )
+    assert said in done.stdout + done.stderr
+    assert (done.returncode, "torch was imported" in done.stderr) == (status, False)
+
+
+def test_the_module_runs(tmp_path: Path) -> None:
+    """What can be answered without PyTorch is not in the way of the rest."""
+    root = Path(bninv.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "bninv", "check", TINY, "--dtype", "float8"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--dtype float8: unknown" in done.stderr

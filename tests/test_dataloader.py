@@ -265,7 +265,7 @@ def test_indices_may_be_names() -> None:
     assert loaded(0, dataset=Named(), sampler=list(data)) == loaded(
         0, dataset=Named(), sampler=list(data)
     )
-    with pytest.raises(TypeError, match="of type object; it may give integers"):
+    with pytest.raises(TypeError, match=r"\(object\); it may give integers"):
         loaded(0, dataset=Named(), sampler=[object()])
 
 

@@ -348,9 +348,7 @@ def test_filter_fn(net: Net) -> None:
     ("module", "reason"),
     [
         (nn.BatchNorm2d(4, track_running_stats=False), "running statistics"),
-        (nn.LazyBatchNorm2d(), "first forward"),
         (nn.Softmax(), "its dim is None"),
-        (nn.LazyInstanceNorm2d(), "first forward"),
         (nn.Conv3d(3, 4, 1), "no kernel yet"),
         (nn.MaxPool2d(2, return_indices=True), "return_indices"),
         (nn.Hardtanh(-1, 1), "Hardtanh from -1 to 1"),
@@ -371,6 +369,36 @@ def test_what_cannot_be_made_invariant_is_named(module: nn.Module, reason: str) 
     assert len(record) == 1
     assert type(model.odd_one) is type(module)
     assert isinstance(model.conv, Patched)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    "lazy",
+    [
+        lambda: nn.LazyConv1d(4, 3),
+        lambda: nn.LazyConv2d(4, 3),
+        lambda: nn.LazyConvTranspose2d(4, 3),
+        lambda: nn.LazyLinear(4),
+        nn.LazyBatchNorm2d,
+        nn.LazyInstanceNorm2d,
+    ],
+)
+def test_lazy_modules_run_first(lazy: Callable[[], nn.Module], strict: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Sequential(lazy()))
+    strides = model[0].weight.stride()
+    with pytest.raises(bninv.NotInvariantError, match=r"2\.0 \(Lazy\w+\); run the model once"):
+        bninv.patch(model, strict=strict)
+    assert not any(isinstance(module, Patched) for module in model.modules())
+    assert model[0].weight.stride() == strides
+    bninv.patch(model, filter_fn=lambda module, name: not name.startswith("2"))
+    assert isinstance(model[0], Patched)
+
+
+def test_lazy_modules_that_have_run() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU()).eval()
+    model(torch.randn(2, 3, 8, 8))
+    bninv.patch(model, strict=True)
+    assert all(isinstance(module, Patched) for module in model)
 
 
 def test_replaced_forward_is_refused(net: Net) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from bninv._structure import map_tensors
 
 # Slots of a batch that hold no sample but a filled one: a neighbour nobody should notice.
 NAN_NEIGHBOUR = -1
@@ -37,8 +40,15 @@ def arrangements(batch_size: int, samples: int, *, fills: bool = True) -> list[l
     return unique
 
 
-def build_batch(inputs: Tensor, slots: list[int]) -> Tensor:
-    """The batch that `slots` describes, in the memory format of `inputs`."""
+def build_batch(inputs: Any, slots: list[int]) -> Any:
+    """The batch that `slots` describes, in the memory format and structure of `inputs`.
+
+    Integers, which know no NaN, are sample 0's in the slot of a filled neighbour.
+    """
+    return map_tensors(lambda tensor: _build(tensor, slots), inputs)
+
+
+def _build(inputs: Tensor, slots: list[int]) -> Tensor:
     batch = torch.empty(
         (len(slots), *inputs.shape[1:]),
         dtype=inputs.dtype,
@@ -46,8 +56,8 @@ def build_batch(inputs: Tensor, slots: list[int]) -> Tensor:
         memory_format=memory_format_of(inputs),
     )
     for position, slot in enumerate(slots):
-        if slot >= 0:
-            batch[position] = inputs[slot]
+        if slot >= 0 or not inputs.is_floating_point():
+            batch[position] = inputs[max(slot, 0)]
         else:
             batch[position] = _FILL[slot]
     return batch

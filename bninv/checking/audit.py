@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bninv.checking.inputs import call_model
 from bninv.checking.sites import Place, Site, calling_line, count_sites
 from bninv.dispatch import exact
 
@@ -95,8 +96,8 @@ class _Auditor(TorchDispatchMode):
         ]
 
 
-def find_uncovered(model: nn.Module, inputs: Tensor) -> list[Uncovered]:
-    """Run `model(inputs)` once, without gradients, and list its uncovered operators.
+def find_uncovered(model: nn.Module, inputs: Any) -> list[Uncovered]:
+    """Run the model on `inputs` once, without gradients, and list its uncovered operators.
 
     An operator that only ever touches parameters counts as well: its result does not depend on
     the batch, but its bits may differ between devices. The list is in order of first occurrence.
@@ -106,5 +107,5 @@ def find_uncovered(model: nn.Module, inputs: Tensor) -> list[Uncovered]:
     # no_grad and not inference_mode: there composite operators arrive in their parts, so that a
     # composite of exact parts passes.
     with torch.no_grad(), stack.watching(model), auditor:
-        model(inputs)
+        call_model(model, inputs)
     return auditor.uncovered()

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from bninv._structure import tensors
 
 
 @dataclass(frozen=True)
@@ -41,13 +44,14 @@ def take(tensor: Tensor, place: Place, start: int, count: int) -> Tensor:
 
 
 class BatchTracker:
-    """Follows the samples of `batch` (along dimension 0) from operator to operator."""
+    """Follows a batch's samples (along dimension 0 of its tensors) from operator to operator."""
 
-    def __init__(self, batch: Tensor) -> None:
-        self.size = batch.shape[0]
+    def __init__(self, batch: Any) -> None:
+        found = tensors(batch)
+        self.size = found[0].shape[0]
         # By storage address. A freed address may come again, but only as some operator's result,
         # and `follow` then overwrites or forgets the entry.
-        self._stride = {batch.untyped_storage().data_ptr(): batch.stride(0)}
+        self._stride = {t.untyped_storage().data_ptr(): t.stride(0) for t in found}
 
     def place(self, tensor: Tensor) -> Place | None:
         """Where the batch is in `tensor`; None if there is none, or it cannot be told."""

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +17,6 @@ from torch import Tensor
 from bninv.testing import different_bits
 
 _INTEGER_OF_WIDTH = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def leaves(output: Any, path: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a model's output (tensor, or nested tuples, lists and mappings), named."""
-    if isinstance(output, Tensor):
-        yield path, output
-    elif isinstance(output, Mapping):
-        for key, value in output.items():
-            yield from leaves(value, f"{path}[{key!r}]")
-    elif isinstance(output, (tuple, list)):
-        for index, value in enumerate(output):
-            yield from leaves(value, f"{path}[{index}]")
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:

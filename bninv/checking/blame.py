@@ -20,6 +20,7 @@ from bninv.checking.audit import ModuleStack
 from bninv.checking.batch_dim import BatchTracker, take
 from bninv.checking.batch_dim import Place as BatchPlace
 from bninv.checking.bits import same_bits
+from bninv.checking.inputs import call_model, count
 from bninv.checking.sites import Place, Site, calling_line, count_sites, forward_line
 from bninv.dispatch.exact import tensors_in
 
@@ -63,7 +64,7 @@ class _Tally:
 
 
 class _Blamer(TorchDispatchMode):
-    def __init__(self, batch: Tensor, part: int, stack: ModuleStack, tally: _Tally) -> None:
+    def __init__(self, batch: Any, part: int, stack: ModuleStack, tally: _Tally) -> None:
         super().__init__()
         self.part = part
         self.stack = stack
@@ -166,8 +167,8 @@ class _ModuleBlamer:
         # How often a module inside the running one moved: then it is the one to blame.
         self._inside: list[int] = []
 
-    def run(self, batch: Tensor) -> None:
-        self.size = batch.shape[0]
+    def run(self, batch: Any) -> None:
+        self.size = count(batch)
         self._calls.clear()
         handles = []
         try:
@@ -175,7 +176,7 @@ class _ModuleBlamer:
                 handles.append(module.register_forward_pre_hook(self._enter))
                 handles.append(module.register_forward_hook(self._leave(name), with_kwargs=True))
             with torch.no_grad():
-                self.model(batch)
+                call_model(self.model, batch)
         finally:
             for handle in handles:
                 handle.remove()
@@ -229,7 +230,7 @@ class _ModuleBlamer:
         return False
 
 
-def find_culprits(model: nn.Module, batches: Sequence[Tensor], part: int = 1) -> list[Culprit]:
+def find_culprits(model: nn.Module, batches: Sequence[Any], part: int = 1) -> list[Culprit]:
     """The operators that gave other bits to `part` samples alone than within a batch.
 
     Where no operator did, the innermost modules that did: their Python code looks at the batch.
@@ -247,7 +248,7 @@ def find_culprits(model: nn.Module, batches: Sequence[Tensor], part: int = 1) ->
     stack = ModuleStack()
     for batch in batches:
         with torch.no_grad(), stack.watching(model), _Blamer(batch, part, stack, tally):
-            model(batch)
+            call_model(model, batch)
     if not tally.culprits():
         tally = _Tally()
         modules = _ModuleBlamer(model, part, tally)

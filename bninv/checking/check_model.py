@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from bninv._shown import shown
+from bninv.checking.inputs import count, first, need_samples
 from bninv.checking.result import CheckResult as CheckResult
 from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
@@ -29,7 +31,7 @@ GRAD_MODES: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 def check(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     batch_sizes: Sequence[int] = (1, 2, 3, 8),
     *,
     name: str | None = None,
@@ -44,11 +46,15 @@ def check(
     bits must be the same (`.cpu`, `.equals_cpu`).
 
     Args:
-        model: any module that maps a batch to a tensor, or to nested tuples, lists or dicts of
-            tensors, with the batch first. It is not touched: check works on a deep copy, in eval
-            mode. A model that is patched already is checked as it is, against its unpatched copy.
+        model: any module that maps a batch to a tensor, or to nested tuples, lists, dicts or
+            dataclasses of tensors, with the batch first; or to a list with a dict of tensors for
+            each sample, as detectors do. Every tensor is compared: `.rows[i].outputs` names them.
+            The model is not touched: check works on a deep copy, in eval mode. A model that is
+            patched already is checked as it is, against its unpatched copy.
         inputs: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
-            memory format (contiguous or channels_last) is the batches'.
+            memory format (contiguous or channels_last) is the batches'. Several tensors, each with
+            the samples first: a tuple of the model's arguments, a dict of its keyword arguments, or
+            one argument that is a dict with other keys, a list, a named tuple or a dataclass.
         batch_sizes: the first one gives the reference bits (each sample's first result there). At
             every size the samples meet other positions (first, middle, last) and other neighbours:
             rotations, copies of one sample, and NaN- and Inf-filled ones.
@@ -64,9 +70,9 @@ def check(
         CheckError: the model cannot be copied or run.
     """
     sizes = _validated(model, inputs, batch_sizes, grad_mode)
-    labels = list(samples or (f"sample {i}" for i in range(len(inputs))))
-    if len(labels) != len(inputs):
-        raise ValueError(f"samples: {len(labels)} names for {len(inputs)} samples in inputs")
+    labels = list(samples or (f"sample {i}" for i in range(count(inputs))))
+    if len(labels) != count(inputs):
+        raise ValueError(f"samples: {len(labels)} names for {count(inputs)} samples in inputs")
     depth_batch_size = max(2, *sizes) if depth else None
     runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress, depth_batch_size)
     try:
@@ -89,7 +95,7 @@ def check(
     return CheckResult(
         model=name or type(model).__name__,
         device=str(runner.device),
-        dtype=str(inputs.dtype).removeprefix("torch."),
+        dtype=str(first(inputs).dtype).removeprefix("torch."),
         batch_sizes=sizes,
         samples=labels,
         stock=stock,
@@ -114,19 +120,21 @@ def is_patched(model: nn.Module) -> bool:
 
 
 def _validated(
-    model: nn.Module, inputs: Tensor, batch_sizes: Sequence[int], grad_mode: str
+    model: nn.Module, inputs: Any, batch_sizes: Sequence[int], grad_mode: str
 ) -> tuple[int, ...]:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: got {type(model).__name__}, must be a torch.nn.Module")
-    if not isinstance(inputs, Tensor) or inputs.dim() < 1 or len(inputs) < 2:
-        got = tuple(inputs.shape) if isinstance(inputs, Tensor) else type(inputs).__name__
-        raise ValueError(f"inputs: got {got}, must be a tensor of at least two samples (N, ...)")
+    need_samples(inputs)
     sizes = tuple(batch_sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
     if not sizes or not whole or min(sizes) < 1:
-        raise ValueError(f"batch_sizes: got {batch_sizes}, must be whole numbers of at least 1")
+        raise ValueError(
+            f"batch_sizes: got {shown(batch_sizes)}, must be whole numbers of at least 1"
+        )
     if grad_mode not in GRAD_MODES:
-        raise ValueError(f"grad_mode: got {grad_mode!r}, must be one of {', '.join(GRAD_MODES)}")
+        raise ValueError(
+            f"grad_mode: got {shown(grad_mode)}, must be one of {', '.join(GRAD_MODES)}"
+        )
     return tuple(dict.fromkeys(sizes))
 
 

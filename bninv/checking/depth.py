@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bninv._structure import leaves
 from bninv.checking.arrangements import build_batch
-from bninv.checking.bits import leaves
+from bninv.checking.inputs import call_model, count
 from bninv.testing import different_bits
 
 
@@ -42,17 +43,17 @@ class DepthRow:
 
 def measure_depth(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     batch_size: int,
     grad_mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad,
 ) -> list[DepthRow]:
-    """Compare every module's output for `inputs[0]`, alone and in a batch of `batch_size` >= 2.
+    """Compare every module's output for the first sample, alone and in a batch of 2 or more.
 
     `inputs` are two samples or more. A module called several times has a row for each call. Left
     out are calls that did not happen in both runs, and outputs of which no part belongs to the
     sample. Memory: all outputs of all modules for one sample, on the CPU.
     """
-    slots = [1 + index % (len(inputs) - 1) for index in range(batch_size)]
+    slots = [1 + index % (count(inputs) - 1) for index in range(batch_size)]
     # Half of a small batch at most: it is to have neighbours.
     positions = sorted({0, batch_size // 2, batch_size - 1})[-(batch_size // 2) :]
     for position in positions:
@@ -75,7 +76,7 @@ def measure_depth(
 
     for batch, record in ((build_batch(inputs, [0]), keep), (build_batch(inputs, slots), compare)):
         with grad_mode(), _after_every_module(model, record):
-            model(batch)
+            call_model(model, batch)
     return rows
 
 

@@ -19,11 +19,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from bninv._structure import tensors
 from bninv._version import CONTRACT_VERSION
 from bninv.checking.arrangements import build_batch
-from bninv.checking.bits import digest, leaves
+from bninv.checking.bits import digest
+from bninv.checking.inputs import call_model, count
 from bninv.checking.runner import CheckError, Progress, one_line
 from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
@@ -48,6 +50,8 @@ class RepeatResult:
     dtype: str
     batch_sizes: tuple[int, ...]
     processes: list[Digests]
+    weights: str = ""
+    command: str = ""
 
     def distinct(self, what: str) -> int:
         """How many different digests there are of "weights", "inputs", "stock" or "patched"."""
@@ -69,6 +73,7 @@ class RepeatResult:
             "batch_sizes": list(self.batch_sizes),
             "repeats": {f.name: self.distinct(f.name) == 1 for f in fields(Digests)},
             "processes": [asdict(process) for process in self.processes],
+            **{name: text for name in ("weights", "command") if (text := getattr(self, name))},
         }
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -88,7 +93,7 @@ class RepeatResult:
 
 def digests(
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     batch_sizes: tuple[int, ...],
     grad_mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad,
 ) -> Digests:
@@ -107,7 +112,7 @@ def digests(
     else:
         stock = _outputs("stock", work, inputs, batch_sizes, grad_mode)
         patched = _outputs("patched", patch(work), inputs, batch_sizes, grad_mode)
-    return Digests(weights, digest([inputs]), stock, patched)
+    return Digests(weights, digest(tensors(inputs)), stock, patched)
 
 
 def in_fresh_processes(
@@ -147,8 +152,8 @@ def in_fresh_processes(
 def _weights(model: nn.Module) -> str:
     total = hashlib.sha256()
     # A patched model lays weights out anew; the digest is of values in order, not of memory.
-    for tensors in (model.named_parameters(), model.named_buffers()):
-        for name, tensor in tensors:
+    for named in (model.named_parameters(), model.named_buffers()):
+        for name, tensor in named:
             total.update(f"{name} {digest([tensor.detach()])} ".encode())
     return total.hexdigest()
 
@@ -156,17 +161,18 @@ def _weights(model: nn.Module) -> str:
 def _outputs(
     side: str,
     model: nn.Module,
-    inputs: Tensor,
+    inputs: Any,
     batch_sizes: tuple[int, ...],
     grad_mode: Callable[[], AbstractContextManager[Any]],
 ) -> str:
     total = hashlib.sha256()
     for size in batch_sizes:
-        for start in range(0, len(inputs), size):
-            slots = [index % len(inputs) for index in range(start, start + size)]
+        for start in range(0, count(inputs), size):
+            slots = [index % count(inputs) for index in range(start, start + size)]
             try:
                 with grad_mode():
-                    found = [t.detach() for _, t in leaves(model(build_batch(inputs, slots)))]
+                    output = call_model(model, build_batch(inputs, slots))
+                    found = [tensor.detach() for tensor in tensors(output)]
             except Exception as error:
                 text = one_line(error)
                 raise CheckError(f"the {side} model failed at batch size {size}: {text}") from error

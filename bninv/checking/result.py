@@ -16,12 +16,24 @@ from bninv.fusing import Fusion
 
 
 @dataclass
+class OutputRow:
+    """What became of one of a model's outputs, of every sample: the numbers of a `Row`."""
+
+    name: str
+    differing: int
+    elements: int
+    max_abs: float
+    max_ulp: int | None
+
+
+@dataclass
 class Row:
     """What became of every sample's output at one batch size, compared with the reference.
 
     An output element counts as differing if its bits were others in any arrangement. `max_abs` is
     infinite and `max_ulp` None where a number stands against a NaN. `top1_changed` counts samples
     whose largest output moved to another class; None if no output has shape (batch, classes).
+    `outputs` are the model's tensors one by one, if it gives several.
     """
 
     batch_size: int
@@ -30,6 +42,7 @@ class Row:
     max_abs: float
     max_ulp: int | None
     top1_changed: int | None
+    outputs: list[OutputRow] = field(default_factory=list)
 
 
 @dataclass
@@ -82,7 +95,11 @@ class CpuSide:
 
 @dataclass
 class CheckResult:
-    """What `bninv.check` found. Prints as a table; `to_json()` is for machines."""
+    """What `bninv.check` found. Prints as a table; `to_json()` is for machines.
+
+    `weights` says where the model's are from, and `command` how the check was called; both are
+    empty where nobody can tell, as after a call from Python.
+    """
 
     model: str
     device: str
@@ -94,6 +111,8 @@ class CheckResult:
     notes: list[str] = field(default_factory=list)
     depth_batch_size: int | None = None
     cpu: CpuSide | None = None
+    weights: str = ""
+    command: str = ""
 
     @property
     def invariant(self) -> bool:
@@ -135,9 +154,15 @@ class CheckResult:
         body = asdict(self)
         if self.cpu is None:
             del body["cpu"]
+        for name in ("weights", "command"):
+            if not body[name]:
+                del body[name]
         for side in (body["stock"], body["patched"], body.get("cpu", {})):
             for row in side.get("rows", []):
-                row["max_abs"] = _finite(row["max_abs"])
+                for numbers in (row, *row["outputs"]):
+                    numbers["max_abs"] = _finite(numbers["max_abs"])
+                if not row["outputs"]:
+                    del row["outputs"]
         for side in (body["stock"], body["patched"]):
             for row in side["depth"] or []:
                 row["max_rel"] = _finite(row["max_rel"])

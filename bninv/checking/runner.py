@@ -10,20 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bninv._structure import map_tensors
 from bninv.checking.arrangements import arrangements, build_batch
 from bninv.checking.audit import find_uncovered
-from bninv.checking.bits import difference, digest, leaves
+from bninv.checking.bits import digest
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
-from bninv.checking.result import CpuSide, PatchedSide, Row, Side, StockSide
+from bninv.checking.inputs import call_model, count, first, sample
+from bninv.checking.outputs import CheckError as CheckError
+from bninv.checking.outputs import RowTally, by_sample
+from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
 from bninv.fusing import fusion
 
 Progress = Callable[[str, int, int], None]
-
-
-class CheckError(RuntimeError):
-    """The model could not be run: which side, at which batch size, and the cause in one line."""
 
 
 class Runner:
@@ -31,7 +31,7 @@ class Runner:
 
     def __init__(
         self,
-        inputs: Tensor,
+        inputs: Any,
         sizes: tuple[int, ...],
         grad_mode: Callable[[], AbstractContextManager[Any]],
         progress: Progress | None,
@@ -42,10 +42,11 @@ class Runner:
         self.depth_batch_size = depth_batch_size
         self.grad_mode = grad_mode
         self.plans = {
-            size: arrangements(size, len(inputs), fills=inputs.is_floating_point())
+            size: arrangements(size, count(inputs), fills=first(inputs).is_floating_point())
             for size in sizes
         }
         self.blamed = sorted(size for size in set(sizes) if size > min(sizes))
+        self.names: list[str] = []  # of the model's outputs
         self.references: dict[str, list[list[Tensor]]] = {}
         self._progress = progress
         self._done = 0
@@ -58,7 +59,7 @@ class Runner:
 
     @property
     def device(self) -> torch.device:
-        return self.inputs.device
+        return first(self.inputs).device
 
     @property
     def on_gpu(self) -> bool:
@@ -67,7 +68,7 @@ class Runner:
 
     @property
     def _on_cpu(self) -> int:
-        return min(MOST_SAMPLES, len(self.inputs))
+        return min(MOST_SAMPLES, count(self.inputs))
 
     def stock(self, model: nn.Module) -> StockSide:
         side = self._rows("stock", model)
@@ -84,9 +85,9 @@ class Runner:
         with self.failing("patched", 2):
             uncovered = find_uncovered(model, build_batch(self.inputs, self._cycle(2)))
         self._advance("patched", 2)
-        outputs = [tensor for sample in self.references["patched"] for tensor in sample]
+        outputs = [tensor for part in self.references["patched"] for tensor in part]
         finite = all(bool(t.isfinite().all()) for t in outputs)
-        different_inputs = len({digest([sample]) for sample in self.inputs})
+        different_inputs = len({digest(sample(self.inputs, i)) for i in range(count(self.inputs))})
         distinct = different_inputs > 1 and len(set(side.digests)) >= different_inputs
         return PatchedSide(
             **vars(side),
@@ -100,15 +101,14 @@ class Runner:
         """A copy of the patched model, which has run on the GPU, on the CPU."""
         reference = self.references["patched"]
         slots = list(range(self._on_cpu))
-        tally = _RowTally(len(slots), reference)
+        tally = RowTally(len(slots), reference, self.names)
         digests = []
         # That the CPU cannot run it says nothing against the model.
         try:
             outputs = self._run(copy_to_cpu(model), slots, torch.device("cpu"))
             for index in slots:
-                sample = [tensor[index] for tensor in outputs]
-                tally.add(index, sample)
-                digests.append(digest(sample))
+                tally.add(index, outputs[index])
+                digests.append(digest(outputs[index]))
         except Exception as error:
             reason = "it does not fit the memory" if _out_of_memory(error) else one_line(error)
             return CpuSide(None, reason=reason)
@@ -143,20 +143,20 @@ class Runner:
             raise CheckError(f"{where}: {one_line(error)}") from error
 
     def _rows(self, side: str, model: nn.Module) -> Side:
-        reference: list[list[Tensor]] = [[] for _ in range(len(self.inputs))]
+        reference: list[list[Tensor]] = [[] for _ in range(count(self.inputs))]
         self.references[side] = reference
         rows = []
         for size in self.sizes:
-            tally = _RowTally(size, reference)
+            tally = RowTally(size, reference, self.names)
             for slots in self.plans[size]:
                 with self.failing(side, size):
                     outputs = self._run(model, slots)
                 for position, index in enumerate(slots):
                     if index >= 0:
-                        tally.add(index, [tensor[position] for tensor in outputs])
+                        tally.add(index, outputs[position])
                 self._advance(side, size)
             rows.append(tally.row())
-        digests = [digest(sample) for sample in reference]
+        digests = [digest(outputs) for outputs in reference]
         invariant = all(row.differing == 0 for row in rows)
         return Side(invariant, rows, digests, self._depth(side, model))
 
@@ -171,76 +171,24 @@ class Runner:
 
     def _run(
         self, model: nn.Module, slots: list[int], device: torch.device | None = None
-    ) -> list[Tensor]:
+    ) -> list[list[Tensor]]:
+        """The outputs of the sample at each position of the batch."""
         batch = build_batch(self.inputs, slots)
         if device is not None:
-            batch = batch.to(device)
+            batch = map_tensors(lambda tensor: tensor.to(device), batch)
         with self.grad_mode():
-            output = model(batch)
-            found = [(path, tensor.detach().cpu()) for path, tensor in leaves(output)]
-        if not found:
-            raise ValueError(f"it returned {type(output).__name__}, which holds no tensors")
-        for path, tensor in found:
-            if tensor.dim() == 0 or tensor.shape[0] != len(slots):
-                raise ValueError(
-                    f"{path} has shape {tuple(tensor.shape)}; "
-                    f"its first dimension must be the batch ({len(slots)})"
-                )
-        return [tensor for _, tensor in found]
+            output = call_model(model, batch)
+            parts, names = by_sample(output, len(slots))
+            self.names[:] = names
+            return [[tensor.detach().cpu() for tensor in part] for part in parts]
 
     def _cycle(self, size: int) -> list[int]:
-        return [index % len(self.inputs) for index in range(size)]
+        return [index % count(self.inputs) for index in range(size)]
 
     def _advance(self, side: str, amount: int) -> None:
         self._done += amount
         if self._progress is not None:
             self._progress(side, min(self._done, self._total), self._total)
-
-
-class _RowTally:
-    """Collects, over all arrangements of one batch size, what differs from the reference."""
-
-    def __init__(self, batch_size: int, reference: list[list[Tensor]]) -> None:
-        self.batch_size = batch_size
-        self.reference = reference
-        self.moved: dict[tuple[int, int], Any] = {}
-        self.changed: set[int] = set()
-        self.max_abs = 0.0
-        self.max_ulp: int | None = 0
-
-    def add(self, index: int, outputs: list[Tensor]) -> None:
-        if not self.reference[index]:
-            self.reference[index] = [tensor.clone() for tensor in outputs]
-        expected = self.reference[index]
-        if [(t.shape, t.dtype) for t in outputs] != [(t.shape, t.dtype) for t in expected]:
-            raise CheckError(f"batch size {self.batch_size} changes the shape of an output")
-        for number, (want, got) in enumerate(zip(expected, outputs, strict=True)):
-            found = difference(want, got)
-            seen = self.moved.get((index, number))
-            self.moved[index, number] = found.moved if seen is None else seen | found.moved
-            self.max_abs = max(self.max_abs, found.max_abs)
-            if found.max_ulp is None or self.max_ulp is None:
-                self.max_ulp = None
-            else:
-                self.max_ulp = max(self.max_ulp, found.max_ulp)
-        before, after = _scores(expected), _scores(outputs)
-        if before is not None and after is not None and before.argmax() != after.argmax():
-            self.changed.add(index)
-
-    def row(self) -> Row:
-        return Row(
-            self.batch_size,
-            sum(int(mask.sum()) for mask in self.moved.values()),
-            sum(mask.size for mask in self.moved.values()),
-            self.max_abs,
-            self.max_ulp,
-            None if _scores(self.reference[0]) is None else len(self.changed),
-        )
-
-
-def _scores(outputs: list[Tensor]) -> Tensor | None:
-    """The first output with one score for each class: (classes,) for one sample."""
-    return next((t for t in outputs if t.dim() == 1 and t.is_floating_point() and len(t)), None)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -1,3 +1,3 @@
-"""The command line: `bninv check MODEL`, also as `python -m bninv`."""
+"""What the commands do. The command line itself is `bninv_cli`, which answers without PyTorch."""
 
-from bninv.cli.command import main as main
+from bninv_cli import main as main

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,14 +44,9 @@ class Outputs:
             except PlotError as error:
                 raise UsageError(f"--plot {self.plot}: {error}") from error
 
-    def write(self, result: Any, weights: str) -> None:
-        """Write the files.
-
-        Args:
-            result: a CheckResult, or for JSON alone a RepeatResult.
-            weights: where the model's weights are from.
-        """
-        body = json.dumps({**result.to_dict(), "weights": weights}, indent=2, allow_nan=False)
+    def write(self, result: Any) -> None:
+        """Write the files, of a CheckResult, or for JSON alone a RepeatResult."""
+        body = result.to_json()
         if self.json == "-":
             print(body)
         elif self.json is not None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bninv.loading.usage import UsageError, near_matches
+from bninv_cli import DTYPES
 
 # Never less: the first eight samples calibrate BatchNorm and tell whether outputs differ. Never
 # more: larger batches repeat samples.
 _FEWEST_SAMPLES, _MOST_SAMPLES = 8, 32
-DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 class _Prepared(NamedTuple):
@@ -25,8 +25,8 @@ class _Prepared(NamedTuple):
 
 def run_check(
     subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, depth: bool
-) -> tuple[Any, str]:
-    """A CheckResult, and where the weights are from. `subject` is what `_prepare` takes."""
+) -> Any:
+    """A CheckResult. `subject` is what `_prepare` takes."""
     prepared = _prepare(*subject)
     _say(prepared.on_the_cpu)
     from bninv.checking.check_model import check
@@ -43,13 +43,14 @@ def run_check(
             depth=depth,
             progress=progress,
         )
-    return result, prepared.weights
+    result.weights = prepared.weights
+    return result
 
 
 def run_repeat(
     subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, processes: int
-) -> tuple[Any, str]:
-    """A RepeatResult, and where the weights are from."""
+) -> Any:
+    """A RepeatResult."""
     from bninv.checking.repeat import RepeatResult, in_fresh_processes
     from bninv.report.terminal import progress_bar
 
@@ -58,7 +59,8 @@ def run_repeat(
         found = in_fresh_processes(_run_once, arguments, processes, progress)
     _, device, weights, on_the_cpu = found[0]
     _say(on_the_cpu)
-    return RepeatResult(subject[0], device, subject[3], sizes, [f[0] for f in found]), weights
+    digests = [f[0] for f in found]
+    return RepeatResult(subject[0], device, subject[3], sizes, digests, weights)
 
 
 def _run_once(

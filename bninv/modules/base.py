@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.fx import Proxy
 from torch.nn.utils.parametrize import is_parametrized
 
+from bninv._arguments import need_tensor
 from bninv._memory_format import is_panel, panel_order
 from bninv._protection import step_in, step_out
+from bninv.modules.conversion import Unconvertible
 from bninv.modules.entry import guarded, layer_call
 
 NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
 FLOATING = NARROW | {torch.float64}
 
 
-class Patched:
+class Patched(Unconvertible):
     """Base of the mixins.
 
     In training mode, with gradients enabled, a patched module does what the stock one does. Without
@@ -89,6 +91,7 @@ class Patched:
             first = args[0] if args else next(iter(kwargs.values()), None)
             if isinstance(first, Proxy):
                 return _leaf(first.tracer, self, args, kwargs)
+            need_tensor("input", first)
             return self.invariant_forward(*args, **kwargs)
         finally:
             step_in(protection)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from bninv._arguments import Activation, BatchStatisticsError, need_tensor, number, promoted
 from bninv._autocast import result_dtype
@@ -237,8 +236,6 @@ class BatchNorm(_Norm):
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:
-        if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
-            return "its shape is not known before its first forward: run the model once, then patch"
         if module.running_mean is None or module.running_var is None:
             return (
                 "it has no running statistics and normalizes by the batch's own, which move with "

@@ -33,6 +33,7 @@ from bninv._arguments import (
     number,
 )
 from bninv._memory_format import is_channels_last, is_panel
+from bninv._shown import shown
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -97,7 +98,7 @@ def _pad_named(
     if padding == "valid":
         return input, [0, 0]
     if padding != "same":
-        raise ValueError(f"`padding` is {padding!r}; it may be integers, 'same' or 'valid'")
+        raise ValueError(f"`padding` is {shown(padding)}; it may be integers, 'same' or 'valid'")
     if any(s != 1 for s in stride):
         raise ValueError(f"`padding` 'same' needs a `stride` of 1; it is {stride}")
     totals = [dilation[i] * (weight.size(i + 2) - 1) for i in range(weight.dim() - 2)]

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from bninv._arguments import BatchStatisticsError, integers, need_tensor, number
 from bninv.modules.base import Patched, drop_and_act
@@ -175,12 +174,6 @@ class GroupNorm(Patched):
 
 class InstanceNorm(Patched):
     """InstanceNorm1d/2d/3d; with running statistics it normalizes by these (R2)."""
-
-    @classmethod
-    def refuse(cls, module: Any) -> str | None:
-        if any(is_lazy(p) for p in (*module._parameters.values(), *module._buffers.values())):
-            return "its shape is not known before its first forward: run the model once, then patch"
-        return None
 
     def differs_in_training(self) -> bool:
         return bool(self.track_running_stats)  # type: ignore[attr-defined]

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._arguments import explain_tensors, same_device
+from bninv._autocast import name_operator
+from bninv._conversion import is_onnx_exporting, refuse_onnx
 from bninv.operators.draw import Draw
+from bninv.operators.transforms import NO_DERIVATIVE, register_vmap
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _raise_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Tensor:
-    raise NotImplementedError(
-        f"bninv.{name} has no backward yet: the forward of a patched model obeys the contract, "
-        "gradients do not exist. Run under torch.no_grad() or torch.inference_mode(), call "
-        "model.train() (a patched module in training mode is the stock one), or "
-        "bninv.unpatch(model)."
-    )
+    raise NotImplementedError(f"bninv.{name} has no backward yet: {NO_DERIVATIVE}")
 
 
 def _fake_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Tensor:
@@ -120,16 +118,27 @@ def _fake_backward_missing(grad: Tensor, shape: Sequence[int], name: str) -> Ten
 # ---- Definition ----------------------------------------------------------------------------------
 
 
-def _with_one_device(name: str, fake: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """A fake kernel that refuses tensors on several devices, as the real one does."""
+def _checked(name: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """A fake kernel that refuses tensors on several devices, as the real one does, and a conversion
+    to ONNX, which runs it however it came to the operator.
+    """
     op = getattr(torch.ops.bninv, name).default
     names = [argument.name for argument in op._schema.arguments]
 
-    def checked(*args: Any) -> Tensor:
+    def checked(*args: Any) -> Any:
+        if is_onnx_exporting():
+            refuse_onnx(name)
         same_device([(n, a) for n, a in zip(names, args, strict=False) if isinstance(a, Tensor)])
         return fake(*args)
 
     return checked
+
+
+def _known(name: str) -> None:
+    """Tell vmap and autocast of an operator that has been defined."""
+    op = getattr(torch.ops.bninv, name).default
+    register_vmap(op, _library)
+    name_operator(op, name)
 
 
 def define(operators: Iterable[Operator]) -> None:
@@ -139,7 +148,7 @@ def define(operators: Iterable[Operator]) -> None:
     for op in operators:
         _library.define(op.name + op.schema)
         _library.impl(op.name, _stand_in(op.name), "CompositeExplicitAutograd")
-        fake = _with_one_device(op.name, op.fake)
+        fake = _checked(op.name, op.fake)
         torch.library.register_fake(f"bninv::{op.name}", fake, lib=_library)
         torch.library.register_autograd(
             f"bninv::{op.name}",
@@ -147,11 +156,14 @@ def define(operators: Iterable[Operator]) -> None:
             setup_context=_setup_context,
             lib=_library,
         )
+        _known(op.name)
         if op.in_place:
             name = f"{op.name}_"
             _library.define(name + op.schema_in_place)
             _library.impl(name, _stand_in(name), "CompositeExplicitAutograd")
-            torch.library.register_fake(f"bninv::{name}", lambda input, *_: None, lib=_library)
+            fake = _checked(name, lambda input, *_: None)
+            torch.library.register_fake(f"bninv::{name}", fake, lib=_library)
+            _known(name)
     _library.define("_backward_missing(Tensor grad, SymInt[] shape, str name) -> Tensor")
     _library.impl("_backward_missing", _raise_backward_missing, "CompositeExplicitAutograd")
     torch.library.register_fake("bninv::_backward_missing", _fake_backward_missing, lib=_library)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bninv._arguments import IntPair, integers, need_tensor
 from bninv._memory_format import is_channels_last
+from bninv._shown import shown
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -171,11 +172,10 @@ def _adaptive(op: Any, input: Tensor, output_size: OutputSize, spatial: int) -> 
     listed = output_size if isinstance(output_size, Sequence) else [output_size] * spatial
     if len(listed) != spatial:
         raise ValueError(
-            f"`output_size` is {output_size!r}; it may be one size or {spatial} of them"
+            f"`output_size` is {shown(output_size)}; it may be one size or {spatial} of them"
         )
-    sizes = [1] * (2 - spatial) + [
-        x.size(4 - spatial + i) if size is None else size for i, size in enumerate(listed)
-    ]
+    filled = [x.size(4 - spatial + i) if size is None else size for i, size in enumerate(listed)]
+    sizes = [1] * (2 - spatial) + integers(filled, spatial, "output_size")
     return restore(call(op, x, sizes))
 
 

@@ -15,13 +15,17 @@ from string import Template
 from bninv.checking.depth import DepthRow
 from bninv.checking.result import CheckResult
 from bninv.checking.sites import Site
-from bninv.report.environment import environment
+from bninv.report.environment import environment, origin
 from bninv.report.svg import to_svg
-from bninv.report.wording import cells, familiar, legend, module_name, sides, verdict
+from bninv.report.wording import cells, familiar, legend, module_name, outputs, sides, verdict
 
 _ROWS = [
     *("model", "batch size", "outputs with other bits", "largest difference"),
     *("the same in ulp", "top-1 changes"),
+]
+_OUTPUTS = [
+    *("output", "stock: other bits", "stock: difference"),
+    *("patched: other bits", "patched: difference"),
 ]
 _DEPTH = [
     *("call", "module", "kind", "stock: other bits", "stock: difference"),
@@ -44,13 +48,13 @@ def to_html(result: CheckResult) -> str:
         ),
         legend=escape(legend(result)),
         dtype=escape(result.dtype),
-        rows=_rows(result),
+        rows=_rows(result) + _outputs(result),
         culprits=_culprits(result),
         uncovered=_uncovered(result),
         depth=_depth(result),
         environment="\n".join(
             f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>"
-            for name, fact in environment().items()
+            for name, fact in {**origin(result), **environment()}.items()
         ),
     )
 
@@ -65,6 +69,19 @@ def _rows(result: CheckResult) -> str:
             kind = "" if index else ' class="first"'
             lines.append(f'<tr{kind}><th scope="row">{name}</th>{"".join(tones)}</tr>')
     return _table("The same samples in batches of several sizes", _ROWS, lines, "rows")
+
+
+def _outputs(result: CheckResult) -> str:
+    found = outputs(result)
+    if not found:
+        return ""
+    lines = [
+        f'<tr><th scope="row">{escape(name)}</th>'
+        + "".join(f"<td>{escape(text.plain)}</td>" for text in texts)
+        + "</tr>"
+        for name, texts in found
+    ]
+    return _table("Each output, at the batch size where it moved most", _OUTPUTS, lines, "rows")
 
 
 def _culprits(result: CheckResult) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bninv.checking.repeat import RepeatResult
+from bninv.report.environment import footer
 
 _COLUMNS = ("weights", "inputs", "stock", "patched")
 _SHOWN = 12  # hexadecimal digits of a SHA-256: enough to tell a few processes apart
@@ -23,7 +24,14 @@ def render(result: RepeatResult) -> RenderableType:
     sizes = ", ".join(map(str, result.batch_sizes))
     legend = Text(f"SHA-256 of all bits; outputs at batch sizes {sizes}.", "dim")
     verdict = [Padding(line, (0, 0, 0, 1)) for line in _verdict(result)]
-    return Group(Text(), headline, _rows(result), Padding(legend, (0, 0, 0, 1)), Text(), *verdict)
+    lines = [Padding(Text(line, "dim"), (0, 0, 0, 1)) for line in footer(result)]
+    table = (_rows(result), Padding(legend, (0, 0, 0, 1)))
+    return Group(Text(), headline, *table, Text(), *verdict, Text(), *lines)
+
+
+def failure(result: RepeatResult) -> str:
+    """Why a result has not passed, in one line."""
+    return " ".join(line.plain for line in _verdict(result) if "red" in str(line.style))
 
 
 def _rows(result: RepeatResult) -> Table:

@@ -11,8 +11,9 @@ from rich.text import Text
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.result import CheckResult
+from bninv.report.environment import footer
 from bninv.report.terminal import FILE_WIDTH
-from bninv.report.wording import cells, familiar, legend, module_name, sides, verdict
+from bninv.report.wording import cells, familiar, legend, module_name, outputs, sides, verdict
 
 # Below this width the table leaves the column of ulps out.
 _NARROW = 78
@@ -28,12 +29,16 @@ def render(result: CheckResult, width: int = FILE_WIDTH) -> RenderableType:
         _rows(result, width),
         _legend(result, width),
     ]
+    if outputs(result):
+        parts += [Text(), _outputs(result)]
     if result.stock.culprits:
         parts += [Text(), _culprits(result)]
     if result.uncovered:
         parts += [Text(), _uncovered(result)]
     parts += [Text()]
     parts += [Padding(line, (0, 0, 0, 1)) for line in verdict(result)]
+    parts += [Text()]
+    parts += [Padding(Text(line, "dim"), (0, 0, 0, 1)) for line in footer(result)]
     return Group(*parts)
 
 
@@ -73,6 +78,18 @@ def _legend(result: CheckResult, width: int) -> RenderableType:
     if width >= _NARROW:
         text += f" One ulp is the step to the next {result.dtype} number."
     return Padding(Text(text, "dim"), (0, 0, 0, 1))
+
+
+def _outputs(result: CheckResult) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1))
+    table.add_column("output", overflow="fold")
+    for side in ("stock", "patched"):
+        table.add_column(f"{side}:\nother bits", justify="right", no_wrap=True)
+        table.add_column("largest\ndifference", justify="right", no_wrap=True)
+    for name, texts in outputs(result):
+        table.add_row(name, *texts)
+    title = " Each output by itself, at the batch size where it moved most:"
+    return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 
 
 def _culprits(result: CheckResult) -> RenderableType:

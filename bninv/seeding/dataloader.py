@@ -24,6 +24,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from bninv._shown import shown
 from bninv.seeding.generators import host_state_kept, need_seed, np
 
 
@@ -192,7 +193,7 @@ class SeededDataset(Dataset[Any]):
     def _get(self, key: Key) -> Any:
         if not isinstance(key, Key):
             raise TypeError(
-                f"index {key!r} has no epoch: use this dataset with the sampler that "
+                f"index {shown(key)} has no epoch: use this dataset with the sampler that "
                 "dataloader_seeding made for it, or its `dataset` attribute, which is the original"
             )
         _seed_host("sample", self.seed, key.epoch, _name_of(key.index), key.repeat)
@@ -243,7 +244,7 @@ def _name_of(index: Any) -> Any:
         return operator.index(index)
     except TypeError:
         raise TypeError(
-            f"the sampler gave {index!r} of type {type(index).__name__}; it may give integers, "
+            f"the sampler gave {shown(index)}; it may give integers, "
             "strings, and tuples or lists of them"
         ) from None
 

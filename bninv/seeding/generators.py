@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from bninv._shown import shown
+
 np: Any
 try:
     import numpy as np
@@ -118,8 +120,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> Seeded:
 def need_seed(seed: Any) -> None:
     """Raise TypeError or ValueError unless `seed` is an int that every generator takes."""
     if not isinstance(seed, int) or isinstance(seed, bool):
-        shown = f"{seed!r} of type {type(seed).__name__}"
-        raise TypeError(f"`seed` is {shown}; it may be an int from 0 to {_LARGEST_SEED}")
+        raise TypeError(f"`seed` is {shown(seed)}; it may be an int from 0 to {_LARGEST_SEED}")
     if not 0 <= seed <= _LARGEST_SEED:
         raise ValueError(f"`seed` is {seed}; it may be an int from 0 to {_LARGEST_SEED}")
 

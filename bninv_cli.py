@@ -1,19 +1,23 @@
-"""The command line: `bninv check MODEL`, also as `python -m bninv`."""
+"""The command line: `bninv check MODEL`, also as `python -m bninv`.
+
+It stands outside of the package, whose import takes PyTorch's two seconds: what can be answered
+without (--help, --version, a typo) is answered at once. What a command does is in `bninv.cli`.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
+import shlex
 import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from bninv._version import CONTRACT_VERSION, __version__
-from bninv.cli.outputs import Outputs
-from bninv.cli.run import DTYPES, parse_sizes, run_check, run_repeat
-from bninv.loading.usage import one_line
+DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 app = typer.Typer(
     name="bninv",
@@ -42,7 +46,10 @@ class GradMode(str, Enum):
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(f"bninv {__version__} (contract version {CONTRACT_VERSION})")
+        spec = importlib.util.find_spec("bninv")  # which does not import it
+        assert spec is not None and spec.origin is not None
+        found = runpy.run_path(str(Path(spec.origin).with_name("_version.py")))
+        typer.echo(f"bninv {found['__version__']} (contract version {found['CONTRACT_VERSION']})")
         raise typer.Exit
 
 
@@ -126,6 +133,10 @@ def check_command(
     so; 2 for wrong usage or input. With --repeat: 0 if the patched model's bits are the same in
     every process.
     """
+    from bninv.cli.outputs import Outputs
+    from bninv.cli.run import parse_sizes, run_check, run_repeat
+    from bninv.cli.said import say_why
+
     try:
         with warnings.catch_warnings():
             if not traceback:
@@ -148,14 +159,17 @@ def check_command(
             )
             common = (subject, sizes, grad_mode.value, quiet)
             if repeat is None:
-                result, weights = run_check(*common, depth=outputs.need_depth)
+                result = run_check(*common, depth=outputs.need_depth)
             else:
-                result, weights = run_repeat(*common, repeat)
-            if not quiet:
+                result = run_repeat(*common, repeat)
+            result.command = _command_line()
+            if quiet:
+                say_why(result)
+            else:
                 from bninv.report.terminal import console
 
                 console(stderr=json_file == "-").print(result)
-            outputs.write(result, weights)
+            outputs.write(result)
     except Exception:
         if traceback:
             import traceback as tracebacks
@@ -165,12 +179,27 @@ def check_command(
     return 0 if result.passed else 1
 
 
-def main() -> None:
-    """The `bninv` command. Ends the process with its exit status; errors are one line."""
+def _command_line() -> str:
+    """What was typed, as a shell takes it."""
+    as_module = Path(sys.argv[0]).name == "__main__.py"
+    return shlex.join([*(("python", "-m") if as_module else ()), "bninv", *sys.argv[1:]])
+
+
+def main(run: bool = True) -> None:
+    """The `bninv` command. Ends the process with its exit status; errors are one line.
+
+    Args:
+        run: otherwise only answer what needs no PyTorch, and return if there is nothing.
+    """
     try:
+        if not run:
+            _parse(sys.argv[1:])
+            return
         status = app(prog_name="bninv", standalone_mode=False)
     except KeyboardInterrupt:
         status = 130
+    except typer.Exit as ended:
+        status = ended.exit_code
     except Exception as error:
         # Of typer's own exceptions, those that are messages for the user have format_message
         # (typer brings its own click, so there is no class to name here).
@@ -178,8 +207,24 @@ def main() -> None:
             status = 130
         else:
             message = getattr(error, "format_message", None)
-            text = " ".join(message().split()) if message else one_line(error)
+            text = message() if message else str(error) or type(error).__name__
+            text = " ".join(text.split())
+            text = text if len(text) <= 600 else text[:599] + "…"
             if text or not message:  # without arguments, typer has printed the help instead
                 print(f"bninv: error: {text}", file=sys.stderr)
             status = 2
     sys.exit(status)
+
+
+def _parse(arguments: list[str]) -> None:
+    """Read the arguments as the command would; --help and --version end in an Exit of typer's."""
+    group: Any = typer.main.get_command(app)
+    with group.make_context("bninv", list(arguments)) as context:
+        # Where click keeps the command's name, which a group takes off the rest, by its version.
+        name = getattr(context, "_protected_args", None) or getattr(context, "protected_args", [])
+        _, command, rest = group.resolve_command(context, [*name, *context.args])
+        command.make_context(command.name, rest, parent=context)
+
+
+if __name__ == "__main__":
+    main()
