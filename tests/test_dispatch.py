@@ -71,7 +71,10 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         lambda: X / F.vector_norm(X, 1, True).clamp_min(1e-12),
         [lambda: TF.normalize(X)],
     ),
-    "einsum": (lambda: F.linear(ROWS, M), [lambda: torch.einsum("nc,kc->nk", ROWS, M)]),
+    "einsum": (
+        lambda: F.matmul(ROWS[None], M.t()[None])[0],
+        [lambda: torch.einsum("nc,kc->nk", ROWS, M)],
+    ),
     "sqrt": (lambda: F.sqrt(X), [lambda: X.sqrt(), lambda: torch.sqrt(X)]),
     "rsqrt": (lambda: F.rsqrt(X), [lambda: X.rsqrt(), lambda: X.clone().rsqrt_()]),
     "mean of everything": (lambda: F.mean(X), [lambda: X.mean(), lambda: torch.mean(X)]),
@@ -143,6 +146,16 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         [
             lambda: TF.linear(ROWS, M, torch.ones(9)),
             lambda: torch.addmm(torch.ones(9), ROWS, M.t()),
+            lambda: TF.linear(ROWS, M, torch.ones(1)),
+            lambda: TF.linear(ROWS, M, torch.tensor(1.0)),
+        ],
+    ),
+    "linear to one feature without a dimension": (
+        lambda: F.linear(ROWS, M[:1], torch.ones(1)).squeeze(-1),
+        [
+            lambda: TF.linear(ROWS, M[0], torch.tensor(1.0)),
+            lambda: TF.linear(ROWS, weight=M[0], bias=torch.tensor(1.0)),
+            lambda: TF.linear(ROWS, M[0]) + 1,
         ],
     ),
     "batch_norm": (

@@ -12,6 +12,7 @@ from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
 from bninv.building import extension
 from bninv.dispatch import composed
+from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
 from bninv.operators import OPERATORS
@@ -42,10 +43,14 @@ _NO_FLOAT64 = {
 _CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm"}
 
 
+# Functions that take their tensors in a list.
+_OF_LISTS = {"linalg_multi_dot", "chain_matmul"}
+
+
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
     found = False
-    # No function of the tables takes tensors in lists.
-    for tensor in (*args, *kwargs.values()) if kwargs else args:
+    given = (*args, *kwargs.values()) if kwargs else args
+    for tensor in tensors_in(given) if name in _OF_LISTS else given:
         if not isinstance(tensor, Tensor):
             continue
         found = True
