@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import torch
@@ -22,23 +23,30 @@ from bninv.dispatch import (
     NotInvariantWarning,
     Policy,
     Protected,
+    SeenByCalls,
     UncoveredCall,
     unprotected_nodes,
 )
 from bninv.dispatch.blocks import PROGRAMS
 from bninv.dispatch.modules import own_methods, policy_of
+from bninv.dispatch.scripted import scripted_calls
 from bninv.fusing import fuse_chains
 from bninv.fusing.left_out import LeftOut
 from bninv.modules.base import Patched, forward_owner, patched_class, stock_class
-from bninv.modules.exact import is_exact
+from bninv.modules.exact import is_exact, is_seen_by_its_calls
 from bninv.operators import KINDS
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 FilterFn = Callable[[nn.Module, str], bool]
 
 
+@dataclass(frozen=True)
 class Unpatched(LeftOut):
-    """A module that `patch` leaves stock although it computes something."""
+    """A module that `patch` leaves stock although it computes something, or of whose calls it
+    cannot see some: `scripted` has these, with the line at which the code begins that makes them.
+    """
+
+    scripted: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
 
 def patch(
@@ -87,8 +95,10 @@ def patch(
     chosen, left = _plan(model, filter_fn)
     if left and strict:
         raise NotInvariantError(_listing(left))
-    policy = policy_of(model) or Policy()
+    policy = policy_of(model) or Policy(gathers=True)
     policy.strict = strict
+    for unpatched in left:
+        policy.foresee(unpatched.scripted)
     for module, kind in chosen:
         module.__class__ = patched_class(kind, type(module))
         if isinstance(module, Protected):
@@ -115,9 +125,10 @@ def unpatch(model: ModelT) -> ModelT:
 
 
 def uncovered(model: nn.Module) -> list[UncoveredCall]:
-    """The operators without a row that a patched model's own code has called so far.
+    """The operators without a row that a patched model's own code has called so far, and the
+    TorchScript functions that it refers to, whose calls are not seen (their count is 0).
 
-    Empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.
+    Else empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.
     """
     policy = policy_of(model)
     return policy.uncovered if policy is not None else []
@@ -138,6 +149,7 @@ def _plan(
     whole = _device_and_dtype(model)
     for name, module in model.named_modules():
         if isinstance(module, Patched):
+            left += _unseen(name, module) if isinstance(module, Protected) else []
             continue
         if filter_fn is not None and not filter_fn(module, name):
             if any(not outer or name.startswith(f"{outer}.") for outer in protected):
@@ -150,7 +162,19 @@ def _plan(
             chosen.append((module, kind))
             if issubclass(kind, Protected):
                 protected.append(name)
+                left += _unseen(name, module)
     return chosen, left
+
+
+def _unseen(name: str, module: nn.Module) -> list[Unpatched]:
+    """The module, if its code calls what runs outside Python."""
+    stock = stock_class(module) if isinstance(module, Patched) else type(module)
+    found = scripted_calls(module, own_methods(stock))
+    if not found:
+        return []
+    calls = ", ".join(found)
+    reason = f"its code calls {calls}, of TorchScript, whose calls cannot be caught"
+    return [Unpatched(name, stock.__name__, reason, found)]
 
 
 def _kind_of(
@@ -160,15 +184,18 @@ def _kind_of(
     owner = forward_owner(module)
     kind = KINDS.get(owner)
     if kind is not None:
-        return kind, _why_not(module, kind, whole)
+        reason = _why_not(module, kind, whole)
+        if reason is None or not is_seen_by_its_calls(owner):
+            return kind, reason
     if is_exact(owner, module):
         # A container of stock code that has methods besides: nn.Sequential with forward_features.
         mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))
         return (Protected, None) if mixed else (None, None)
-    reason = _why_unknown(module, owner)
+    by_calls = is_seen_by_its_calls(owner)
+    reason = _why_unknown(module, "" if by_calls else owner)
     if reason is not None:
         return None, reason
-    return Protected, None
+    return SeenByCalls if by_calls else Protected, None
 
 
 def _why_not(
@@ -230,9 +257,9 @@ def _listing(left: list[Unpatched]) -> str:
         ]
         shown = ", ".join(names[:5]) + (f" and {count - 5} more" if count > 5 else "")
         lines.append(f"  {count} x {kind}: {reason}: {shown}")
-    return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(
-        lines
-    )
+    stays = "call what stays" if all(u.scripted for u in left) else "stay"
+    listed = "\n".join(lines)
+    return f"these modules {stays} stock, and their results may move with the batch:\n{listed}"
 
 
 __all__ = [

@@ -299,7 +299,7 @@ UNCOVERED: dict[str, tuple[Call, str]] = {
     "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1], p=1), "aten::"),
     "a norm of another order": (lambda: X.norm(1), "aten::linalg_vector_norm"),
     "another power": (lambda: X.clone().pow_(3), "aten::pow_"),
-    "amax": (lambda: X.amax((2, 3)), "aten::amax"),
+    "logsumexp": (lambda: X.logsumexp((2, 3)), "aten::logsumexp"),
     "exp": (lambda: X.exp(), "aten::exp"),
     "over the batch": (lambda: X.std(0), "aten::std"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),

@@ -319,7 +319,6 @@ def test_filter_fn(net: Net) -> None:
         (nn.LazyInstanceNorm2d(), "first forward"),
         (nn.Conv3d(3, 4, 1), "no kernel yet"),
         (nn.MaxPool2d(2, return_indices=True), "return_indices"),
-        (nn.Hardtanh(-1, 1), "Hardtanh from -1 to 1"),
         (nn.Conv2d(3, 4, 1, dtype=torch.complex64), "complex64"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,

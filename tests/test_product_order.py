@@ -34,9 +34,7 @@ CHAINS: dict[str, Callable[[Tensor], Tensor]] = {
     "aten": lambda x: torch.ops.aten.linalg_multi_dot([x, A, B, C]),
     "einsum": lambda x: torch.einsum("ni,ij,jk,kl->nl", x, A, B, C),
     "einsum of a list": lambda x: torch.einsum("ni,ij,jk,kl->nl", [x, A, B, C]),
-    "einsum by numbers": lambda x: torch.einsum(
-        x, [0, 1], A, [1, 2], B, [2, 3], C, [3, 4], [0, 4]
-    ),
+    "einsum by numbers": lambda x: torch.einsum(x, [0, 1], A, [1, 2], B, [2, 3], C, [3, 4], [0, 4]),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.fx import Proxy
 
@@ -42,6 +43,16 @@ class Protected(Patched):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # A forward of the stock class's own is among the members above: this one is torch.nn's.
         return stock_forward(self, *args, **kwargs)
+
+
+class SeenByCalls(Protected):
+    """A module of torch.nn that stays what it is, but whose calls are looked up as it runs."""
+
+    fuses = False
+
+    @classmethod
+    def members(cls, stock: type) -> dict[str, Any]:
+        return {**super().members(stock), "forward": protected(stock_forward)}
 
 
 class Excluded(Patched):
@@ -99,8 +110,12 @@ def _enter(method: Method, module: Any, args: tuple[Any, ...], kwargs: dict[str,
         return protect_traced(proxy.tracer, lambda: method(module, *args, **kwargs))
     if _first((args, kwargs), Tensor) is None:
         return method(module, *args, **kwargs)
-    with Invariant(module._bninv_policy):
-        return method(module, *args, **kwargs)
+    policy = module._bninv_policy
+    with Invariant(policy):
+        result = method(module, *args, **kwargs)
+    if not torch.compiler.is_compiling():  # where an uncovered call is an error
+        policy.tell()
+    return result
 
 
 def _first(value: Any, kind: type) -> Any:
