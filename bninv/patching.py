@@ -11,7 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -128,7 +128,8 @@ def uncovered(model: nn.Module) -> list[UncoveredCall]:
     """The operators without a row that a patched model's own code has called so far, and the
     TorchScript functions that it refers to, whose calls are not seen (their count is 0).
 
-    Else empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.
+    Else empty for a model that has not run, or is not patched. `bninv.check` looks at every
+    operator.
     """
     policy = policy_of(model)
     return policy.uncovered if policy is not None else []
@@ -149,7 +150,7 @@ def _plan(
     whole = _device_and_dtype(model)
     for name, module in model.named_modules():
         if isinstance(module, Patched):
-            left += _unseen(name, module) if isinstance(module, Protected) else []
+            left += _unseen(name, module)
             continue
         if filter_fn is not None and not filter_fn(module, name):
             if any(not outer or name.startswith(f"{outer}.") for outer in protected):
@@ -166,8 +167,10 @@ def _plan(
     return chosen, left
 
 
-def _unseen(name: str, module: nn.Module) -> list[Unpatched]:
-    """The module, if its code calls what runs outside Python."""
+def _unseen(name: str, module: Any) -> list[Unpatched]:
+    """The module, if its code is protected and calls what runs outside Python."""
+    if isinstance(module, Patched) and not isinstance(module, Protected):
+        return []
     stock = stock_class(module) if isinstance(module, Patched) else type(module)
     found = scripted_calls(module, own_methods(stock))
     if not found:
@@ -183,10 +186,8 @@ def _kind_of(
     """What patching makes of a module: a kind, or the reason why it stays stock, or neither."""
     owner = forward_owner(module)
     kind = KINDS.get(owner)
-    if kind is not None:
-        reason = _why_not(module, kind, whole)
-        if reason is None or not is_seen_by_its_calls(owner):
-            return kind, reason
+    if kind is not None and (kind.refuse(module) is None or not is_seen_by_its_calls(owner)):
+        return kind, _why_not(module, kind, whole)
     if is_exact(owner, module):
         # A container of stock code that has methods besides: nn.Sequential with forward_features.
         mixed = owner.startswith("torch.nn.") and any(own_methods(type(module)))

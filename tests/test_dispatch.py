@@ -51,6 +51,7 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: X.var((2, 3), unbiased=False, keepdim=True),
             lambda: X.var(dim=(2, 3), correction=0, keepdim=True),
             lambda: torch.var(X, (2, 3), False, True),
+            lambda: torch.var(X, axis=(2, 3), correction=0, keepdims=True),
         ],
     ),
     "var of everything": (lambda: F.var(X), [lambda: X.var(), lambda: torch.var(X, True)]),

@@ -110,7 +110,7 @@ def test_it_is_stocks_result_up_to_what_stock_leaves_open(name: str, dtype: torc
             assert torch.equal(torch.nan_to_num(o, 7.5), torch.nan_to_num(s, 7.5))
 
 
-@pytest.mark.parametrize("dtype", (*FLOATS, torch.int64, torch.uint8))
+@pytest.mark.parametrize("dtype", [*FLOATS, torch.int64, torch.uint8])
 @pytest.mark.parametrize("descending", [False, True])
 def test_a_sort_is_numpys_stable_one(dtype: torch.dtype, descending: bool) -> None:
     x = with_ties((5, 67), dtype) if dtype.is_floating_point else torch.arange(335).view(5, 67) % 7

@@ -318,7 +318,7 @@ def test_filter_fn(net: Net) -> None:
         (nn.Softmax(), "its dim is None"),
         (nn.LazyInstanceNorm2d(), "first forward"),
         (nn.Conv3d(3, 4, 1), "no kernel yet"),
-        (nn.MaxPool2d(2, return_indices=True), "return_indices"),
+        (nn.FractionalMaxPool2d(2, 0.5), "no kernel yet"),
         (nn.Conv2d(3, 4, 1, dtype=torch.complex64), "complex64"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,

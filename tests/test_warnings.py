@@ -50,13 +50,15 @@ def test_one_warning_lists_all_of_a_run(net: Net) -> None:
         assert warning.filename == __file__  # the line that ran the model
         names = ["aten::exp", "aten::cumsum", "aten::logsumexp"]
         for name, entry in zip(names, bninv.uncovered(net), strict=True):
-            assert entry.operator == name and f"{name} is not covered ({entry.first})" in text
+            assert entry.operator == name and f"\n  {name} ({entry.first})" in text
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             net(X)
-        with pytest.warns(bninv.NotInvariantWarning, match="^an operator is not covered") as record:
+        with pytest.warns(
+            bninv.NotInvariantWarning, match="^aten::erfinv is not covered"
+        ) as record:
             net(X, more=True)
-        assert len(record) == 1 and "erfinv" in str(record[0].message)
+        assert len(record) == 1
     assert [entry.count for entry in bninv.uncovered(net)] == [6, 3, 3, 1]
 
 

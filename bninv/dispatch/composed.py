@@ -72,4 +72,4 @@ def einsum_left_to_right(equation: str, *operands: Any) -> Tensor:
     """torch.einsum, which asks opt_einsum for an order, if that is installed, without asking it."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
-    return torch._VF.einsum(equation, operands)  # type: ignore[attr-defined, no-any-return]
+    return torch._VF.einsum(equation, operands)  # type: ignore[attr-defined]

@@ -96,9 +96,9 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
         kwargs = {key: value for key, value in kwargs.items() if key != "out"}
     if not _has_kernel(name, args, kwargs):
         raise UnfitError
-    if name in _OF_ANY_DTYPE:
-        if torch._C._get_tracing_state() is not None:
-            raise UnfitError  # TorchScript has no operator for a float's bit pattern
+    if name in _OF_ANY_DTYPE and torch._C._get_tracing_state() is not None:
+        raise UnfitError  # TorchScript has no operator for a float's bit pattern
+    if kwargs and any(key in _NUMPY_NAMES for key in kwargs):
         kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
     try:
         if torch._C._is_any_autocast_enabled():

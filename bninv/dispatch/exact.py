@@ -9,9 +9,10 @@ Left out on purpose, each seen on a CPU with PyTorch 2.11:
   sqrt            not correctly rounded (one result in six was off), so not the same everywhere
   maximum, minimum, amax, amin, and max(), min() over everything
                   of zeros of both signs they return either, by position in a vector or layout
-  sort, topk      of equal elements any may come first, and which does changes with the number of rows
-                  (those above and these become others' work: composed.py and ordered.py)
-  nms, roi_align  arithmetic that a compiler may contract; float to integer beyond what that holds
+  sort, topk      of equal elements any may come first: that changes with the number of rows
+                  (composed.py and ordered.py have these and those above made of exact operators)
+  nms, roi_align  arithmetic that a compiler may contract
+  a float made an integer                     what becomes of one that is too large is open
   add(alpha != 1), addcmul, addcdiv, lerp     a backend may contract them to a fused multiply-add
   sigmoid, silu, gelu, elu, softplus, mish    other bits in a vector's tail than in its body
   arange by a step that is no integer         an element's bits change with the number of elements

@@ -41,7 +41,7 @@ def sort(
 ) -> Any:
     need(not isinstance(dim, bool))  # that is `stable` in its place
     indices = _sorted(input, dim, bool(descending))
-    return torch.return_types.sort((_take(input, dim, indices), indices))  # type: ignore[attr-defined]
+    return torch.return_types.sort((_take(input, dim, indices), indices))
 
 
 def argsort(
@@ -60,7 +60,7 @@ def topk(input: Tensor, k: Any, dim: int = -1, largest: bool = True, sorted: boo
     # For a k that is too large PyTorch has a message.
     need(input.dim() > 0 and -input.dim() <= dim < input.dim() and 0 <= k <= input.size(dim))
     indices = _sorted(input, dim, largest).narrow(dim, 0, k)
-    return torch.return_types.topk((_take(input, dim, indices), indices))  # type: ignore[attr-defined]
+    return torch.return_types.topk((_take(input, dim, indices), indices))
 
 
 def _sorted(input: Tensor, dim: int, descending: bool) -> Tensor:
@@ -87,7 +87,7 @@ def amin(input: Tensor, dim: int | Sequence[int] = (), keepdim: bool = False) ->
 def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
     dims = () if dim is None else dim
     pair = (amin(input, dims, keepdim), amax(input, dims, keepdim))
-    return torch.return_types.aminmax(pair)  # type: ignore[attr-defined]
+    return torch.return_types.aminmax(pair)
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
@@ -95,7 +95,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
     need(other is None)  # that is a function of two tensors
     if dim is None:
         return amax(input)
-    return torch.return_types.max(_first(input, dim, keepdim, largest=True))  # type: ignore[attr-defined]
+    return torch.return_types.max(_first(input, dim, keepdim, largest=True))
 
 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = None) -> Any:
@@ -103,7 +103,7 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Any = N
     need(other is None)  # that is a function of two tensors
     if dim is None:
         return amin(input)
-    return torch.return_types.min(_first(input, dim, keepdim, largest=False))  # type: ignore[attr-defined]
+    return torch.return_types.min(_first(input, dim, keepdim, largest=False))
 
 
 def _first(input: Tensor, dim: Any, keepdim: bool, *, largest: bool) -> tuple[Tensor, Tensor]:

@@ -93,19 +93,22 @@ class Policy:
         """Warn once of all operators that were noted since the last time, if there are any.
 
         Warns:
-            NotInvariantWarning: at the line that ran the model.
+            NotInvariantWarning: at the line that ran the model; for one, at that which called it.
         """
         with _lock:
             untold, self._untold = self._untold, []
         if not untold:
             return
-        file, line, _ = calling_line() or ("<unknown>", 1, {})
-        one = len(untold) == 1
-        what = "an operator is" if one else f"{len(untold)} operators are"
-        its = "its result" if one else "their results"
-        calls = "".join(f"\n  {call.operator} is not covered ({call.first})" for call in untold)
         remedies = _remedies(*(call.operator for call in untold))
-        text = f"{what} not covered, and {its} may move with the batch:{calls}{remedies}"
+        if len(untold) == 1:
+            file, _, number = untold[0].first.rpartition(":")
+            text = f"{untold[0].operator} is not covered: its result may move with the batch"
+            warnings.warn_explicit(text + remedies, NotInvariantWarning, file, int(number))
+            return
+        file, line, _ = calling_line() or ("<unknown>", 1, {})
+        calls = "".join(f"\n  {call.operator} ({call.first})" for call in untold)
+        what = "operators are not covered, and their results may move with the batch"
+        text = f"{len(untold)} {what}:{calls}{remedies}"
         warnings.warn_explicit(text, NotInvariantWarning, file, line)
 
     def lost(self, operator: str, route: str) -> NotInvariantError:

@@ -60,11 +60,7 @@ class _Search:
                 self.value(name, cell.cell_contents, names, place)
             except ValueError:  # not assigned yet
                 continue
-        defaults = {
-            **dict(enumerate(function.__defaults__ or ())),
-            **(function.__kwdefaults__ or {}),
-        }
-        for value in defaults.values():
+        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self.value(getattr(value, "name", "a default"), value, names, place)
         wrapped = getattr(function, "__wrapped__", None)
         if isinstance(wrapped, FunctionType):

@@ -62,7 +62,11 @@ _BY_CALLS = {
         "Threshold",
     },
     "fold": {"Unfold"},
-    "pooling": {"AdaptiveMaxPool3d", "MaxPool3d"},
+    "pooling": {
+        # Those that have a kind are refused by it with indices.
+        *("MaxPool1d", "MaxPool2d", "MaxPool3d"),
+        *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
+    },
     "sparse": {"Embedding"},
 }
 

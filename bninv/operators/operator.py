@@ -1,8 +1,9 @@
 """What is said of an operator before anything is compiled, and its definition in PyTorch.
 
 `define` makes `torch.ops.bninv.*` of that. The implementations come from C++ when they are first
-needed (but for an operator that is made of others, and has a kernel in Python): until then a stand-in at the dispatcher's lowest key loads the extension and calls again, so
-that an exported program that is loaded in a fresh process finds its operators.
+needed (but for an operator that is made of others, and has a kernel in Python): until then a
+stand-in at the dispatcher's lowest key loads the extension and calls again, so that an exported
+program that is loaded in a fresh process finds its operators.
 """
 
 from __future__ import annotations

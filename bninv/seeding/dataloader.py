@@ -79,8 +79,8 @@ def dataloader_seeding(
             have epoch 0's numbers in every epoch; `dataset.set_epoch(n)` before each helps.
 
     Raises:
-        TypeError: `seed` is no integer, or `dataset` is not map-style: which samples an IterableDataset
-            gives depends on the number of workers.
+        TypeError: `seed` is no integer, or `dataset` is not map-style: which samples an
+            IterableDataset gives depends on the number of workers.
         ValueError: `seed` is out of range, or the other arguments contradict one another.
     """
     seed = need_seed(seed)
@@ -287,8 +287,8 @@ def _name_of(index: Any) -> Any:
         return operator.index(index)
     except TypeError:
         raise TypeError(
-            f"an index is {index!r} of type {type(index).__name__}; it may be an integer, a string, "
-            "a slice, or a tuple, list or array of them"
+            f"an index is {index!r} of type {type(index).__name__}; it may be an integer, a "
+            "string, a slice, or a tuple, list or array of them"
         ) from None
 
 
