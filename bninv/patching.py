@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -22,17 +23,19 @@ from bninv.dispatch import (
     NotInvariantError,
     NotInvariantWarning,
     Protected,
+    SeenByCalls,
     UncoveredCall,
     unprotected_nodes,
 )
 from bninv.dispatch.blocks import PROGRAMS
 from bninv.dispatch.modules import ModelPolicy, policy_of
+from bninv.dispatch.scripted import scripted_calls
 from bninv.dispatch.uninitialized import need_values
 from bninv.fusing import fuse_chains
 from bninv.fusing.left_out import LeftOut
-from bninv.modules.base import Patched, forward_owner, reset_class, set_class
-from bninv.modules.entry import own_attributes
-from bninv.modules.exact import is_exact
+from bninv.modules.base import Patched, forward_owner, reset_class, set_class, stock_class
+from bninv.modules.entry import own_attributes, own_methods
+from bninv.modules.exact import is_exact, is_seen_by_its_calls
 from bninv.modules.training import differing
 from bninv.operators import KINDS
 
@@ -43,8 +46,13 @@ FilterFn = Callable[[nn.Module, str], bool]
 _NO_FORWARD = "torch.nn.modules.module.Module"  # that of nn.ModuleList and its like
 
 
+@dataclass(frozen=True)
 class Unpatched(LeftOut):
-    """A module that `patch` leaves stock although it computes something."""
+    """A module that `patch` leaves stock although it computes something, or of whose calls it
+    cannot see some: `scripted` has these, with the line at which the code begins that makes them.
+    """
+
+    scripted: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
 
 def patch(
@@ -102,6 +110,8 @@ def patch(
     policy = policy_of(model) or ModelPolicy()
     # A part that is strict already makes the whole so.
     policy.strict = strict or (policy.strict and not isinstance(model, Patched))
+    for unpatched in left:
+        policy.foresee(unpatched.scripted)
     for module, kind in chosen:
         set_class(module, kind)
     for module in model.modules():
@@ -132,9 +142,11 @@ def unpatch(model: ModelT) -> ModelT:
 
 
 def uncovered(model: nn.Module) -> list[UncoveredCall]:
-    """The operators without a row that a patched model's own code has called so far.
+    """The operators without a row that a patched model's own code has called so far, and the
+    TorchScript functions that it refers to, whose calls are not seen (their count is 0).
 
-    Empty for a model that has not run, or is not patched. `bninv.check` looks at every operator.
+    Else empty for a model that has not run, or is not patched. `bninv.check` looks at every
+    operator.
     """
     policy = policy_of(model)
     return policy.uncovered if policy is not None else []
@@ -155,7 +167,10 @@ def _plan(
     whole = _device_and_dtype(model)
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        if isinstance(module, Patched) or module in inside:
+        if module in inside:
+            continue
+        if isinstance(module, Patched):
+            left += _unseen(name, module)
             continue
         if isinstance(module, ParametrizationList):
             # Makes a layer's weight from other parameters: no sample is in it.
@@ -173,7 +188,21 @@ def _plan(
             chosen.append((module, kind))
             if issubclass(kind, Protected):
                 protected.append(name)
+                left += _unseen(name, module)
     return chosen, left
+
+
+def _unseen(name: str, module: Any) -> list[Unpatched]:
+    """The module, if its code is protected and calls what runs outside Python."""
+    if isinstance(module, Patched) and not isinstance(module, Protected):
+        return []
+    stock = stock_class(module) if isinstance(module, Patched) else type(module)
+    found = scripted_calls(module, own_methods(stock))
+    if not found:
+        return []
+    calls = ", ".join(found)
+    reason = f"its code calls {calls}, of TorchScript, whose calls cannot be caught"
+    return [Unpatched(name, stock.__name__, reason, found)]
 
 
 def _kind_of(
@@ -182,7 +211,7 @@ def _kind_of(
     """What patching makes of a module: a kind, or the reason why it stays stock, or neither."""
     owner = forward_owner(module)
     kind = KINDS.get(owner)
-    if kind is not None:
+    if kind is not None and (kind.refuse(module) is None or not is_seen_by_its_calls(owner)):
         return kind, _why_not(module, kind, whole)
     if is_exact(owner, module):
         # A container, whose layers may be replaced by stock ones, or that has methods besides:
@@ -190,10 +219,11 @@ def _kind_of(
         runs = owner != _NO_FORWARD and any(True for _ in module.children())
         methods = owner.startswith("torch.nn.") and any(own_attributes(type(module)))
         return (Protected, None) if runs or methods else (None, None)
-    reason = _why_unknown(module, owner)
+    by_calls = is_seen_by_its_calls(owner)
+    reason = _why_unknown(module, "" if by_calls else owner)
     if reason is not None:
         return None, reason
-    return Protected, None
+    return SeenByCalls if by_calls else Protected, None
 
 
 def _why_not(
@@ -264,9 +294,9 @@ def _listing(left: list[Unpatched]) -> str:
     for (kind, reason), count in groups.items():
         names = [u.name for u in left if (u.kind, u.reason) == (kind, reason)]
         lines.append(f"  {count} x {kind}: {reason}: {_shown(names)}")
-    return "these modules stay stock, and their results may move with the batch:\n" + "\n".join(
-        lines
-    )
+    stays = "call what stays" if all(u.scripted for u in left) else "stay"
+    listed = "\n".join(lines)
+    return f"these modules {stays} stock, and their results may move with the batch:\n{listed}"
 
 
 __all__ = [

@@ -33,6 +33,10 @@ def _sign(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), 0, np.sign(x)).astype(x.dtype) + x.dtype.type(0)
 
 
+def _signs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.signbit(np.where(np.isnan(x), 1, x))
+
+
 def _leaky(slope: float) -> Reference:
     return lambda x, y: np.where(x > 0, x, x * x.dtype.type(slope))
 
@@ -135,7 +139,33 @@ ARITHMETIC = [
         )
         for name in ("threshold", "threshold_")
     ],
+    Elementwise(
+        "hardshrink",
+        lambda op, x, y: op(x, 0.5),
+        FLOATS,
+        lambda x, y: np.where((x >= -0.5) & (x <= 0.5), x.dtype.type(0), x),
+    ),
 ]
+
+_BOUNDARIES = (-2.5, -0.0, 0.0, 0.5, 0.5, 3.0)
+
+
+def _places(right: bool) -> list[Case]:
+    def boundaries(x: torch.Tensor) -> torch.Tensor:
+        return torch.tensor(_BOUNDARIES, dtype=x.dtype)
+
+    # Zeros of both signs are equal, and NaN comes after all numbers.
+    side = "right" if right else "left"
+    reference = _one(lambda x: np.searchsorted(np.array(_BOUNDARIES), x, side))
+    return [
+        Elementwise(
+            "bucketize", lambda op, x, y: op(x, boundaries(x), right=right), FLOATS, reference
+        ),
+        Elementwise(
+            "searchsorted", lambda op, x, y: op(boundaries(x), x, right=right), FLOATS, reference
+        ),
+    ]
+
 
 _COMPARISONS = {
     "eq": np.equal,
@@ -154,6 +184,11 @@ COMPARISONS = [
     Elementwise("isnan", ONE, FLOATS, _one(np.isnan)),
     Elementwise("isinf", ONE, FLOATS, _one(np.isinf)),
     Elementwise("isfinite", ONE, FLOATS, _one(np.isfinite)),
+    Elementwise("isposinf", ONE, FLOATS, _one(np.isposinf)),
+    Elementwise("isneginf", ONE, FLOATS, _one(np.isneginf)),
+    Elementwise("signbit", lambda op, x, y: op(torch.where(x == x, x, 1)), FLOATS, _signs),
+    *_places(right=False),
+    *_places(right=True),
     Elementwise("logical_and", BOTH, WITH_INTEGERS, np.logical_and),
     Elementwise("logical_or", BOTH, WITH_INTEGERS, np.logical_or),
     Elementwise("logical_xor", BOTH, WITH_INTEGERS, np.logical_xor),
@@ -205,6 +240,10 @@ SELECTIONS = (
         for name in ("any", "all")
         for run in (lambda op, x, y: op(x, 1), lambda op, x, y: op(x.flatten(1), 1))
     ]
+    + [
+        Case("sort", lambda op, x, y, d=d: op(x, stable=True, dim=1, descending=d), WHOLE_NUMBERS)
+        for d in (False, True)
+    ]
 )
 
 # Results without a batch: (operator's name, call, what it must give).
@@ -216,6 +255,9 @@ WHOLE: Sequence[Whole] = [
     ("all", lambda op, x: op(x), lambda x: bool(x.all())),
     ("equal", lambda op, x: op(x, x.clone()), lambda x: not np.isnan(x).any()),
     ("is_nonzero", lambda op, x: op(x.flatten()[:1]), lambda x: bool(x.flat[0] != 0)),
+    ("nonzero", lambda op, x: op(x).flatten().tolist(), lambda x: x.nonzero()[0].tolist()),
+    ("argwhere", lambda op, x: op(x).flatten().tolist(), lambda x: x.nonzero()[0].tolist()),
+    ("nonzero_numpy", lambda op, x: op(x)[0].tolist(), lambda x: x.nonzero()[0].tolist()),
     ("item", lambda op, x: op(x.flatten()[5:6]), lambda x: float(x.flat[5])),
     ("_local_scalar_dense", lambda op, x: op(x.flatten()[5:6]), lambda x: float(x.flat[5])),
 ]

@@ -108,6 +108,7 @@ FUSED: dict[str, Callable[[], Tensor]] = {
         activation="relu",
     ),
     "linear_fused": lambda: F.linear_fused(X2, W2, BIAS, activation="silu"),
+    "bmm": lambda: F.matmul(X4[0], X4[0].mT),
 }
 
 

@@ -23,6 +23,7 @@ from torch.utils.data import (
     Dataset,
     IterableDataset,
     RandomSampler,
+    SequentialSampler,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
@@ -265,7 +266,7 @@ def test_indices_may_be_names() -> None:
     assert loaded(0, dataset=Named(), sampler=list(data)) == loaded(
         0, dataset=Named(), sampler=list(data)
     )
-    with pytest.raises(TypeError, match=r"\(object\); it may give integers"):
+    with pytest.raises(TypeError, match=r"\(object\); it may be an integer"):
         loaded(0, dataset=Named(), sampler=[object()])
 
 
@@ -274,11 +275,77 @@ def test_the_dataset_can_be_reached() -> None:
     assert keywords["dataset"].classes == ("noise",)
     assert len(keywords["dataset"]) == 13
     assert not hasattr(keywords["dataset"], "transform")
-    with pytest.raises(TypeError, match="index 3 has no epoch"):
-        keywords["dataset"][3]
     del keywords["generator"]
     again = pickle.loads(pickle.dumps(keywords))
     assert epochs(DataLoader(**again)) == epochs(DataLoader(**keywords))
+
+
+# ---- Indices that have no epoch ------------------------------------------------------------------
+
+
+def test_a_plain_index_is_the_sample_of_epoch_0() -> None:
+    loader = DataLoader(**bninv.dataloader_seeding(0, Noise()), batch_size=4)
+    first = epochs(loader, 1)[0]
+    data = loader.dataset
+    for _ in range(2):  # however much was loaded since
+        assert [data[i].tolist() for i in range(13)] == first
+        epochs(loader, 1)
+    assert data[-1].tolist()[1:] == first[-1][1:]
+    assert data[np.int64(3)].tolist() == data[torch.tensor(3)].tolist() == first[3]
+    with pytest.raises(TypeError, match="an index is None of type NoneType; it may be an integer"):
+        data[None]
+
+
+def test_slices_and_lists_of_a_dataset_that_takes_them() -> None:
+    data = bninv.dataloader_seeding(0, TensorDataset(torch.arange(8.0)))["dataset"]
+    assert data[2:4][0].tolist() == [2, 3]
+    assert data[[1, 5]][0].tolist() == data[np.array([1, 5])][0].tolist() == [1, 5]
+    assert data[torch.tensor([1, 5])][0].tolist() == [1, 5]
+
+
+def test_the_dataset_may_be_split() -> None:
+    data = bninv.dataloader_seeding(0, Noise())["dataset"]
+    parts = random_split(data, [9, 4], torch.Generator().manual_seed(0))
+    rows = {int(row[0]): row.tolist() for part in parts for row in part}
+    assert rows == {i: data[i].tolist() for i in range(13)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_another_sampler_repeats_an_epoch_and_says_so(workers: int) -> None:
+    """Trainers replace the sampler; the samples are those of epoch 0 then."""
+    keywords = bninv.dataloader_seeding(0, Noise())
+    expected = epochs(DataLoader(**keywords, batch_size=4))
+    data = bninv.dataloader_seeding(0, Noise())["dataset"]
+    loader = DataLoader(data, sampler=SequentialSampler(data), batch_size=4, num_workers=workers)
+    if workers == 0:
+        with pytest.warns(bninv.SeedingWarning, match=r"did not make.* set_epoch\(n\)") as record:
+            assert epochs(loader) == [expected[0], expected[0]]
+        assert len(record) == 1
+    for epoch in (1, 0):
+        data.set_epoch(epoch)
+        assert epochs(loader, 1) == [expected[epoch]]
+
+
+def test_a_batch_of_none() -> None:
+    assert bninv.dataloader_seeding(0, Noise())["dataset"].__getitems__([]) == []
+
+
+@pytest.mark.filterwarnings("ignore:Python's string hashes")
+def test_seeds_of_numpys() -> None:
+    for seed in (np.int64(3), np.uint8(3)):
+        assert loaded_with(seed) == loaded_with(3)
+        with bninv.seed_everything(seed) as seeded:
+            assert type(seeded.seed) is int and seeded.seed == 3
+    for wrong in (np.float64(3), np.bool_(True), "3", 3.0, None, torch.tensor(3)):
+        with pytest.raises(TypeError, match="it may be an int from 0"):
+            bninv.seed_everything(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`seed` is -1"):
+        bninv.seed_everything(np.int64(-1))
+
+
+def loaded_with(seed: Any) -> Any:
+    keywords = bninv.dataloader_seeding(seed, Noise(), shuffle=True, collate_fn=mixed)
+    return epochs(DataLoader(**keywords, batch_size=4))
 
 
 def test_the_pair_alone() -> None:

@@ -51,6 +51,7 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: X.var((2, 3), unbiased=False, keepdim=True),
             lambda: X.var(dim=(2, 3), correction=0, keepdim=True),
             lambda: torch.var(X, (2, 3), False, True),
+            lambda: torch.var(X, axis=(2, 3), correction=0, keepdims=True),
         ],
     ),
     "var of everything": (lambda: F.var(X), [lambda: X.var(), lambda: torch.var(X, True)]),
@@ -71,7 +72,10 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         lambda: X / F.vector_norm(X, 1, True).clamp_min(1e-12),
         [lambda: TF.normalize(X)],
     ),
-    "einsum": (lambda: F.linear(ROWS, M), [lambda: torch.einsum("nc,kc->nk", ROWS, M)]),
+    "einsum": (
+        lambda: F.matmul(ROWS[None], M.t()[None])[0],
+        [lambda: torch.einsum("nc,kc->nk", ROWS, M)],
+    ),
     "sqrt": (lambda: F.sqrt(X), [lambda: X.sqrt(), lambda: torch.sqrt(X)]),
     "rsqrt": (lambda: F.rsqrt(X), [lambda: X.rsqrt(), lambda: X.clone().rsqrt_()]),
     "mean of everything": (lambda: F.mean(X), [lambda: X.mean(), lambda: torch.mean(X)]),
@@ -143,6 +147,16 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         [
             lambda: TF.linear(ROWS, M, torch.ones(9)),
             lambda: torch.addmm(torch.ones(9), ROWS, M.t()),
+            lambda: TF.linear(ROWS, M, torch.ones(1)),
+            lambda: TF.linear(ROWS, M, torch.tensor(1.0)),
+        ],
+    ),
+    "linear to one feature without a dimension": (
+        lambda: F.linear(ROWS, M[:1], torch.ones(1)).squeeze(-1),
+        [
+            lambda: TF.linear(ROWS, M[0], torch.tensor(1.0)),
+            lambda: TF.linear(ROWS, weight=M[0], bias=torch.tensor(1.0)),
+            lambda: TF.linear(ROWS, M[0]) + 1,
         ],
     ),
     "batch_norm": (
@@ -286,7 +300,7 @@ UNCOVERED: dict[str, tuple[Call, str]] = {
     "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1], p=1), "aten::"),
     "a norm of another order": (lambda: X.norm(1), "aten::linalg_vector_norm"),
     "another power": (lambda: X.clone().pow_(3), "aten::pow_"),
-    "amax": (lambda: X.amax((2, 3)), "aten::amax"),
+    "logsumexp": (lambda: X.logsumexp((2, 3)), "aten::logsumexp"),
     "exp": (lambda: X.exp(), "aten::exp"),
     "over the batch": (lambda: X.std(0), "aten::std"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),

@@ -175,7 +175,7 @@ def arithmetic(x: Tensor) -> np.ndarray:
 def referenced(case: Elementwise, x: Tensor, y: Tensor) -> list[Tensor]:
     with np.errstate(all="ignore"):
         result = np.asarray(case.reference(arithmetic(x), arithmetic(y)))
-    if result.dtype == np.bool_ or not x.is_floating_point():
+    if result.dtype.kind in "bi" or not x.is_floating_point():
         return [torch.from_numpy(result)]
     return [reference_dtypes.rounded(result, x.dtype)]
 

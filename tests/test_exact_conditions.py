@@ -84,6 +84,22 @@ INEXACT: dict[str, tuple[str, Callable[[], Any]]] = {
         "index_put",
         lambda: WHOLE.flatten().index_put((TWICE,), WHOLE.flatten()[:3]),
     ),
+    "one place twice, once from the end": (
+        "index_put_",
+        lambda: X.flatten().clone().index_put_((torch.tensor([1, -23]),), X.flatten()[:2]),
+    ),
+    "places in two dimensions": (
+        "index_put",
+        lambda: X.index_put((TWICE[:2], torch.tensor([0, 2])), X[0, :2]),
+    ),
+    "scatter_ that adds": (
+        "scatter_",
+        lambda: X.clone().scatter_(2, WHOLE % 4, X, reduce="add"),
+    ),
+    "places of a number among others": ("searchsorted", lambda: torch.searchsorted(X[0, 0], 0.1)),
+    "a sort of floats, even a stable one": ("sort", lambda: X.sort(stable=True)),
+    "the largest few": ("topk", lambda: X.topk(2)),
+    "the largest few of integers": ("topk", lambda: WHOLE.topk(2)),
     "scatter that adds": ("scatter", lambda: X.scatter(2, WHOLE % 4, X, reduce="add")),
     "scatter that multiplies": ("scatter", lambda: X.scatter(2, WHOLE % 4, 2.0, reduce="multiply")),
     "scatter_reduce": ("scatter_reduce", lambda: X.scatter_reduce(2, WHOLE % 4, X, "sum")),
@@ -134,6 +150,12 @@ EXACT: dict[str, Callable[[], Any]] = {
     "half into float32": lambda: X.clone().add_(H),
     "a mask": lambda: X.clone().index_put_((X > 0,), X[X > 0]),
     "one value at one place twice": lambda: X.flatten().index_put((TWICE,), NUMBER),
+    "places that differ": lambda: X.flatten().index_put((TWICE[1:],), X.flatten()[:2]),
+    "places of a dimension that differ": lambda: torch.ops.aten.index_put(
+        X, [None, torch.tensor([2, -3])], X[:, :2]
+    ),
+    "a stable sort of integers": lambda: WHOLE.sort(stable=True, descending=True),
+    "places among numbers": lambda: (torch.searchsorted(X[0, 0], X), torch.bucketize(X, X[0, 0])),
     "out of the same dtype": lambda: torch.add(X, X, out=torch.empty_like(X)),
     "a conversion of Python's": lambda: (X.to(float), WHOLE.to(float)),
     "cat of float32 and half": lambda: torch.cat([X, H]),

@@ -10,7 +10,7 @@ apart the calls that have no row of their own.
 from __future__ import annotations
 
 from bninv.dispatch.catch import Invariant, invariant
-from bninv.dispatch.modules import Excluded, Protected
+from bninv.dispatch.modules import Excluded, Protected, SeenByCalls
 from bninv.dispatch.policy import NotInvariantError, NotInvariantWarning, Policy, UncoveredCall
 from bninv.dispatch.tracing import unprotected_nodes
 
@@ -21,6 +21,7 @@ __all__ = [
     "NotInvariantWarning",
     "Policy",
     "Protected",
+    "SeenByCalls",
     "UncoveredCall",
     "invariant",
     "unprotected_nodes",

@@ -53,14 +53,17 @@ class Catch(_protection.Protection):
                 return covered.call(row.name, row.repair, args, kwargs)
             except UnfitError:
                 pass
-        return self._through_net(func, args, kwargs)
+        return self._through_net(func, args, kwargs, row.in_order)
 
-    def _through_net(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _through_net(
+        self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], in_order: Any = None
+    ) -> Any:
         """Call a function that the table does not decide, operator by operator."""
         if torch.compiler.is_compiling():
             raise self.policy.lost(table.name_of(func), "torch.compile")
         if _torch.tracing_state() is not None:
             raise self.policy.lost(table.name_of(func), "torch.jit.trace")
+        func = in_order or func
         if self.net is not None:
             return self.net.run(func, args, kwargs)
         net = Net(self.policy)

@@ -59,3 +59,17 @@ def maximum(input: Tensor, other: Tensor) -> Tensor:
     need(input.is_floating_point() and other.is_floating_point())
     larger = torch.where((input > other) | (input != input), input, other)
     return torch.where((input == 0) & (other == 0), input + other, larger)
+
+
+def minimum(input: Tensor, other: Tensor) -> Tensor:
+    # R0 again: NaN wins, and of two zeros -0, which only a sum of two -0 is.
+    need(input.is_floating_point() and other.is_floating_point())
+    smaller = torch.where((input < other) | (input != input), input, other)
+    return torch.where((input == 0) & (other == 0), -(-input - other), smaller)
+
+
+def einsum_left_to_right(equation: str, *operands: Any) -> Tensor:
+    """torch.einsum, which asks opt_einsum for an order, if that is installed, without asking it."""
+    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
+        operands = tuple(operands[0])
+    return torch._VF.einsum(equation, operands)  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import promoted
 from bninv._rounding import converts_exactly, narrows_once, rounds_once
 
@@ -84,7 +85,22 @@ def once_each(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     places = list(tensors_in(indices))
     one_value = isinstance(values, Tensor) and values.numel() == 1
     masks = all(t.dtype in (torch.bool, torch.uint8) for t in places)
-    return not accumulate and (one_value or masks or all(t.numel() == 1 for t in places))
+    once = one_value or masks or all(t.numel() == 1 for t in places)
+    return not accumulate and (once or _all_different(args[0] if args else None, indices))
+
+
+def _all_different(target: Any, indices: Any) -> bool:
+    """Whether indices into one dimension name no place twice, as far as they can be looked at."""
+    found = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    if len(found) != 1 or torch.compiler.is_compiling():
+        return False
+    ((dim, index),) = found
+    if not type(index) is type(target) is Tensor or _torch.tracing_state() is not None:
+        return False  # a fake tensor has no values, and a traced call will see others
+    if index.dtype not in (torch.int32, torch.int64) or index.is_meta or target.dim() <= dim:
+        return False
+    places = torch.remainder(index, target.size(dim))
+    return bool(places.unique().numel() == places.numel())
 
 
 def no_reduction(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -259,3 +275,16 @@ def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)
     target = named[0] if named else tensors[-1].dtype
     return rounds_once(tensors[0].dtype, target, narrows_once(tensors))
+
+
+def stable_sort_of_integers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Among integers only equal ones leave a choice, and a stable sort keeps their order.
+    integers = not any(t.is_floating_point() or t.is_complex() for t in _every_tensor(args, kwargs))
+    return integers and kwargs.get("stable") is True
+
+
+def one_dtype(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # A number is compared after it was rounded to the boundaries' dtype.
+    tensors = _every_tensor(args, kwargs)
+    floats = [t for t in tensors if t.is_floating_point()]
+    return len(tensors) > 1 and len(floats) in (0, 2) and len({t.dtype for t in floats}) < 2

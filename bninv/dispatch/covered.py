@@ -12,7 +12,8 @@ from bninv import _torch
 from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
 from bninv.building import extension
-from bninv.dispatch import composed
+from bninv.dispatch import composed, ordered
+from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
 from bninv.operators import OPERATORS
@@ -26,10 +27,20 @@ ATEN: dict[str, Adapter] = {
     "square_": composed.square_,
     "addcmul": composed.addcmul,
     "maximum": composed.maximum,
+    "minimum": composed.minimum,
+    **{
+        name: getattr(ordered, name)
+        for name in ("sort", "argsort", "msort", "topk", "amax", "amin", "aminmax")
+    },
 }
 
 # For calls that are exact only under some arguments, on some devices: what the others become.
-REPAIRS: dict[str, Adapter] = {"div": composed.divide, "div_": composed.divide_}
+REPAIRS: dict[str, Adapter] = {
+    "div": composed.divide,
+    "div_": composed.divide_,
+    "max": ordered.max,
+    "min": ordered.min,
+}
 
 # By all their names, those in place and inside.
 _NO_FLOAT64 = {
@@ -43,23 +54,34 @@ _NO_FLOAT64 = {
 _CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm"}
 
 
+# Functions that take their tensors in a list.
+OF_LISTS = {"linalg_multi_dot", "chain_matmul"}
+# Functions that are made of PyTorch's operators alone, in every dtype that those have.
+_OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
+
+
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
     found = False
-    # No function of the tables takes tensors in lists.
-    for tensor in (*args, *kwargs.values()) if kwargs else args:
+    given = (*args, *kwargs.values()) if kwargs else args
+    for tensor in tensors_in(given) if name in OF_LISTS else given:
         if not isinstance(tensor, Tensor):
             continue
         found = True
         device, dtype = tensor.device.type, tensor.dtype
         if tensor.layout != torch.strided or device not in ("cpu", "cuda", "meta"):
             return False
-        if dtype is torch.float32 and device == "cpu":
+        if (dtype is torch.float32 and device == "cpu") or name in _OF_ANY_DTYPE:
             continue
         if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
             return False
         if device == "cuda" and not extension.has_cuda():
             return False
     return found
+
+
+# PyTorch takes NumPy's names for some arguments, and the dispatcher's for the first one.
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x2": "other"}
+_NUMPY_NAMES |= dict.fromkeys(("self", "x", "a", "x1"), "input")
 
 
 def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -75,6 +97,10 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
         kwargs = {key: value for key, value in kwargs.items() if key != "out"}
     if not _has_kernel(name, args, kwargs):
         raise UnfitError
+    if name in _OF_ANY_DTYPE and _torch.tracing_state() is not None:
+        raise UnfitError  # TorchScript has no operator for a float's bit pattern
+    if kwargs and any(key in _NUMPY_NAMES for key in kwargs):
+        kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
     try:
         if _torch.any_autocast():
             return call_as(_CAST_AS.get(name, name), adapter, args, kwargs)

@@ -9,6 +9,10 @@ Left out on purpose, each seen on a CPU with PyTorch 2.11:
   sqrt            not correctly rounded (one result in six was off), so not the same everywhere
   maximum, minimum, amax, amin, and max(), min() over everything
                   of zeros of both signs they return either, by position in a vector or layout
+  sort, topk      of equal elements any may come first: that changes with the number of rows
+                  (composed.py and ordered.py have these and those above made of exact operators)
+  nms, roi_align  arithmetic that a compiler may contract
+  a float made an integer                     what becomes of one that is too large is open
   add(alpha != 1), addcmul, addcdiv, lerp     a backend may contract them to a fused multiply-add
   sigmoid, silu, gelu, elu, softplus, mish    other bits in a vector's tail than in its body
   arange by a step that is no integer         an element's bits change with the number of elements
@@ -74,7 +78,8 @@ GROUPS: tuple[Group, ...] = (
             _upsample_nearest_exact2d _upsample_nearest_exact3d meshgrid
             slice_scatter select_scatter im2col split_copy split_with_sizes_copy
             unbind_copy permute_copy view_copy expand_copy lift lift_fresh_copy item
-            _local_scalar_dense"""
+            _local_scalar_dense take index_fill_ masked_scatter masked_scatter_ tril_ triu_
+            diagonal_scatter"""
         ),
     ),
     Group(
@@ -89,7 +94,7 @@ GROUPS: tuple[Group, ...] = (
     ),
     Group(
         "copies elements, the last one where several meet",
-        names("scatter"),
+        names("scatter scatter_"),
         conditions.no_reduction,
     ),
     Group(
@@ -153,11 +158,17 @@ GROUPS: tuple[Group, ...] = (
         conditions.full_precision,
     ),
     Group(
+        # Comparisons again, whose outcomes decide where a binary search goes.
+        "finds places among numbers of the same dtype",
+        names("bucketize searchsorted"),
+        conditions.one_dtype,
+    ),
+    Group(
         "asks for a property, or works on integers and booleans",
         names(
             """isnan isinf isfinite logical_and logical_or logical_not
             logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all equal argmax argmin
-            is_nonzero"""
+            is_nonzero nonzero nonzero_numpy argwhere signbit isposinf isneginf"""
         ),
     ),
     Group(
@@ -182,7 +193,7 @@ GROUPS: tuple[Group, ...] = (
         names(
             """relu relu_ relu6 threshold threshold_ max_pool1d max_pool2d max_pool3d
             max_pool2d_with_indices max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d
-            adaptive_max_pool3d"""
+            adaptive_max_pool3d hardshrink"""
         ),
         conditions.one_tensor_on_cpu,
     ),
@@ -190,6 +201,11 @@ GROUPS: tuple[Group, ...] = (
         "selects the first of its largest (smallest) inputs along a dimension",
         names("max min"),
         conditions.along_a_dimension,
+    ),
+    Group(
+        "sorts integers, equal ones by their places",
+        names("sort"),
+        conditions.stable_sort_of_integers,
     ),
     Group(
         "one IEEE multiplication of the negative elements",

@@ -22,7 +22,10 @@ from bninv.modules.entry import entry, method, module_call, own_attributes
 
 
 class ModelPolicy(Policy):
-    """What a patched model's modules share."""
+    """What a patched model's modules share: it warns at the end of a run, of all at once."""
+
+    def __init__(self) -> None:
+        super().__init__(gathers=True)
 
     def protection(self) -> Invariant:
         """A context in which calls are caught."""
@@ -60,6 +63,12 @@ def _recompile(self: Any) -> Any:
         return self.recompile()
     finally:
         self.__class__ = patched
+
+
+class SeenByCalls(Protected):
+    """A module of torch.nn that stays what it is, but whose calls are looked up as it runs."""
+
+    fuses = False
 
 
 class Excluded(Patched):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bninv.dispatch.call_site import calling_line
@@ -19,19 +20,38 @@ class NotInvariantError(ValueError):
 
 @dataclass
 class UncoveredCall:
-    """An operator without a row in the table: how often it ran, and where first (file:line)."""
+    """An operator without a row in the table: how often it ran, and where first (file:line).
+
+    A TorchScript function has a count of 0: it runs unseen, and `first` is where its caller begins.
+    """
 
     operator: str
     count: int
     first: str
 
 
-class Policy:
-    """Warns of uncovered operators, once each, or raises; keeps the list. Shared by a model."""
+# What helps against an operator, by a part of its name.
+_REMEDIES = {
+    "scaled_dot_product": (
+        "attention is covered where it is written out: timm.layers.set_fused_attn(False) before "
+        'the model is made, attn_implementation="eager" for transformers'
+    ),
+}
 
-    def __init__(self, strict: bool = False) -> None:
+
+class Policy:
+    """Warns of uncovered operators, once each, or raises; keeps the list. Shared by a model.
+
+    Args:
+        strict: raise at the first.
+        gathers: warn when told to `tell`, of all that came together; else at once.
+    """
+
+    def __init__(self, strict: bool = False, *, gathers: bool = False) -> None:
         self.strict = strict
+        self.gathers = gathers
         self.found: dict[str, UncoveredCall] = {}
+        self._untold: list[UncoveredCall] = []
 
     @property
     def uncovered(self) -> list[UncoveredCall]:
@@ -52,16 +72,59 @@ class Policy:
         file, line, _ = calling_line() or ("<unknown>", 1, {})
         what = f"{operator} is not covered: its result may move with the batch"
         if self.strict:
-            raise NotInvariantError(f"{what} ({file}:{line})")
-        self.found[operator] = UncoveredCall(operator, 1, f"{file}:{line}")
-        warnings.warn_explicit(what, NotInvariantWarning, file, line)
+            raise NotInvariantError(f"{what} ({file}:{line}){_remedies(operator)}")
+        with _lock:
+            entry = self.found.setdefault(operator, UncoveredCall(operator, 0, f"{file}:{line}"))
+            entry.count += 1
+            if self.gathers and entry.count == 1:
+                self._untold.append(entry)
+        if not self.gathers and entry.count == 1:
+            what += _remedies(operator)
+            warnings.warn_explicit(what, NotInvariantWarning, file, line)
+
+    def foresee(self, functions: Mapping[str, str]) -> None:
+        """Record functions that will run unseen, by name, each with the place of its caller."""
+        for name, place in functions.items():
+            self.found.setdefault(
+                f"torch.jit::{name}", UncoveredCall(f"torch.jit::{name}", 0, place)
+            )
+
+    def tell(self) -> None:
+        """Warn once of all operators that were noted since the last time, if there are any.
+
+        Warns:
+            NotInvariantWarning: at the line that ran the model; for one, at that which called it.
+        """
+        with _lock:
+            untold, self._untold = self._untold, []
+        if not untold:
+            return
+        remedies = _remedies(*(call.operator for call in untold))
+        if len(untold) == 1:
+            file, _, number = untold[0].first.rpartition(":")
+            text = f"{untold[0].operator} is not covered: its result may move with the batch"
+            warnings.warn_explicit(text + remedies, NotInvariantWarning, file, int(number))
+            return
+        file, line, _ = calling_line() or ("<unknown>", 1, {})
+        calls = "".join(f"\n  {call.operator} ({call.first})" for call in untold)
+        what = "operators are not covered, and their results may move with the batch"
+        text = f"{len(untold)} {what}:{calls}{remedies}"
+        warnings.warn_explicit(text, NotInvariantWarning, file, line)
 
     def lost(self, operator: str, route: str) -> NotInvariantError:
         """The error for a route on which uncovered calls could not even be seen."""
         return NotInvariantError(
             f"{operator} is not covered, and {route} would lose the warning: its result may move "
             "with the batch. Run the model eagerly, or leave this call out of the patched model"
+            f"{_remedies(operator)}"
         )
+
+
+def _remedies(*operators: str) -> str:
+    helps = [
+        text for part, text in _REMEDIES.items() if any(part in operator for operator in operators)
+    ]
+    return "".join(f"\n{text}" for text in helps)
 
 
 _lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
-from bninv.dispatch import conditions, covered, exact, layout
+from bninv.dispatch import composed, conditions, covered, exact, layout
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
+from bninv.operators.matmul import chain_matmul
 
 _ARITHMETIC = exact.names("add add_ sub sub_ mul mul_")
 
@@ -35,7 +37,8 @@ class Row:
     """What becomes of a function: nothing (`passes`), an operator of bninv's, or it is exact.
 
     `name` is ATen's. A call whose arguments fit neither `adapter` nor `group`, and which `repair`
-    does not take either, is uncovered.
+    does not take either, is looked at operator by operator; `in_order` is then what is called for
+    a function that would choose by sizes in which order it calls them.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Row:
     group: exact.Group | None = None
     repair: Adapter | None = None
     instead: Callable[..., Any] | None = None  # how an exact call is made, if not as it stands
+    in_order: Callable[..., Any] | None = None
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -208,6 +212,9 @@ def _method_rows() -> dict[Any, Row]:
     divides = exact.Group("two IEEE operations", nothing, conditions.number_over_tensor)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
     rows[_torch.set_grad_enabled] = Row("set_grad_enabled", passes=True)
+    rows[torch.functional.einsum] = Row("einsum", in_order=composed.einsum_left_to_right)
+    rows[torch.functional.chain_matmul] = Row("chain_matmul", adapter=chain_matmul)
+    rows[operator.matmul] = _named("matmul")  # what Dynamo makes of `a @ b`
     return rows
 
 
@@ -292,17 +299,22 @@ def _other_row(function: Any) -> Row | None:
     if getattr(function, "__name__", "") in ("__get__", "__set__", "__delete__"):
         return Row("attribute", passes=True)  # x.shape, x.device, ...: views at most
     if isinstance(function, (_torch.OpOverload, _torch.OpOverloadPacket)):
-        return Row(str(function), passes=True) if str(function).startswith("bninv.") else None
+        namespace, _, name = str(function).partition(".")
+        if namespace == "bninv":
+            return Row(str(function), passes=True)
+        # Called as they are, composite ones would be in parts by the time that a mode sees them.
+        name = name.partition(".")[0]
+        return _named(name) if namespace == "aten" and name in covered.ATEN else None
     return None
 
 
-def aten_row(operator: Any) -> Row | None:
+def aten_row(func: Any) -> Row | None:
     """The row of an operator as a TorchDispatchMode gets it, or None."""
-    if operator.namespace in ("bninv", "prim"):  # prim: a fake tensor is asked for its device
-        return Row(operator.name(), passes=True)
-    if operator.namespace != "aten":
+    if func.namespace in ("bninv", "prim"):  # prim: a fake tensor is asked for its device
+        return Row(func.name(), passes=True)
+    if func.namespace != "aten":
         return None
-    name = operator.overloadpacket.__name__
+    name = func.overloadpacket.__name__
     row = _named(name)
     return row if row.adapter or row.group else None
 

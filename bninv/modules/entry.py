@@ -74,6 +74,8 @@ def enter(module: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) 
         return policy.record(proxy.tracer, lambda: function(*args, **kwargs))
     with policy.protection():
         result = function(*args, **kwargs)
+    if not torch.compiler.is_compiling():  # where an uncovered call is an error
+        policy.tell()
     return by_steps(functools.partial(enter, module), result) if type(result) in _LATER else result
 
 

@@ -1,4 +1,6 @@
-"""Modules that need no patch: in eval mode they round nothing, or one element by one operation."""
+"""Modules of which bninv has no kind, and that may stay: in eval mode they round nothing, or one
+element by one operation.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +49,32 @@ _EXACT = {
 }
 
 
+# Each calls functions that are exact, or have an operator of bninv's, for most arguments: what the
+# arguments are is seen when it runs.
+_BY_CALLS = {
+    "activation": {
+        "Hardshrink",
+        "Hardtanh",
+        "PReLU",
+        "Softmin",
+        "Softsign",
+        "Tanhshrink",
+        "Threshold",
+    },
+    "fold": {"Unfold"},
+    "pooling": {
+        # Those that have a kind are refused by it with indices.
+        *("MaxPool1d", "MaxPool2d", "MaxPool3d"),
+        *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
+    },
+    "sparse": {"Embedding"},
+}
+
+_CALLING = {
+    f"torch.nn.modules.{file}.{name}" for file, names in _BY_CALLS.items() for name in names
+}
+
+
 # In eval mode their output is their input.
 _IDENTITIES = {
     "torch.nn.modules.linear.Identity",
@@ -60,6 +88,13 @@ _IDENTITIES = {
 def is_identity(owner: str) -> bool:
     """Whether modules whose forward is defined by the class `owner` return their input itself."""
     return owner in _IDENTITIES
+
+
+def is_seen_by_its_calls(owner: str) -> bool:
+    """Whether a module whose forward is defined by the class `owner` is as exact as its calls are:
+    patched, it runs under the protection, and each of them is looked up.
+    """
+    return owner in _CALLING
 
 
 def is_exact(owner: str, module: Any) -> bool:

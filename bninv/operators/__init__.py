@@ -18,6 +18,7 @@ from bninv.operators import (
     group_norm,
     layer_norm,
     linear,
+    matmul,
     pool2d,
     pool2d_modules,
     softmax,
@@ -28,7 +29,8 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(batch_norm, conv2d, group_norm, layer_norm, linear, pool2d, softmax, sum, unary),
+    *(batch_norm, conv2d, group_norm, layer_norm, linear),
+    *(matmul, pool2d, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}

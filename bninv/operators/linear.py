@@ -1,18 +1,17 @@
-"""Linear layers and products of matrices: rules R1 and, where `precision` asks for it, R9."""
+"""Linear layers: rules R1 and, where `precision` asks for it, R9."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from bninv._arguments import Activation, Precision, need_precision, need_tensor, number
+from bninv._arguments import Activation, Precision, need_precision, number
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
 from bninv.modules.fused import After, has_activation, is_like
 from bninv.operators.adapters import Adapter, need
-from bninv.operators.call import call, cast_tensors, ops
+from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
 from bninv.operators.operator import EPILOGUE, Operator
 
@@ -56,38 +55,6 @@ def linear_fused(
     )
 
 
-def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Tensor:
-    """`input @ other` by torch.matmul's rules of shape, rule R1 over the last dimension of `input`.
-
-    A product of two batches of matrices runs sample by sample: it is there to be right, for the
-    small ones that convolutional networks have. `precision` is as for `conv2d`.
-    """
-    need_precision(precision)
-    need_tensor("input", input)
-    need_tensor("other", other)
-    if input.dim() == 0 or other.dim() == 0:
-        raise ValueError(
-            f"`input` and `other` have {input.dim()} and {other.dim()} dimensions; each may have 1 "
-            "and more"
-        )
-    input, other = cast_tensors("matmul", input, other)
-    if other.dim() == 1:
-        return linear(input, other.unsqueeze(0), precision=precision).squeeze(-1)
-    if other.dim() == 2:
-        return linear(input, other.t(), precision=precision)
-    rows = input if input.dim() > 1 else input.unsqueeze(0)
-    batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
-    left = rows.expand(*batch, *rows.shape[-2:]).reshape(-1, *rows.shape[-2:])
-    right = other.expand(*batch, *other.shape[-2:]).reshape(-1, *other.shape[-2:])
-    if len(left) == 0:
-        return rows.new_empty(*batch, rows.size(-2), other.size(-1))
-    products = torch.stack(
-        [linear(a, b.t(), precision=precision) for a, b in zip(left, right, strict=True)]
-    )
-    result = products.reshape(*batch, rows.size(-2), other.size(-1))
-    return result if input.dim() > 1 else result.squeeze(-2)
-
-
 # ---- The operators -------------------------------------------------------------------------------
 
 
@@ -128,60 +95,23 @@ OPERATORS = [
 
 
 # ---- PyTorch's signatures ------------------------------------------------------------------------
-# What PyTorch's cuBLAS does with an `out_dtype`, wider than the operands, has no operator here.
 
 
-def _addmm(
-    input: Tensor,
-    mat1: Tensor,
-    mat2: Tensor,
-    out_dtype: torch.dtype | None = None,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
-) -> Tensor:
-    need(input.shape == mat2.shape[1:] and beta == 1 and alpha == 1 and out_dtype is None)
-    return linear(mat1, mat2.t(), input)
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    # A weight of one dimension is one output feature, whose dimension the result lacks.
+    row = weight.dim() == 1
+    matrix = weight.unsqueeze(0) if row else weight
+    need(input.dim() > 0 and matrix.dim() == 2)
+    if bias is not None:
+        # PyTorch broadcasts it. One of more dimensions is another sum: it is not rounded with ours.
+        features = matrix.shape[0]
+        need(bias.dim() <= (0 if row else 1) and bias.numel() in (1, features))
+        bias = bias.expand(features)
+    result = linear(input, matrix, bias)
+    return result.squeeze(-1) if row else result
 
 
-def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    need(input.shape == mat.shape[:1] and beta == 1 and alpha == 1)
-    return linear(vec, mat, input)
-
-
-def _mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
-    need(out_dtype is None)
-    return linear(input, mat2.t())
-
-
-def _bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
-    need(out_dtype is None)
-    return matmul(input, mat2)
-
-
-def _mv(input: Tensor, vec: Tensor) -> Tensor:
-    return matmul(input, vec)
-
-
-def _dot(input: Tensor, tensor: Tensor) -> Tensor:
-    return matmul(input, tensor)
-
-
-def _vdot(input: Tensor, other: Tensor) -> Tensor:
-    return matmul(input, other)
-
-
-ATEN: dict[str, Adapter] = {
-    "linear": linear,
-    "addmm": _addmm,
-    "addmv": _addmv,
-    "mm": _mm,
-    "mv": _mv,
-    "dot": _dot,
-    "vdot": _vdot,
-    "bmm": _bmm,
-    "matmul": matmul,
-}
+ATEN: dict[str, Adapter] = {"linear": _linear}
 PYTHON: dict[str, Adapter] = {}
 
 
@@ -214,4 +144,4 @@ KINDS: dict[str, type[Patched]] = {
     "timm.layers.linear.Linear": Linear,
 }
 
-__all__ = ["linear", "linear_fused", "matmul"]
+__all__ = ["linear", "linear_fused"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import random
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -22,10 +23,11 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SequentialSampler,
+    get_worker_info,
 )
 
 from bninv._shown import shown
-from bninv.seeding.generators import host_state_kept, need_seed, np
+from bninv.seeding.generators import SeedingWarning, host_state_kept, need_seed, np
 
 
 def dataloader_seeding(
@@ -60,7 +62,8 @@ def dataloader_seeding(
     Args:
         seed: 0 to 2**32 - 1. For the ranks of distributed training, the same.
         dataset: map-style, that is, with `__getitem__`. Asked sample by sample, also where it has
-            `__getitems__`. Its attributes can be reached through `loader.dataset`.
+            `__getitems__`. Its attributes can be reached through `loader.dataset`, and so can its
+            samples: `loader.dataset[3]` is sample 3 of epoch 0, whatever was loaded before.
         shuffle, sampler, batch_sampler, collate_fn: what DataLoader would have been given; not
             without the dataset. At most one of the first three. A sampler has to draw its random
             order when the epoch begins, or from a generator of its own, as PyTorch's do. Only a
@@ -71,12 +74,17 @@ def dataloader_seeding(
         `batch_sampler`, and `collate_fn` if one was given. All but the generator can be pickled
         if what was given can, so workers may be spawned as well as forked.
 
+    Warns:
+        SeedingWarning: once, where a DataLoader with a sampler of somebody else's (Lightning and
+            Accelerate put one in) asks the dataset for plain indices. These samples repeat too, but
+            have epoch 0's numbers in every epoch; `dataset.set_epoch(n)` before each helps.
+
     Raises:
-        TypeError: `seed` is no int, or `dataset` is not map-style: which samples an IterableDataset
-            gives depends on the number of workers.
+        TypeError: `seed` is no integer, or `dataset` is not map-style: which samples an
+            IterableDataset gives depends on the number of workers.
         ValueError: `seed` is out of range, or the other arguments contradict one another.
     """
-    need_seed(seed)
+    seed = need_seed(seed)
     keywords: dict[str, Any] = {
         "generator": torch.Generator().manual_seed(seed),
         "worker_init_fn": seed_worker,
@@ -173,35 +181,66 @@ class SeededSampler(Sampler[Any]):
 
 
 class SeededDataset(Dataset[Any]):
-    """A map-style dataset that takes `Key`s and seeds the generators for each of them."""
+    """A map-style dataset that seeds the generators for each sample, by its `Key`.
+
+    A plain index is the sample's in `epoch`: 0, or what `set_epoch` made it.
+    """
 
     def __init__(self, seed: int, dataset: Any) -> None:
         self.seed = seed
         self.dataset = dataset
+        self.epoch = 0
+        self._warned = False
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make plain indices those of the epoch with this number, in this process and in workers
+        that start from now on.
+        """
+        self.epoch = epoch
+        self._warned = True  # who calls this knows
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: Key) -> Any:
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, Key) and get_worker_info() is not None:
+            self._warn_of_epoch()
         with host_state_kept():
-            return self._get(key)
+            return self._get(self._key(index))
 
-    def __getitems__(self, keys: list[Key]) -> list[Any]:
+    def __getitems__(self, indices: list[Any]) -> list[Any]:
+        if not all(isinstance(index, Key) for index in indices):
+            self._warn_of_epoch()
+        keys = [self._key(index) for index in indices]
         with host_state_kept():  # once for the batch: this is what costs
-            return Samples([self._get(key) for key in keys], keys[0])
+            samples = [self._get(key) for key in keys]
+        return Samples(samples, keys[0]) if keys else samples
+
+    def _key(self, index: Any) -> Key:
+        return index if isinstance(index, Key) else Key(index, self.epoch, 0)
 
     def _get(self, key: Key) -> Any:
-        if not isinstance(key, Key):
-            raise TypeError(
-                f"index {shown(key)} has no epoch: use this dataset with the sampler that "
-                "dataloader_seeding made for it, or its `dataset` attribute, which is the original"
-            )
-        _seed_host("sample", self.seed, key.epoch, _name_of(key.index), key.repeat)
+        name = _name_of(key.index)
+        if isinstance(name, int) and name < 0 and hasattr(self.dataset, "__len__"):
+            name += len(self.dataset)  # the same sample, and so the same numbers
+        _seed_host("sample", self.seed, key.epoch, name, key.repeat)
         return self.dataset[key.index]
+
+    def _warn_of_epoch(self) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        warnings.warn(
+            "a sampler that dataloader_seeding did not make gives indices without their epoch: "
+            f"every epoch has the random numbers of epoch {self.epoch}. Give that sampler to "
+            "dataloader_seeding, or call set_epoch(n) of the loader's dataset before each epoch",
+            SeedingWarning,
+            stacklevel=3,
+        )
 
     def __getattr__(self, name: str) -> Any:
         # Not before __init__ ran (unpickling), and no protocols that are not defined here.
-        if name == "dataset" or name.startswith("__"):
+        if name in ("dataset", "epoch", "_warned") or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -240,12 +279,17 @@ def _name_of(index: Any) -> Any:
         return index
     if isinstance(index, (tuple, list)):
         return tuple(_name_of(part) for part in index)
+    if isinstance(index, slice):
+        parts = (index.start, index.stop, index.step)
+        return ("slice", *(None if part is None else _name_of(part) for part in parts))
+    if getattr(index, "ndim", 0) > 0 and hasattr(index, "tolist"):  # an array, a tensor
+        return _name_of(index.tolist())
     try:
         return operator.index(index)
     except TypeError:
         raise TypeError(
-            f"the sampler gave {shown(index)}; it may give integers, "
-            "strings, and tuples or lists of them"
+            f"an index is {shown(index)}; it may be an integer, a "
+            "string, a slice, or a tuple, list or array of them"
         ) from None
 
 

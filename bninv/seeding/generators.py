@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import random
 import sys
@@ -76,7 +77,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> Seeded:
     the order of sets: only `PYTHONHASHSEED=0 python ...`, from outside, can fix them.
 
     Args:
-        seed: 0 to 2**32 - 1.
+        seed: 0 to 2**32 - 1, an int or one of NumPy's.
         deterministic: also let cuDNN use deterministic algorithms only, and the same ones in each
             run (`torch.backends.cudnn.deterministic = True`, `.benchmark = False`), and set
             CUBLAS_WORKSPACE_CONFIG unless it has a reproducible value. cuBLAS reads that when
@@ -87,7 +88,7 @@ def seed_everything(seed: int, deterministic: bool = False) -> Seeded:
         TypeError: `seed` is no int.
         ValueError: `seed` is out of range.
     """
-    need_seed(seed)
+    seed = need_seed(seed)
     cublas_changes = deterministic and os.environ.get(_CUBLAS) not in _CUBLAS_VALUES
     # Before anything changes: where warnings are errors, there is then nothing to restore.
     if _hash_warning_due():
@@ -117,12 +118,22 @@ def seed_everything(seed: int, deterministic: bool = False) -> Seeded:
     return Seeded(seed, _generators(), settings, before)
 
 
-def need_seed(seed: Any) -> None:
-    """Raise TypeError or ValueError unless `seed` is an int that every generator takes."""
-    if not isinstance(seed, int) or isinstance(seed, bool):
+def need_seed(seed: Any) -> int:
+    """The seed as an int; NumPy's integers are taken too.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: not every generator takes it.
+    """
+    try:
+        number = None if isinstance(seed, (bool, torch.Tensor)) else operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None:
         raise TypeError(f"`seed` is {shown(seed)}; it may be an int from 0 to {_LARGEST_SEED}")
-    if not 0 <= seed <= _LARGEST_SEED:
-        raise ValueError(f"`seed` is {seed}; it may be an int from 0 to {_LARGEST_SEED}")
+    if not 0 <= number <= _LARGEST_SEED:
+        raise ValueError(f"`seed` is {number}; it may be an int from 0 to {_LARGEST_SEED}")
+    return number
 
 
 @dataclass(frozen=True)
