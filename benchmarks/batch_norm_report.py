@@ -6,8 +6,8 @@ import itertools
 from operator import itemgetter
 from typing import Any
 
-from batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
-from text_table import table
+from benchmarks.batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
+from benchmarks.common.tables import table
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
 """The convolutions of networks, alone and with BatchNorm and ReLU, against stock: each layer once.
 
-    python benchmarks/bench_conv.py [--device cuda] [--models resnet50] [--batch-sizes 32,1]
+    python -m benchmarks.bench_conv [--device cuda] [--models resnet50] [--batch-sizes 32,1]
 
 All of ResNet-50, the depthwise ones of MobileNetV3 and the grouped ones of ResNeXt-50. The
 candidates of a row take turns in one run; on CUDA in replays of CUDA graphs, over more memory than
@@ -14,19 +14,15 @@ import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
-import command_line
-import conv_candidates
-import conv_report
-import cuda_timing
-import harness
-import plot_conv
-import references
-import runner
 import torch
-from candidate import Candidate
-from conv_candidates import OPERATIONS, Layer
-from harness import digits
-from network_convolutions import Convolution, convolutions
+
+from benchmarks import conv_candidates, conv_report, plot_conv
+from benchmarks.common import command_line, cuda_timing, harness, references
+from benchmarks.common import measuring as runner
+from benchmarks.common.candidate import Candidate
+from benchmarks.common.harness import digits
+from benchmarks.conv_candidates import OPERATIONS, Layer
+from benchmarks.network_convolutions import Convolution, convolutions
 
 # timm's names, and which of their convolutions: the others are much like ResNet-50's.
 NETWORKS = {

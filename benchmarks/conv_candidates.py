@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from candidate import Candidate, Switches
-from network_convolutions import Convolution
 from torch import Tensor
 
 import bninv
+from benchmarks.common.candidate import Candidate, Switches
+from benchmarks.network_convolutions import Convolution
 from bninv._memory_format import panel_order
 
 # As they stand in networks first.

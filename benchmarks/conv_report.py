@@ -6,9 +6,9 @@ import itertools
 from operator import itemgetter
 from typing import Any
 
-from conv_candidates import BASELINES
-from harness import digits
-from text_table import table
+from benchmarks.common.harness import digits
+from benchmarks.common.tables import table
+from benchmarks.conv_candidates import BASELINES
 
 Row = dict[str, Any]
 KIND = ("dtype", "batch_size", "operation")

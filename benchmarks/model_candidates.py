@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from candidate import Candidate, Switches
-from fold import fold_batch_norm
 from torch import Tensor, nn
 
 import bninv
+from benchmarks.common.candidate import Candidate, Switches
+from benchmarks.fold import fold_batch_norm
 
 # Rows of one group are timed in turn. What users run comes first; compiling, and cuDNN's search for
 # algorithms, take far longer than what they make takes to run.

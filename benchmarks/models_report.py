@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from text_table import table
+from benchmarks.common.tables import table
 
 Row = dict[str, Any]
 SETTING = ("model", "dtype", "batch_size")

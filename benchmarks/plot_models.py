@@ -1,6 +1,6 @@
 """Draws what bench_models.py measured: images per second, and times to patched, over batch sizes.
 
-python benchmarks/plot_models.py benchmarks/results/models_cpu.json
+python -m benchmarks.plot_models benchmarks/results/models_cpu.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import plot_style
-from models_report import ratios
-from plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from benchmarks.common import plot_style
+from benchmarks.common.plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from benchmarks.models_report import ratios
 
 # Column -> colour, line style, marker: a colour is a way to run, a dash another setting of it.
 LINES = {
