@@ -30,14 +30,14 @@ NETWORKS = {
     "mobilenetv3_large_100": lambda conv: conv.depthwise,
     "resnext50_32x4d": lambda conv: conv.groups > 1,
 }
-ON_CPU = {
+ON_CPU: command_line.Defaults = {
     "models": list(NETWORKS),
     "batch_sizes": [1, 8],
     "dtypes": ["float32"],
     "seconds": 0.8,
     "budget": 0.0,
 }
-ON_CUDA = {
+ON_CUDA: command_line.Defaults = {
     "models": list(NETWORKS),
     "batch_sizes": [32, 1],
     "dtypes": ["float32", "bfloat16", "float16"],

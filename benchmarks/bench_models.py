@@ -31,7 +31,7 @@ from benchmarks.common.candidate import Candidate
 from benchmarks.common.harness import digits
 from benchmarks.model_candidates import GROUPS, ONCE, candidates, networks
 
-ON_CPU = {
+ON_CPU: command_line.Defaults = {
     "models": ["resnet50", "resnet34", "mobilenetv3_large_100", "efficientnet_b0"],
     "batch_sizes": [1, 8, 32],
     "dtypes": ["float32"],
@@ -39,7 +39,7 @@ ON_CPU = {
     "budget": 0.0,
     "compile": False,
 }
-ON_CUDA = {
+ON_CUDA: command_line.Defaults = {
     "models": [
         "resnet50",
         "resnet34",

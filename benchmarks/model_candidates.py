@@ -49,14 +49,18 @@ def networks(name: str, device: str, dtype: torch.dtype) -> Networks:
     stock.to(device, dtype)
     return Networks(
         nchw=stock,
-        channels_last=copy.deepcopy(stock).to(memory_format=torch.channels_last),
-        folded=folded.to(device, dtype).to(memory_format=torch.channels_last),
+        channels_last=_channels_last(copy.deepcopy(stock)),
+        folded=_channels_last(folded.to(device, dtype)),
         patched=_patch(copy.deepcopy(stock)),
         unfused=_patch(copy.deepcopy(stock), fuse=False),
     )
 
 
-def _patch(model: nn.Module, **options: bool) -> nn.Module:
+def _channels_last(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _patch(model: nn.Module, **options: Any) -> nn.Module:
     """As users do; `strict=True` would have every operator that runs looked at, and timed."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", bninv.NotInvariantWarning)

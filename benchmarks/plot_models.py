@@ -95,7 +95,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
 
 def series(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float, float]]:
     """Batch size, images per second, and time to patched's, of one candidate."""
-    points = {}
+    points: dict[int, tuple[int, float, float]] = {}
     for row in rows:
         if name in row["images_per_s"]:
             rate, ratio = row["images_per_s"][name], ratios(row).get(name, 1.0)

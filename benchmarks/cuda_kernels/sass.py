@@ -26,7 +26,7 @@ def find_nvdisasm(toolkit: Path) -> Path:
 
 def disassemble(cubin: Path, toolkit: Path) -> str:
     # What it warns of on stderr, the layout of a cubin newer than itself, does no harm here.
-    command = [find_nvdisasm(toolkit), "-c", cubin]
+    command = [str(find_nvdisasm(toolkit)), "-c", str(cubin)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -141,7 +141,7 @@ def test_the_most_important_rows_come_first(fake_gpu: FakeCuda) -> None:
 
 def test_a_run_resumes_after_its_last_row(tmp_path: Path, fake_gpu: FakeCuda) -> None:
     options = (*MODELS, "--dtypes", "bfloat16", "--no-compile")
-    measured = []
+    measured: list[Any] = []
     measure = bench_models.measure
 
     def cut_short(key: Any, given: Any) -> dict[str, Any]:

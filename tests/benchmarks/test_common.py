@@ -157,6 +157,7 @@ def test_the_load_of_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert found == {"sm_mhz": 1747.5, "watts": 605.5}  # idle at first
     assert gpu_load.medians("") == gpu_load.medians("345, [N/A]\n") == {}
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    with gpu_load.watched(none := {}):
+    none: dict[str, float] = {}
+    with gpu_load.watched(none):
         pass
     assert none == {}

@@ -133,5 +133,5 @@ def test_the_table_of_exact_operators(
     call: tuple[object, tuple[object, ...], dict[str, object]], expected: bool
 ) -> None:
     func, args, kwargs = call
-    result = func(*args, **kwargs)  # type: ignore[operator]
+    result = func(*args, **kwargs)
     assert (exact.reason(func, args, kwargs, result) is not None) is expected

@@ -67,8 +67,8 @@ def test_attention_is_followed_through_its_views() -> None:
     original = BatchTracker.follow
 
     def spy(self: BatchTracker, results: object, inputs: object, is_view: bool) -> None:
-        results = list(results)  # type: ignore[call-overload]
-        original(self, results, inputs, is_view)  # type: ignore[arg-type]
+        results = list(results)
+        original(self, results, inputs, is_view)
         seen.append("lost" if any(self.place(t) is None for t in results) else "kept")
 
     with pytest.MonkeyPatch.context() as patch:

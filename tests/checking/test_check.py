@@ -104,7 +104,7 @@ def test_an_output_without_a_batch_is_refused() -> None:
 def test_arguments_that_make_no_sense(changes: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"model": small_cnn(), "inputs": images(), **changes}
     with pytest.raises(ValueError, match=f"^{message}"):
-        bninv.check(**arguments)  # type: ignore[arg-type]
+        bninv.check(**arguments)
 
 
 # ---- What must stay as it was --------------------------------------------------------------------
@@ -143,6 +143,6 @@ def test_one_set_of_bits_in_every_mode_and_layout(
     expected = bninv.check(small_cnn(), images(), (1, 2)).patched.digests
     model = small_cnn().to(memory_format=memory_format)
     inputs = images().to(memory_format=memory_format)
-    result = bninv.check(model, inputs, (1, 2), grad_mode=grad_mode)  # type: ignore[arg-type]
+    result = bninv.check(model, inputs, (1, 2), grad_mode=grad_mode)
     assert result.passed
     assert result.patched.digests == expected

@@ -93,11 +93,11 @@ def test_outputs_of_every_form() -> None:
     """Tuples, windows merged into the batch, sequence first, no batch at all, and no tensors."""
     forms = nn.ModuleDict(
         {
-            "pair": Functional(lambda x: (x, {"twice": 2 * x})),  # type: ignore[arg-type, return-value]
+            "pair": Functional(lambda x: (x, {"twice": 2 * x})),
             "windows": Functional(lambda x: x.reshape(4 * len(x), 3, 36)),
             "sequence": Functional(lambda x: x.flatten(2).permute(2, 0, 1)),
             "constant": Functional(lambda x: torch.ones(5)),
-            "shape": Functional(lambda x: x.shape),  # type: ignore[arg-type, return-value]
+            "shape": Functional(lambda x: x.shape),
             "odd": Functional(lambda x: torch.ones(len(x) + 1)),
         }
     )
@@ -158,7 +158,7 @@ def test_check_records_depth_of_both_sides() -> None:
         assert rows[0].keys() == DepthRow.__annotations__.keys()
         after = next(i for i, row in enumerate(rows) if row["module"] == "plant")
         assert all(row["differing"] for row in rows[after:])
-    assert not any(row.differing for row in result.patched.depth[:3])  # type: ignore[index]
+    assert not any(row.differing for row in result.patched.depth[:3])
 
 
 def test_progress_reaches_its_end() -> None:

@@ -51,7 +51,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
         monkeypatch.setattr(sys, "argv", ["bninv", "check", model, *FAST, *options])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Ended(ended.value.code, *capsys.readouterr())  # type: ignore[arg-type]
+        return Ended(ended.value.code, *capsys.readouterr())
 
     return run
 

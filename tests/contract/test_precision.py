@@ -103,7 +103,7 @@ def test_arithmetic_names_its_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", missing)
     for wrong in ("cuda", "gpu", None, 3.5):
         with pytest.raises(ValueError, match="`device` is .*; it may be"):
-            bninv.arithmetic(wrong)  # type: ignore[arg-type]
+            bninv.arithmetic(wrong)
 
 
 def test_versions() -> None:
@@ -166,7 +166,7 @@ def test_compiled_tensor_is_what_is_emulated_when_it_runs() -> None:
     with torch.no_grad():
         run = compiled(Layers("tensor"))
         for word in (*WORDS, *WORDS):
-            with bninv.emulate(word):  # type: ignore[arg-type]
+            with bninv.emulate(word):
                 assert_bits(run(IMAGE), Layers(word)(IMAGE), word)
         with pytest.raises(RuntimeError, match="bninv.emulate"):
             run(IMAGE)

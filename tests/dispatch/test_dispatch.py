@@ -25,6 +25,8 @@ M = torch.randn(9, 12, generator=torch.Generator().manual_seed(3))
 
 Call = Callable[[], Tensor]
 
+STOCK = nn.Sequential(nn.Conv2d(12, 8, 3, bias=False), nn.ReLU())
+STOCK[0].weight.data = W
 # Spellings of one call, and the operator of bninv's that each must become.
 CALLS: dict[str, tuple[Call, list[Call]]] = {
     "mean": (
@@ -207,8 +209,6 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         [lambda: STOCK(X)],
     ),
 }
-STOCK = nn.Sequential(nn.Conv2d(12, 8, 3, bias=False), nn.ReLU())
-STOCK[0].weight.data = W
 
 
 GRAD_MODES = {
@@ -225,7 +225,7 @@ class _Operators(torch.utils._python_dispatch.TorchDispatchMode):
         super().__init__()
         self.names: list[str] = []
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         self.names.append(str(func.overloadpacket))
         return func(*args, **(kwargs or {}))
 

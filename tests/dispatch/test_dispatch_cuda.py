@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ EXACT_ON_CUDA: dict[str, Call] = {
     "casts": lambda: _fake().half().float().to(torch.bfloat16).to(torch.float16),
     "leaky": lambda: TF.prelu(_fake(), _fake()[:1]),
 }
-INEXACT_ON_CUDA: dict[str, tuple[Call, str]] = {
+INEXACT_ON_CUDA: dict[str, tuple[Callable[[], Any], str]] = {
     "clamp at zero": (lambda: _fake().clamp(min=0), "aten::clamp"),
     "x.max(dim)": (lambda: _fake().max(0), "aten::max"),
     "x / a number on the CPU": (lambda: _fake() / torch.tensor(3.0), "aten::div"),

@@ -162,9 +162,12 @@ def test_tracing_a_nameless_function_raises(net: Net) -> None:
     def hidden(x: Tensor) -> Tensor:
         return x.exp()
 
-    net.extra = lambda x: torch.fx.Proxy(
-        x.tracer.create_node("call_function", hidden, (x.node,), {}), x.tracer
-    )
+    def extra(x: Any) -> Any:
+        return torch.fx.Proxy(
+            x.tracer.create_node("call_function", hidden, (x.node,), {}), x.tracer
+        )
+
+    net.extra = extra
     with pytest.raises(bninv.NotInvariantError, match="hidden"):
         torch.fx.symbolic_trace(net)
 

@@ -235,7 +235,7 @@ def overloads(name: str) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("name", {**covered.ATEN, **covered.REPAIRS})
+@pytest.mark.parametrize("name", dict.fromkeys((*covered.ATEN, *covered.REPAIRS)))
 def test_an_adapter_takes_every_call_that_pytorch_takes(name: str) -> None:
     """By position and by name: it may say that it is unfit, but must not fail for the signature."""
     adapter = {**covered.ATEN, **covered.REPAIRS}[name]

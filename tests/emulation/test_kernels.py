@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,9 @@ def test_masks_that_overlap_are_met_one_after_the_other(small):
 
 
 def test_atomics(small):
-    fields = [*((name, np.int32) for name in ("sum", "least", "most", "swapped", "chosen"))]
+    fields: list[Any] = [
+        *((name, np.int32) for name in ("sum", "least", "most", "swapped", "chosen"))
+    ]
     fields += [("all", np.int32), ("any", np.uint32), ("flipped", np.uint32)]
     fields += [("large", np.uint64), ("f", np.float32), ("d", np.float64)]
     out = np.zeros(1, np.dtype(fields, align=True))

@@ -87,7 +87,9 @@ def test_code_that_nobody_vouches_for_fuses(net: nn.Module) -> None:
 
 
 def test_autocast(net: nn.Module) -> None:
-    model = bninv.patch(net.stem)
+    stem = net.stem
+    assert isinstance(stem, nn.Module)
+    model = bninv.patch(stem)
     noting = Noting()
     compiled = torch.compile(model, backend=noting, fullgraph=True)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):

@@ -42,6 +42,7 @@ def test_what_becomes_of_the_calls(fused: nn.Module, unfused: nn.Module) -> None
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 def test_dtypes(net: nn.Module, dtype: torch.dtype) -> None:
+    assert isinstance(net.stem, nn.Sequential)
     net.stem[2] = nn.Hardswish().eval()  # there is no silu in float64
     net = net.to(dtype)
     fused, unfused = bninv.patch(copy.deepcopy(net), trust=TRUST), bninv.patch(net, fuse=False)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def _hook(module: nn.Module, *args: Any) -> None:
-    module.hooked = getattr(module, "hooked", 0) + 1
+    vars(module)["hooked"] = getattr(module, "hooked", 0) + 1
 
 
 def _set(name: str, attribute: str, value: Any) -> Callable[[nn.Module], None]:

@@ -82,7 +82,7 @@ class Draw:
 # ---- The operators -------------------------------------------------------------------------------
 
 
-def operators() -> dict[str, Callable[[Draw], list[Any]]]:
+def operators() -> dict[str, Callable[[Any], list[Any]]]:
     """How to draw a call of every operator of the library, those in place as well."""
     in_place = {f"{name}_": op.draw for name, op in OPERATORS.items() if op.in_place}
     return {name: op.draw for name, op in OPERATORS.items()} | in_place

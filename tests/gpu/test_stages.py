@@ -109,7 +109,8 @@ def test_the_models_run_strictly_on_a_gpu(
     model = bninv.patch(timm.create_model(name).eval(), strict=True)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         for module in model.modules():
-            for kind in (module._parameters, module._buffers):
+            kinds: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for kind in kinds:
                 for key, value in kind.items():
                     if value is not None:
                         options = {"dtype": value.dtype, "device": "cuda"}

@@ -114,7 +114,7 @@ def test_all_patterns(run: Run, dtype: torch.dtype, channels_last: bool) -> None
         for activation in ("none", "silu"):
             assert_bits(
                 run(x, *values, residual=x, activation=activation),
-                F.batch_norm(x, *values, residual=x, activation=activation),  # type: ignore[arg-type]
+                F.batch_norm(x, *values, residual=x, activation=activation),
             )
 
 

@@ -39,7 +39,7 @@ class TensorTests(ContractTests):
     def test_equals_reference(self, case: Case) -> None:
         for x in (case.input, with_specials(case.input, case, share=0.002)):
             assert case.reference is not None
-            expected = case.reference(x)  # type: ignore[arg-type]
+            expected = case.reference(x)
             assert_equals_at_each_level(lambda x=x: case.run(x), expected)
 
     # The test above has them; of as many as this one has hardly anything but NaN is left.
@@ -336,7 +336,7 @@ def test_pytorchs_tf32_settings_change_nothing() -> None:
     words = ("ieee", "tensor-A", "tensor-H")
 
     def run() -> list[Tensor]:
-        return [F.conv2d(x, weight, precision=word) for word in words]  # type: ignore[arg-type]
+        return [F.conv2d(x, weight, precision=word) for word in words]
 
     expected = run()
     former = torch.get_float32_matmul_precision()

@@ -101,7 +101,7 @@ def test_equals_cpu(place: tuple[str, str], dtype: torch.dtype, problem: Any) ->
     device, precision = place
     args = [*arguments(problem, dtype), precision]
     x = normal("x", *problem[0]).to(dtype)
-    expected = {}
+    expected: dict[torch.dtype, Tensor] = {}
     for name, view in layouts(x):
         if device == "emulated" and name not in LAYOUTS:
             continue

@@ -46,9 +46,9 @@ def layer_case(shape: tuple[int, ...], count: int = 1, eps: float = 1e-5) -> Cas
     return Case(
         f"layer_norm of {shape} over {normalized}, eps {eps}",
         shape,
-        run=lambda x: F.layer_norm(x, normalized, *values, eps),
+        run=lambda x: F.layer_norm(x, normalized, *values, eps=eps),
         stock=lambda x: stock.layer_norm(x, normalized, *values, eps),
-        reference=lambda x: reference.layer_norm(x, normalized, *numpy(values), eps),
+        reference=lambda x: reference.layer_norm(x, normalized, *numpy(values), eps=eps),
     )
 
 

@@ -266,9 +266,9 @@ def problems(draw: st.DrawFn) -> tuple:
     def two(low: int, high: int) -> tuple[int, int]:
         return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
 
-    kernel, size = two(1, 6), two(1, 12)
+    kernel, least = two(1, 6), two(1, 12)
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    size = tuple(max(n, k - 2 * p) for n, k, p in zip(size, kernel, padding, strict=True))
+    size = tuple(max(n, k - 2 * p) for n, k, p in zip(least, kernel, padding, strict=True))
     options = {"kernel_size": kernel, "stride": two(1, 4), "padding": padding}
     options["ceil_mode"] = draw(st.booleans())
     channels = draw(st.sampled_from([1, 3, 8, 17, 33]))

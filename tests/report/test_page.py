@@ -33,7 +33,7 @@ def infects(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("depth", [False, True])
 @pytest.mark.parametrize("function", [torch.relu, torch.sigmoid, mixes_samples, infects])
 def test_the_page_is_whole(function: object, depth: bool) -> None:
-    result = bninv.check(small_cnn(Functional(function)), images(), (1, 3), depth=depth)  # type: ignore[arg-type]
+    result = bninv.check(small_cnn(Functional(function)), images(), (1, 3), depth=depth)
     text = result.to_html()
     page = Page(text)
     assert_self_contained(text, page)

@@ -201,7 +201,7 @@ def test_an_epoch_broken_off_counts(expected: Any, workers: int) -> None:
 
 def test_a_run_is_resumed(expected: Any) -> None:
     loader = DataLoader(**bninv.dataloader_seeding(0, Noise(), shuffle=True), batch_size=4)
-    loader.sampler.set_epoch(2)  # type: ignore[union-attr]
+    loader.sampler.set_epoch(2)
     assert epochs(loader, 1) == expected[2:]
 
 

@@ -81,7 +81,7 @@ def operators() -> host.Library:
         library.define(name + schema)
     torch.ops.load_library(path)
     controls = host.Library(path)
-    controls.torch_library = library  # type: ignore[attr-defined]
+    controls.torch_library = library
     return controls
 
 
@@ -89,7 +89,7 @@ def on(device: str, value: Any) -> Any:
     """A tensor on another device under the same strides and alignment."""
     if not isinstance(value, Tensor):
         return value
-    whole = value.new_empty(0).set_(value.untyped_storage())  # type: ignore[call-overload]
+    whole = value.new_empty(0).set_(value.untyped_storage())
     moved = whole.to(device).as_strided(value.size(), value.stride(), value.storage_offset())
     return moved.neg() if value.is_neg() else moved
 
@@ -99,7 +99,7 @@ GUARD = 64  # elements in front of and behind an emulated operator's result: csr
 
 def check_guards(result: Tensor) -> None:
     """Nothing was written beside a result that an emulated operator allocated."""
-    memory = torch.empty(0, dtype=torch.uint8).set_(result.untyped_storage())  # type: ignore[call-overload]
+    memory = torch.empty(0, dtype=torch.uint8).set_(result.untyped_storage())
     size = GUARD * result.element_size()
     for side, guard in (("in front of", memory[:size]), ("behind", memory[-size:])):
         assert (guard == 0xFF).all(), f"a kernel wrote {side} its output"

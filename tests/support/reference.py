@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from tests.support.reference_fma64 import fma64
 
 F32 = NDArray[np.float32]
-Reals = NDArray[np.float32] | NDArray[np.float64]
+Reals = NDArray[np.floating[Any]]  # float32 or float64
 Pair = int | Sequence[int]
 Taps = list[list[int]]  # along one dimension, the input indices of each output's window
 

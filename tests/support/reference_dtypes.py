@@ -85,7 +85,7 @@ def batch_norm(
     weight = torch.ones_like(running_var) if weight is None else weight
     bias = torch.zeros_like(running_mean) if bias is None else bias
     values = [widened(v, x.dtype) for v in (x, running_mean, running_var, weight, bias)]
-    result = rounded(reference.batch_norm(*values, eps), x.dtype)
+    result = rounded(reference.batch_norm(*values, eps=eps), x.dtype)
     if residual is not None:
         with np.errstate(all="ignore"):
             total = widened(result, x.dtype) + widened(residual, x.dtype)

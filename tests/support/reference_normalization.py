@@ -76,8 +76,8 @@ def _normalize_rows(
         if subtract_mean:
             d = d - (sum_terms(d, plain) / divisor)[..., None]
         variance = sum_terms(d, square) / divisor
-    flat = [None if p is None else p.reshape(count) for p in (weight, bias)]
-    return _finish(d, variance[..., None], *flat, eps).reshape(x.shape)
+    w, b = (None if p is None else p.reshape(count) for p in (weight, bias))
+    return _finish(d, variance[..., None], w, b, eps).reshape(x.shape)
 
 
 def layer_norm(
@@ -115,11 +115,11 @@ def group_norm(
 
     with np.errstate(all="ignore"):
         d = grouped - mean_over_groups(grouped, plain)
-    columns = [
+    w, b = (
         None if p is None else p.reshape(num_groups, channels // num_groups, 1)
         for p in (weight, bias)
-    ]
-    return _finish(d, mean_over_groups(d, square), *columns, eps).reshape(x.shape)
+    )
+    return _finish(d, mean_over_groups(d, square), w, b, eps).reshape(x.shape)
 
 
 def instance_norm(

@@ -43,7 +43,9 @@ class _Probe(torch.Tensor):
         return torch.Tensor._make_wrapper_subclass(cls, (2, 2), dtype=dtype, device=device)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         values = (*args, *(kwargs or {}).values())
         if func.overloadpacket in (torch.ops.aten.to, torch.ops.aten._to_copy):
             [dtype] = [value for value in values if isinstance(value, torch.dtype)]
