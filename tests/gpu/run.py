@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.places import RESULTS
-from tests.gpu import record, report, runner
+from tests.gpu import processes, record, report, schedule
+from tests.gpu.outcomes import exit_status
 from tests.gpu.stages import STAGES, Stage
+from tests.support.places import ROOT
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -59,12 +61,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def describe(device: str) -> dict[str, Any]:
     """The device and its software, asked in a process of its own."""
     done = subprocess.run(
-        runner.module("stage", "describe", "--device", device),
+        processes.module("stage", "describe", "--device", device),
         capture_output=True,
         text=True,
         check=False,
-        cwd=runner.ROOT,
-        env=runner.environment(device),
+        cwd=ROOT,
+        env=processes.environment(device),
     )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -82,20 +84,20 @@ def results_folder(below: Path | None, about: dict[str, Any]) -> Path:
     return folder
 
 
-def job(stage: Stage, device: str, folder: Path, about: dict[str, Any]) -> runner.Job:
-    digest = runner.digest(stage.sources, about)
+def job(stage: Stage, device: str, folder: Path, about: dict[str, Any]) -> schedule.Job:
+    digest = schedule.digest(stage.sources, about)
 
     def command(seconds: float) -> list[str]:
         if stage.script:
             # It only asks between two rows whether its time is over.
             values = {"folder": folder, "seconds": round(0.85 * seconds)}
-            return runner.python(
+            return processes.python(
                 "-m", stage.script, *(a.format(**values) for a in stage.arguments[device])
             )
         options = ["--device", device, "--folder", str(folder), "--digest", digest]
-        return runner.module("stage", stage.name, *options, "--seconds", f"{seconds:.1f}")
+        return processes.module("stage", stage.name, *options, "--seconds", f"{seconds:.1f}")
 
-    return runner.Job(stage, command, digest)
+    return schedule.Job(stage, command, digest)
 
 
 def write_report(folder: Path) -> Path:
@@ -143,13 +145,13 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = [job(stage, device, folder, about) for stage in stages]
     try:
         seconds = chosen.seconds - (time.monotonic() - start)
-        run = runner.Run(jobs, folder, device, again=chosen.again, seconds=seconds)
+        run = schedule.Run(jobs, folder, device, again=chosen.again, seconds=seconds)
         outcomes = run.all()
     finally:
         print(write_report(folder))
         if chosen.out:
             take_along(folder, chosen.out)
-    return runner.exit_status(stages, outcomes)
+    return exit_status(stages, outcomes)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.gpu import record, run, runner
+from tests.gpu import outcomes, processes, record, run
+from tests.support.places import ROOT
 
 TOOLS = {
     # What torch's own calls return is torch's matter.
@@ -53,7 +54,7 @@ def command(sanitizer: str, tool: str, device: str, folder: Path, seconds: float
     options += ["--target-processes", "application-only", *TOOLS[tool]]
     options += [] if tool == "initcheck" else OURS
     work = ["operators-few", "--device", device, "--folder", str(folder)]
-    return [sanitizer, *options, *runner.module("stage", *work, "--seconds", f"{seconds:.0f}")]
+    return [sanitizer, *options, *processes.module("stage", *work, "--seconds", f"{seconds:.0f}")]
 
 
 def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # A tensor's memory of its own: a cached block would hide an access beside it.
-        status = runner.run_process(
+        status = processes.run_process(
             command(sanitizer, tool, device, folder, max(1.0, seconds - AROUND)),
             seconds,
             folder / "log",
@@ -83,11 +84,11 @@ def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str,
         "seconds": round(time.monotonic() - start, 1),
     }
     if status == FOUND or wrong:
-        return {"status": runner.FAILED, **found}
+        return {"status": outcomes.FAILED, **found}
     if status is not None and (status != 0 or not summary):
-        return {"status": runner.CRASHED, **found, "first": output[-runner.TAIL :]}
+        return {"status": outcomes.CRASHED, **found, "first": output[-outcomes.TAIL :]}
     complete = status == 0 and record.is_complete(rows)
-    return {"status": runner.PASSED if complete else runner.UNFINISHED, **found, "first": ""}
+    return {"status": outcomes.PASSED if complete else outcomes.UNFINISHED, **found, "first": ""}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         build = ["build", "--device", device, "--folder", folder]
         built = subprocess.run(
-            runner.module("stage", *build), cwd=runner.ROOT, env=runner.environment(device)
+            processes.module("stage", *build), cwd=ROOT, env=processes.environment(device)
         )
         if built.returncode != 0:
             return 1
@@ -133,9 +134,9 @@ def main(arguments: list[str] | None = None) -> int:
         record.write(path, {"about": about, "tools": tools})
         print(f"{tool}: {tools[tool]['status']}, {tools[tool]['summary']}", flush=True)
     statuses = {found["status"] for found in tools.values()}
-    if statuses & {runner.FAILED, runner.CRASHED}:
+    if statuses & {outcomes.FAILED, outcomes.CRASHED}:
         return 1
-    return 3 if runner.UNFINISHED in statuses else 0
+    return 3 if outcomes.UNFINISHED in statuses else 0
 
 
 if __name__ == "__main__":

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from tests.gpu import record, runner
+from tests.gpu import processes, record, schedule
 from tests.gpu import run as command_line
+from tests.gpu.outcomes import exit_status, outcome_of
 from tests.gpu.stages import STAGES, Stage
+from tests.support.places import ROOT
 
 Row = dict[str, Any]
 FIRST = Stage("first", 5, "first", True, ())
@@ -109,19 +111,19 @@ record.fill(folder / "first.json", digest, work, time.monotonic() + 60)
 """
 
 
-def scripted(folder: Path, digest: str = "d", pause: float = 0, result: str = "ok") -> runner.Job:
+def scripted(folder: Path, digest: str = "d", pause: float = 0, result: str = "ok") -> schedule.Job:
     arguments = [str(folder), digest, str(pause), result]
-    return runner.Job(FIRST, lambda seconds: runner.python("-c", SCRIPT, *arguments), digest)
+    return schedule.Job(FIRST, lambda seconds: processes.python("-c", SCRIPT, *arguments), digest)
 
 
-def command(stage: Stage, code: str) -> runner.Job:
-    return runner.Job(stage, lambda seconds: runner.python("-c", code), "d")
+def command(stage: Stage, code: str) -> schedule.Job:
+    return schedule.Job(stage, lambda seconds: processes.python("-c", code), "d")
 
 
 def run(
-    jobs: list[runner.Job], folder: Path, again: bool = False, seconds: float = 40
+    jobs: list[schedule.Job], folder: Path, again: bool = False, seconds: float = 40
 ) -> dict[str, Any]:
-    return runner.Run(jobs, folder, "emulated", again=again, seconds=seconds).all()
+    return schedule.Run(jobs, folder, "emulated", again=again, seconds=seconds).all()
 
 
 def done(folder: Path) -> list[str]:
@@ -139,7 +141,7 @@ def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_stage_that_was_ended_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "MARGIN", 0)
+    monkeypatch.setattr(schedule, "MARGIN", 0)
     outcome = run([scripted(tmp_path, pause=60)], tmp_path, seconds=2)["first"]
     assert outcome["status"] == "unfinished" and outcome["seconds"] < 10
     assert done(tmp_path) == ["a"]
@@ -150,7 +152,7 @@ def test_a_stage_that_was_ended_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "FIRST_ROWS", 4)
+    monkeypatch.setattr(schedule, "FIRST_ROWS", 4)
     code = (
         "import subprocess, sys, time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -175,7 +177,7 @@ def test_what_a_stage_started_ends_with_it_and_the_next_one_runs(
 def test_proofs_run_side_by_side(tmp_path: Path) -> None:
     """Each ends only when the other has begun; a benchmark has the machine to itself."""
 
-    def waits(name: str, other: str) -> runner.Job:
+    def waits(name: str, other: str) -> schedule.Job:
         code = (
             f"import time; from pathlib import Path; folder = Path({str(tmp_path)!r})\n"
             f"(folder / {name!r}).touch()\n"
@@ -199,16 +201,16 @@ def test_proofs_run_side_by_side(tmp_path: Path) -> None:
 def test_benchmarks_share_what_the_proofs_left(tmp_path: Path) -> None:
     given: dict[str, float] = {}
 
-    def note(name: str, share: int, code: str = "pass") -> runner.Job:
+    def note(name: str, share: int, code: str = "pass") -> schedule.Job:
         def of(seconds: float) -> list[str]:
-            given[name] = seconds + runner.MARGIN
-            return runner.python("-c", code)
+            given[name] = seconds + schedule.MARGIN
+            return processes.python("-c", code)
 
         script = "" if name == "proof" else "a benchmark"
-        return runner.Job(Stage(name, share, name, bool(script), (), script=script), of, "d")
+        return schedule.Job(Stage(name, share, name, bool(script), (), script=script), of, "d")
 
     run([note("proof", 5), note("large", 30), note("small", 10)], tmp_path, seconds=100)
-    assert given["proof"] == pytest.approx(100 - 2 * runner.FIRST_ROWS, abs=2)
+    assert given["proof"] == pytest.approx(100 - 2 * schedule.FIRST_ROWS, abs=2)
     assert given["large"] == pytest.approx(75, abs=4)
     assert given["small"] == pytest.approx(100, abs=6)  # the large one left its time
 
@@ -237,7 +239,7 @@ def test_a_benchmark_goes_on_only_with_rows_of_these_sources(tmp_path: Path) -> 
     code = "print('3 rows are left for --resume.')"
     for digest, kept in (("one", False), ("one", True), ("another", False)):
         rows.write_text("{}")
-        run([runner.Job(SECOND, lambda seconds: runner.python("-c", code), digest)], tmp_path)
+        run([schedule.Job(SECOND, lambda seconds: processes.python("-c", code), digest)], tmp_path)
         assert rows.exists() == kept
 
 
@@ -266,9 +268,9 @@ WITHOUT: Row = {"ok": True, "left_out": "needs nvcc"}
 )
 def test_outcomes(exit_status: int | None, rows: list[Row], expected: str, why: str) -> None:
     document = {"total": 2, "rows": {str(i): row for i, row in enumerate(rows)}}
-    outcome = runner.outcome_of(FIRST, exit_status, document, "last words")
+    outcome = outcome_of(FIRST, exit_status, document, "last words")
     assert outcome["status"] == expected and why in outcome["why"]
-    assert runner.outcome_of(FIRST, 0, {}, "")["status"] == "crashed"  # it wrote nothing
+    assert outcome_of(FIRST, 0, {}, "")["status"] == "crashed"  # it wrote nothing
 
 
 @pytest.mark.parametrize(
@@ -282,13 +284,13 @@ def test_outcomes(exit_status: int | None, rows: list[Row], expected: str, why: 
 )
 def test_outcomes_of_benchmarks(exit_status: int | None, output: str, expected: str) -> None:
     # Its file is its own, and says nothing of right or wrong.
-    outcome = runner.outcome_of(SECOND, exit_status, {"rows": [1, 2]}, output)
+    outcome = outcome_of(SECOND, exit_status, {"rows": [1, 2]}, output)
     assert outcome["status"] == expected
 
 
 def test_a_stage_that_needs_what_is_missing_is_left_out(tmp_path: Path) -> None:
     stage = Stage("first", 5, "first", False, (), ("no_such_module",))
-    outcome = run([runner.Job(stage, list, "d")], tmp_path)["first"]
+    outcome = run([schedule.Job(stage, list, "d")], tmp_path)["first"]
     assert outcome["status"] == "left out" and outcome["why"] == "needs no_such_module"
     assert record.read(tmp_path / "run.json")["stages"]["first"] == outcome
 
@@ -306,7 +308,7 @@ def test_what_is_built_is_built_in_any_case(tmp_path: Path) -> None:
     log = tmp_path / "log"
     uses = command(library, f"open({str(log)!r}, 'a').write('x')")
     for _ in range(2):
-        outcomes = run([runner.Job(build, compile_all, "d"), uses], tmp_path)
+        outcomes = run([schedule.Job(build, compile_all, "d"), uses], tmp_path)
         assert [o["status"] for o in outcomes.values()] == ["passed", "passed"]
     assert len(built) == 2 and log.read_text() == "x"
     (tmp_path / "run.json").unlink()
@@ -325,14 +327,14 @@ def test_results_do_not_say_where_files_lie() -> None:
 def test_the_exit_status(tmp_path: Path) -> None:
     stages = [FIRST, SECOND]
     passed, crashed = {"status": "passed"}, {"status": "crashed"}
-    assert runner.exit_status(stages, {"first": passed, "second": passed}) == 0
-    assert runner.exit_status(stages, {"first": crashed, "second": passed}) == 1
+    assert exit_status(stages, {"first": passed, "second": passed}) == 0
+    assert exit_status(stages, {"first": crashed, "second": passed}) == 1
     # A benchmark proves nothing; but not everything was reached.
-    assert runner.exit_status(stages, {"first": passed, "second": crashed}) == 3
-    assert runner.exit_status(stages, {"first": {"status": "unfinished"}, "second": passed}) == 3
+    assert exit_status(stages, {"first": passed, "second": crashed}) == 3
+    assert exit_status(stages, {"first": {"status": "unfinished"}, "second": passed}) == 3
     outcomes = run([scripted(tmp_path, result="wrong")], tmp_path)
     assert outcomes["first"]["status"] == "failed"
-    assert runner.exit_status([FIRST], outcomes) == 1
+    assert exit_status([FIRST], outcomes) == 1
 
 
 def test_a_digest_follows_sources_and_device(tmp_path: Path) -> None:
@@ -341,7 +343,7 @@ def test_a_digest_follows_sources_and_device(tmp_path: Path) -> None:
     file.write_text("a")
 
     def digest(gpu: str = "one") -> str:
-        return runner.digest(["folder"], {"gpu": gpu}, tmp_path)
+        return schedule.digest(["folder"], {"gpu": gpu}, tmp_path)
 
     before = digest()
     (tmp_path / "folder" / "figures.json").write_text("{}")
@@ -361,17 +363,17 @@ def test_the_stages_fit_their_time_and_their_sources_exist() -> None:
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     for stage in STAGES:
         for source in stage.sources:
-            assert list(runner.ROOT.glob(source)), f"{stage.name}: {source}"
+            assert list(ROOT.glob(source)), f"{stage.name}: {source}"
 
 
 STOPPED = """
 import sys, time
-from tests.gpu import run, runner, stages
+from tests.gpu import processes, run, schedule, stages
 code = "import time; time.sleep(60)"
 stage = stages.Stage("first", 5, "first", True, ())
 run.STAGES = (stage,)
 run.describe = lambda device: {"slug": "emulated"}
-run.job = lambda stage, *_: runner.Job(stage, lambda seconds: runner.python("-c", code), "d")
+run.job = lambda stage, *_: schedule.Job(stage, lambda seconds: processes.python("-c", code), "d")
 sys.exit(run.main(["--emulated", "--folder", sys.argv[1], "--out", sys.argv[2]]))
 """
 
@@ -379,9 +381,9 @@ sys.exit(run.main(["--emulated", "--folder", sys.argv[1], "--out", sys.argv[2]])
 def test_a_stopped_command_leaves_its_report_and_one_archive(tmp_path: Path) -> None:
     folder, out = tmp_path / "results", tmp_path / "out"
     process = subprocess.Popen(
-        runner.python("-c", STOPPED, str(folder), str(out)),
-        cwd=runner.ROOT,
-        env=runner.environment("emulated"),
+        processes.python("-c", STOPPED, str(folder), str(out)),
+        cwd=ROOT,
+        env=processes.environment("emulated"),
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -402,7 +404,7 @@ def test_a_stopped_command_leaves_its_report_and_one_archive(tmp_path: Path) -> 
 def test_emulated_results_stay_outside(tmp_path: Path) -> None:
     folder = command_line.results_folder(None, {"slug": "emulated"})
     folder.parent.rmdir()
-    assert folder.name == "emulated" and not folder.is_relative_to(runner.ROOT)
+    assert folder.name == "emulated" and not folder.is_relative_to(ROOT)
     gpu = {"slug": "nvidia-h200"}
     assert command_line.results_folder(None, gpu) == command_line.RESULTS / "nvidia-h200"
     assert command_line.results_folder(tmp_path, gpu) == tmp_path / "nvidia-h200"
@@ -416,6 +418,6 @@ def test_without_a_gpu_it_says_so() -> None:
         capture_output=True,
         text=True,
         check=False,
-        cwd=runner.ROOT,
+        cwd=ROOT,
     )
     assert done.returncode == 2 and "no GPU that torch can use" in done.stderr

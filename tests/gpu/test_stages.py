@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import bninv
-from tests.gpu import device, draws, matrix, operators, runner
+from tests.gpu import device, draws, matrix, operators, processes
 from tests.support.fake_cuda import FakeCuda
 
 
@@ -213,11 +213,11 @@ def test_the_suite_counts(tmp_path: Path) -> None:
     file = tmp_path / "x" / "test_planted.py"
     file.write_text(TESTS)
     done = subprocess.run(
-        runner.python("-c", RUN, str(file)),
+        processes.python("-c", RUN, str(file)),
         capture_output=True,
         text=True,
         check=False,
-        env=runner.environment("emulated"),
+        env=processes.environment("emulated"),
         cwd=tmp_path,
     )
     lines = [line[4:] for line in done.stdout.splitlines() if line.startswith("row ")]

@@ -1,16 +1,10 @@
-"""Runs the stages, each in a process of its own, within their time; keeps what came of each."""
+"""Gives each stage its turn within the time there is, and keeps what came of it."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.util
 import json
-import os
-import re
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,25 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.gpu import record
+from tests.gpu.outcomes import FAILED, LEFT_OUT, PASSED, UNFINISHED, Outcome, outcome_of
+from tests.gpu.processes import end, missing, shared_processors, start_process
 from tests.gpu.stages import Stage
+from tests.support.places import ROOT
 
-ROOT = record.ROOT
 SUFFIXES = (".py", ".h", ".cpp", ".cu", ".cuh")
 # A stage ends by itself this long before its time is over, so that nothing has to be killed.
 MARGIN = 4
 LEAST = 15  # of what is left at the end, to go on with a stage
 FIRST_ROWS = 15  # for each benchmark, that proofs which take long leave in any case
 MOST_BUILD = 300  # what is built is waited for beyond the time given
-TAIL = 3000  # characters of its output that a failed stage leaves in the report
-
-PASSED, FAILED, UNFINISHED, LEFT_OUT, CRASHED = (
-    "passed",
-    "failed",
-    "unfinished",
-    "left out",
-    "crashed",
-)
-Outcome = dict[str, Any]
 
 
 def digest(sources: Sequence[str], about: Mapping[str, Any], root: Path = ROOT) -> str:
@@ -51,23 +37,6 @@ def digest(sources: Sequence[str], about: Mapping[str, Any], root: Path = ROOT) 
     return total.hexdigest()[:24]
 
 
-def environment(device: str) -> dict[str, str]:
-    """Of the stages: this project's own modules first, and CUDA kernels or an error."""
-    folders = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
-    if device == "cuda":
-        # For this machine's GPU alone, whatever an image has in its environment.
-        found.pop("TORCH_CUDA_ARCH_LIST", None)
-        found["BNINV_BUILD"] = "cuda"
-    else:
-        found["OMP_NUM_THREADS"] = "1"  # what is emulated is small, and one core is enough
-    return found
-
-
-def missing(modules: Sequence[str]) -> list[str]:
-    return [name for name in modules if importlib.util.find_spec(name) is None]
-
-
 @dataclass
 class Job:
     """How one stage is started: its command without the time, which is added."""
@@ -75,88 +44,6 @@ class Job:
     stage: Stage
     command: Callable[[float], list[str]]
     digest: str
-
-
-def start_process(
-    command: Sequence[str], log: Path, device: str, **variables: str
-) -> subprocess.Popen[bytes]:
-    """Starts it; its output goes to `log`.
-
-    Args:
-        variables: join its environment.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as output:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={**environment(device), **variables},
-            start_new_session=True,  # so that its compilers end with it
-        )
-
-
-def run_process(
-    command: Sequence[str], seconds: float, log: Path, device: str, **variables: str
-) -> int | None:
-    """The exit status, or None if it had to be ended; the rest as `start_process`."""
-    process = start_process(command, log, device, **variables)
-    try:
-        return process.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        return None
-    finally:
-        end(process)
-
-
-def end(*processes: subprocess.Popen[Any]) -> None:
-    """Ends them and all that they started; a moment for what they are just writing."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        running = [process for process in processes if process.poll() is None]
-        for process in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-        until = time.monotonic() + 3
-        for process in running:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=max(0.0, until - time.monotonic()))
-
-
-def outcome_of(
-    stage: Stage, status: int | None, document: Mapping[str, Any], output: str
-) -> Outcome:
-    """What came of a stage that was run.
-
-    Args:
-        status: its exit status; None: it had to be ended.
-        document: what it wrote, from the sources of now.
-        output: what it printed.
-    """
-    rows = {} if stage.script else document.get("rows", {})
-    total = document.get("total", 0)
-    wrong = record.failures({"rows": rows})
-    failed = [name for name, row in wrong.items() if "error" not in row]
-    late = [name for name in wrong if "TimeoutError" in rows[name].get("error", "")]
-    raised = [name for name in wrong if name not in failed and name not in late]
-    if failed:
-        first = rows[failed[0]].get("first", "")
-        return {"status": FAILED, "why": f"{len(failed)} of {total}: {failed[0]}: {first}"}
-    if raised:
-        reason = rows[raised[0]]["error"].strip().splitlines()[-1]
-        why = f"{len(raised)} of {total} raised: {raised[0]}: {reason}"
-        return {"status": CRASHED, "why": why}
-    if status not in (0, None) or (status == 0 and not document and not stage.script):
-        return {"status": CRASHED, "why": record.without_paths(output[-TAIL:])}
-    left = re.search(r"\d+ \w+ are left for --resume", output) if stage.script else None
-    without = [row["left_out"] for row in rows.values() if "left_out" in row]
-    if without and len(without) == total:
-        return {"status": LEFT_OUT, "why": without[0]}
-    if status is None or left or late or len(rows) < (0 if stage.script else total):
-        done = f" after {len(rows) - len(late)} of {total}" if total else ""
-        return {"status": UNFINISHED, "why": left[0] if left else f"its time was over{done}"}
-    return {"status": PASSED, "why": ""}
 
 
 @dataclass
@@ -303,34 +190,5 @@ class Run:
             say(f"{name}: {outcome['status']} in {outcome['seconds']} s {why}".strip())
 
 
-def shared_processors(count: int) -> dict[str, str]:
-    """For each of so many processes side by side: threads for two thirds of them at once."""
-    if count < 2 or "OMP_NUM_THREADS" in os.environ:
-        return {}
-    processors = len(os.sched_getaffinity(0))
-    return {"OMP_NUM_THREADS": str(max(1, 3 * processors // (2 * count)))}
-
-
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-def exit_status(stages: Sequence[Stage], outcomes: Mapping[str, Outcome]) -> int:
-    """1 if something that proves failed or crashed, 3 if anything was not reached, else 0."""
-    status = 0
-    for stage in stages:
-        found = outcomes.get(stage.name, {}).get("status")
-        if stage.proves and found in (FAILED, CRASHED):
-            return 1
-        if found != PASSED:
-            status = 3
-    return status
-
-
-def python(*arguments: str) -> list[str]:
-    return [sys.executable, *arguments]
-
-
-def module(name: str, *arguments: str) -> list[str]:
-    """A module of this folder; as one, so that the folder itself is not where imports look."""
-    return python("-m", f"tests.gpu.{name}", *arguments)
