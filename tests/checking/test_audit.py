@@ -38,7 +38,10 @@ def test_a_functional_call_is_found(function: Callable[[Tensor], Tensor], operat
     (entry,) = find_uncovered(model.eval(), torch.rand(2, 16, 8, 8))
     assert (entry.operator, entry.count, entry.first) == (operator, 2, "plant.0")
     # This file's line, or for an operator of torch handed over as it is, the line that calls it.
-    assert entry.line.split(":")[0] in ("test_audit.py", "small_models.py")
+    assert entry.line.split(":")[0] in (
+        "tests/checking/test_audit.py",
+        "tests/support/small_models.py",
+    )
     assert entry.code
     assert [(site.module, site.calls) for site in entry.sites] == [("plant.0", 1), ("plant.1", 1)]
 

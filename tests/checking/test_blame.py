@@ -40,7 +40,7 @@ def test_python_code_that_looks_at_the_batch_is_blamed_by_its_module() -> None:
     assert (culprit.kind, culprit.moved, culprit.total) == ("Functional", 1, 1)
     assert culprit.first == "1"
     # The line is that of its forward: what it calls are exact operators.
-    assert culprit.line.startswith("small_models.py:")
+    assert culprit.line.startswith("tests/support/small_models.py:")
     assert culprit.code == "def forward(self, x: Tensor) -> Tensor:"
 
 
@@ -122,7 +122,7 @@ FORWARD, FIRST_LINE = inspect.getsourcelines(Calls.forward)
 def line_of(mark: str) -> tuple[str, str]:
     """Where in this file the line marked so is, and what it says."""
     (number,) = (i for i, line in enumerate(FORWARD) if line.rstrip().endswith(f"# line: {mark}"))
-    return f"test_blame.py:{FIRST_LINE + number}", FORWARD[number].strip()
+    return f"tests/checking/test_blame.py:{FIRST_LINE + number}", FORWARD[number].strip()
 
 
 @pytest.mark.parametrize("batch_size", [3, 6])  # 6 is twice the channels: no second batch
@@ -150,7 +150,9 @@ def test_every_line_of_an_operator_is_counted() -> None:
     (culprit,) = (c for c in find_culprits(Twice(), [images(3)]) if c.kind == "mean")
     assert [(site.module, site.calls) for site in culprit.sites] == [("one", 2), ("other", 1)]
     # The innermost line is that of the function, wherever the module was called.
-    assert {site.line.partition(":")[0] for site in culprit.sites} == {"small_models.py"}
+    assert {site.line.partition(":")[0] for site in culprit.sites} == {
+        "tests/support/small_models.py"
+    }
     assert culprit.code == "return x + 1e-3 * x.mean(0, keepdim=True)"
 
 

@@ -58,5 +58,5 @@ def test_the_table_shows_the_line_of_the_call(width: int) -> None:
     lines = buffer.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     words = " ".join(buffer.getvalue().split())
-    assert "aten::sin 1 plant test_report.py:" in words
+    assert "aten::sin 1 plant tests/report/test_report.py:" in words
     assert "Functional(lambda x: x.sin() + x.mean(0))" in words
