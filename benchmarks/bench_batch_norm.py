@@ -20,8 +20,7 @@ from torch import Tensor
 import bninv
 from benchmarks import batch_norm_report, plot_batch_norm
 from benchmarks.batch_norm_layers import NETWORKS, OPERATIONS
-from benchmarks.common import command_line, cuda_timing, harness, references
-from benchmarks.common import measuring as runner
+from benchmarks.common import command_line, cuda_timing, harness, measuring, references
 from benchmarks.common.candidate import Candidate, Switches
 
 EPS = 1e-5
@@ -222,9 +221,9 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             return measure(case, given.device, given.seconds, results.measured["copy_gb_per_s"])
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     batch_norm_report.show(results.rows, given.models, results.measured)
-    runner.finish(results, given, plot_batch_norm.draw)
+    measuring.finish(results, given, plot_batch_norm.draw)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import conv_candidates, conv_report, plot_conv
-from benchmarks.common import command_line, cuda_timing, harness, references
-from benchmarks.common import measuring as runner
+from benchmarks.common import command_line, cuda_timing, harness, measuring, references
 from benchmarks.common.candidate import Candidate
 from benchmarks.common.harness import digits
 from benchmarks.conv_candidates import OPERATIONS, Layer
@@ -147,9 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
             times = measure(item, given.device, given.seconds)
         return [row_of(item, known[item.conv], times, results.measured)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     conv_report.show(results.rows, list(known.values()), results.measured)
-    runner.finish(results, given, plot_conv.draw)
+    measuring.finish(results, given, plot_conv.draw)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from torch import Tensor
 
 import bninv
 from benchmarks import models_report, plot_models
-from benchmarks.common import command_line, cpu_memory, cuda_timing, gpu_load, harness
-from benchmarks.common import measuring as runner
+from benchmarks.common import command_line, cpu_memory, cuda_timing, gpu_load, harness, measuring
 from benchmarks.common.candidate import Candidate
 from benchmarks.common.harness import digits
 from benchmarks.model_candidates import GROUPS, ONCE, candidates, networks
@@ -229,9 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
             return [SEARCHING.submit(measure, key, given).result()]
         return [measure(key, given)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     models_report.show(results.rows)
-    runner.finish(results, given, plot_models.draw)
+    measuring.finish(results, given, plot_models.draw)
 
 
 if __name__ == "__main__":

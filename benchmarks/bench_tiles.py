@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from benchmarks import conv_candidates
-from benchmarks.common import command_line, cuda_timing, references
-from benchmarks.common import measuring as runner
+from benchmarks.common import command_line, cuda_timing, measuring, references
 from benchmarks.common.candidate import Candidate
 from benchmarks.common.harness import digits
 from benchmarks.common.result_file import Row
-from benchmarks.common.tables import table
+from benchmarks.common.tables import plain
 from benchmarks.network_convolutions import Convolution, convolutions
 from bninv.building import extension
 
@@ -121,7 +120,7 @@ def show(rows: list[Row]) -> None:
             for row in some
         ]
         columns = ("layer", "fastest", "us", "plan's\nus", "ratio", "TFLOP/s")
-        print(table(f"Tiles and splits, {dtype}, batch {batch}", columns, lines, left=2))
+        print(plain(f"Tiles and splits, {dtype}, batch {batch}", columns, lines, left=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -146,9 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             return [measure(item, given.seconds)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     show(results.rows)
-    runner.finish(results, given)
+    measuring.finish(results, given)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.common import json_file
 from benchmarks.common.places import RESULTS
-from benchmarks.common.result_file import write_document
 from bninv.building import extension
 
 
@@ -71,5 +71,5 @@ def machine() -> dict[str, Any]:
 def write(name: str, rows: list[dict[str, Any]]) -> Path:
     """Write rows, one to a line, to results/NAME.json with the machine's description."""
     path = RESULTS / f"{name}.json"
-    write_document(path, {"machine": machine()}, {"rows": rows})
+    json_file.write(path, {"machine": machine(), "rows": rows})
     return path

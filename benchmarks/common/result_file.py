@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks.common import json_file
 
 Row = dict[str, Any]
 
@@ -45,7 +46,7 @@ class ResultFile:
         self.summarize = summarize
         self.written = 0.0
         if resume and path is not None and path.exists():
-            self._take_over(json.loads(path.read_text()))
+            self._take_over(json_file.read(path))
 
     def _take_over(self, found: Row) -> None:
         for key in ("machine", "arguments"):
@@ -74,17 +75,4 @@ class ResultFile:
             return
         heads = {k: getattr(self, k) for k in ("machine", "arguments", "measured")}
         lists = {**self.summarize(self.rows), "failed": self.failed, "rows": self.rows}
-        write_document(self.path, heads, lists)
-
-
-def write_document(path: Path, heads: dict[str, Row], lists: dict[str, list[Row]]) -> None:
-    """`heads` indented, then each of the lists with an entry to a line."""
-    parts = [f'"{key}": {json.dumps(head, indent=1)}' for key, head in heads.items()]
-    for key, entries in lists.items():
-        lines = ",\n".join(f" {json.dumps(entry)}" for entry in entries)
-        parts.append(f'"{key}": [\n{lines}\n]')
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place: whoever stops the run finds the last complete file.
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n")
-    os.replace(unfinished, path)
+        json_file.write(self.path, heads | lists)

@@ -1,11 +1,11 @@
-"""Plain tables: a GPU machine may have nothing but torch and the models."""
+"""Tables, plain and in Markdown: a GPU machine may have nothing but torch and the models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def plain(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     """Aligned columns under a title.
 
     Args:
@@ -26,3 +26,16 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], lef
     ]
     text.insert(depth, "  ".join("-" * width for width in widths))
     return "\n".join(["", title, "", *text])
+
+
+def markdown(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], left: int | None = None
+) -> str:
+    """
+    Args:
+        left: so many columns are aligned left, the others right; None: all left.
+    """
+    right = 0 if left is None else len(columns) - left
+    lines = [columns, ["---"] * (len(columns) - right) + ["---:"] * right, *rows]
+    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)

@@ -7,7 +7,6 @@ Writes results/cuda_kernels.json and .md. Exit status 1: a kernel spills that mu
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.common import json_file
 from benchmarks.common.places import RESULTS
 from benchmarks.cuda_kernels import report as cuda_kernels_report
 from benchmarks.cuda_kernels.cubins import Cubin, compile_cubin
@@ -96,9 +96,7 @@ def main(
     }
     report = cuda_kernels_report.report(kernels, about)
     if write_results:
-        rows = ",\n".join(f" {json.dumps(row)}" for row in kernels)
-        text = f'{{\n"about": {json.dumps(about)},\n"kernels": [\n{rows}\n]\n}}\n'
-        (RESULTS / "cuda_kernels.json").write_text(text)
+        json_file.write(RESULTS / "cuda_kernels.json", {"about": about, "kernels": kernels})
         (RESULTS / "cuda_kernels.md").write_text(report)
         console.print(f"written to {RESULTS / 'cuda_kernels.md'} and .json")
     else:

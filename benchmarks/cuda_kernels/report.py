@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.common.tables import markdown
+
 SHOWN = ("8.0", "8.6", "9.0")
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Markdown; the first column is a name."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
 def resource_table(kernels: Sequence[dict[str, Any]]) -> str:
@@ -39,12 +35,12 @@ def resource_table(kernels: Sequence[dict[str, Any]]) -> str:
             )
         )
     header = ("kernel", "threads", "registers", "most", "shared", "blocks", "occupancy", "least")
-    return table((*header, "spilled"), rows)
+    return markdown((*header, "spilled"), rows, left=1)
 
 
 def compile_table(times: Sequence[dict[str, Any]]) -> str:
     rows = [(f"`{row['file']}`", row["seconds"], row["slowest"]) for row in times]
-    return table(("file", "all architectures", "slowest"), rows)
+    return markdown(("file", "all architectures", "slowest"), rows, left=1)
 
 
 def report(kernels: Sequence[dict[str, Any]], about: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from benchmarks import plot_conv
 from benchmarks.common import cpu_memory, gpu_load, plot_style, references
 from benchmarks.common.places import ROOT
 from benchmarks.common.result_file import ResultFile
-from benchmarks.common.tables import table
+from benchmarks.common.tables import plain
 from benchmarks.fold import fold_batch_norm
 from tests.support.fake_cuda import FakeCuda
 
@@ -86,7 +86,7 @@ def test_peak_memory_is_unknown_without_proc(
 
 
 def test_a_table_is_aligned() -> None:
-    text = table("title", ("", "long\nheading"), [("a", "1.0"), ("bcd", "10.0")])
+    text = plain("title", ("", "long\nheading"), [("a", "1.0"), ("bcd", "10.0")])
     assert text.splitlines() == [
         "",
         "title",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import time
 import traceback
@@ -11,34 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import json_file
+from benchmarks.common.json_file import Document
 from tests.support.places import ROOT
 
 Row = dict[str, Any]
-Document = dict[str, Any]
-
-
-def read(path: Path) -> Document:
-    """The document, or an empty one where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Written aside and renamed: a reader, or a next run, never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for key, value in document.items():
-        text = json.dumps(value)
-        if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
-            lines = (f" {json.dumps(k)}: {json.dumps(v)}" for k, v in value.items())
-            text = "{\n" + ",\n".join(lines) + "\n}"
-        parts.append(f"{json.dumps(key)}: {text}")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text("{\n" + ",\n".join(parts) + "\n}\n")
-    aside.replace(path)
 
 
 def fill(
@@ -59,7 +34,7 @@ def fill(
         deadline: in time.monotonic's seconds; no row is begun after it.
         alive: called after a row that raised; raises where no further row can succeed.
     """
-    found = read(path)
+    found = json_file.read(path)
     rows = found.get("rows", {}) if found.get("digest") == digest else {}
     rows = {
         name: rows[name]
@@ -67,7 +42,7 @@ def fill(
         if name in rows and not {"error", "left_out"} & rows[name].keys()
     }
     document: Document = {"digest": digest, "total": len(work), "rows": rows}
-    write(path, document)
+    json_file.write(path, document)
     for name, run in work.items():
         if name in rows:
             continue
@@ -80,7 +55,7 @@ def fill(
             text = without_paths(traceback.format_exc(limit=-6))
             row, failed = {"error": text[-2000:]}, True
         rows[name] = {**row, "seconds": round(time.monotonic() - start, 2)}
-        write(path, document)
+        json_file.write(path, document)
         if failed:
             print(f"{name}: {rows[name]['error']}", flush=True)
             alive()

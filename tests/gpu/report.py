@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks.common.tables import markdown
 from tests.gpu import record, report_cause, report_speed, report_tensor
-from tests.gpu.markdown import table
 from tests.gpu.stages import STAGES
 
 Document = Mapping[str, Any]
@@ -71,7 +71,7 @@ def outcomes(stages: Mapping[str, Any]) -> str:
         status = found["status"] if found["status"] == "passed" else f"**{found['status']}**"
         why = " ".join(found.get("why", "").split())
         rows.append((stage.name, status, str(found.get("seconds", "")), why[-300:]))
-    return table(("stage", "outcome", "seconds", ""), rows)
+    return markdown(("stage", "outcome", "seconds", ""), rows)
 
 
 def failures(documents: Mapping[str, Document]) -> str:
@@ -108,7 +108,7 @@ def models(document: Document) -> str:
         "NaN, under every setting, against the CPU's bits."
     )
     titles = ("patched model", "compared", "differed", "first")
-    return f"## One sample, one set of bits\n\n{note}\n\n{table(titles, lines)}"
+    return f"## One sample, one set of bits\n\n{note}\n\n{markdown(titles, lines)}"
 
 
 def autocast(document: Document) -> str:
@@ -130,7 +130,7 @@ def autocast(document: Document) -> str:
         "CPU's autocast has other lists of what it casts; where they agree, so do the bits."
     )
     titles = ("patched model", "compared", "differed", "the CPU's bits", "first")
-    return f"### Under autocast\n\n{note}\n\n{table(titles, lines)}"
+    return f"### Under autocast\n\n{note}\n\n{markdown(titles, lines)}"
 
 
 def large(document: Document) -> str:
@@ -170,7 +170,7 @@ def suite(document: Document) -> str:
     lines = [
         (name, *(row.get(title, "not reached") for title in titles)) for name, row in rows.items()
     ]
-    return f"## Tests\n\n{table(('file', *titles), lines)}"
+    return f"## Tests\n\n{markdown(('file', *titles), lines)}"
 
 
 def sanitizer(document: Document) -> str:
@@ -183,4 +183,4 @@ def sanitizer(document: Document) -> str:
     ]
     titles = ("tool", "outcome", "summary", "operators and dtypes", "seconds")
     first = [f"```\n{row['first']}\n```" for row in document["tools"].values() if row["first"]]
-    return "\n\n".join(["## compute-sanitizer", table(titles, lines), *first])
+    return "\n\n".join(["## compute-sanitizer", markdown(titles, lines), *first])

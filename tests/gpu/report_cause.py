@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.gpu.markdown import number, table
+from benchmarks.common.tables import markdown
 
 Row = Mapping[str, Any]
+
+
+def number(value: float | None) -> str:
+    """Two significant digits; an infinity, which JSON has as null, by its name."""
+    return "infinite" if value is None else f"{value:.2g}"
 
 
 def section(rows: Mapping[str, Row]) -> str:
@@ -95,7 +100,7 @@ def operators_table(models: Mapping[str, Row]) -> str:
         "Calls whose results moved when a sample came alone, in a smaller batch or at another "
         "position, and by how much at most, relative to the largest element. Last: the outputs."
     )
-    return f"{note}\n\n{table(('setting', *kinds, 'outputs'), rows)}"
+    return f"{note}\n\n{markdown(('setting', *kinds, 'outputs'), rows)}"
 
 
 def norms_table(norms: Mapping[str, Row]) -> str:
@@ -120,4 +125,4 @@ def norms_table(norms: Mapping[str, Row]) -> str:
         (label, ", ".join(row["moved"]), number(row["max_abs"]), row["max_ulp"])
         for label, row in guilty.items()
     ]
-    return f"{text}\n\n{table(('case', 'moved', 'by at most', 'ulp'), rows)}"
+    return f"{text}\n\n{markdown(('case', 'moved', 'by at most', 'ulp'), rows)}"

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.gpu.markdown import table
+from benchmarks.common.tables import markdown
 
 Document = Mapping[str, Any]
 
@@ -65,7 +65,7 @@ def models(document: Document) -> str:
         )
     titles = ("model", "dtype", "batch", "images/s", "default", "IEEE", *COMPILED)
     titles = (*titles, "AMP to our AMP", "as called", "clock, power")
-    return "\n\n".join([note, table(titles, lines), *accuracy(document)])
+    return "\n\n".join([note, markdown(titles, lines), *accuracy(document)])
 
 
 def accuracy(document: Document) -> list[str]:
@@ -86,7 +86,7 @@ def accuracy(document: Document) -> list[str]:
         "the most memory of a forward, weights and input aside."
     )
     titles = ("model", "dtype", "batch", *(f"error, {way}" for way in ways), "MiB", "MiB, default")
-    return [note, table(titles, lines)]
+    return [note, markdown(titles, lines)]
 
 
 def best_of(ratios: Mapping[str, float], names: Sequence[str]) -> str:
@@ -119,7 +119,7 @@ def convolutions(document: Document) -> str:
         "Of a layer's rate the median share of a large float32 GEMM's, and of a large copy's "
         f"bandwidth ({references(document)})."
     )
-    return f"{table(titles, lines)}\n\n{note}"
+    return f"{markdown(titles, lines)}\n\n{note}"
 
 
 def tiles(document: Document) -> str:
@@ -138,7 +138,7 @@ def tiles(document: Document) -> str:
         "Every tile and split of each convolution, BatchNorm and ReLU fused: the fastest, and what "
         "the plan chose."
     )
-    return f"{note}\n\n{table(titles, lines)}"
+    return f"{note}\n\n{markdown(titles, lines)}"
 
 
 def batch_norms(document: Document) -> str:
@@ -149,7 +149,7 @@ def batch_norms(document: Document) -> str:
     ]
     titles = ("BatchNorms of", "dtype", "batch", "memory format", "ratio", "of copy")
     note = f"With what follows them, fused. A large copy: {references(document)}."
-    return f"{table(titles, lines)}\n\n{note}"
+    return f"{markdown(titles, lines)}\n\n{note}"
 
 
 def fraction(document: Document, entry: Mapping[str, Any], key: str = "fraction_of_copy") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.gpu.markdown import table
+from benchmarks.common.tables import markdown
 
 Row = Mapping[str, Any]
 Document = Mapping[str, Any]
@@ -53,7 +53,7 @@ def compared(rows: Mapping[str, Row]) -> str:
         (name, row["class"], f"{row['model']['of']:,}", *(wrong(row, key) for key in PAIRS))
         for name, row in rows.items()
     ]
-    return table(("instruction", "class", "outputs", *PAIRS.values()), lines)
+    return markdown(("instruction", "class", "outputs", *PAIRS.values()), lines)
 
 
 def told_apart(rows: Mapping[str, Row]) -> str:
@@ -65,7 +65,7 @@ def told_apart(rows: Mapping[str, Row]) -> str:
         lines.append((name, f"{100 * min(by):.2g} %", f"{100 * max(by):.2g} %"))
     return (
         "Of the same outputs, what other rules would have got wrong (least and most over the "
-        f"instructions):\n\n{table(('rule', 'least', 'most'), lines)}"
+        f"instructions):\n\n{markdown(('rule', 'least', 'most'), lines)}"
     )
 
 
@@ -75,4 +75,4 @@ def ceilings(rows: Mapping[str, Row]) -> str:
         (name, f"{row['best']:.0f}", f"{row['sustained']:.0f}", row["warps"])
         for name, row in rows.items()
     ]
-    return f"The most that the instructions do, operands at hand:\n\n{table(titles, lines)}"
+    return f"The most that the instructions do, operands at hand:\n\n{markdown(titles, lines)}"

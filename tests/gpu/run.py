@@ -29,8 +29,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import json_file
 from benchmarks.common.places import RESULTS
-from tests.gpu import processes, record, report, schedule
+from tests.gpu import processes, report, schedule
 from tests.gpu.outcomes import exit_status
 from tests.gpu.stages import STAGES, Stage
 from tests.support.places import ROOT
@@ -101,7 +102,7 @@ def job(stage: Stage, device: str, folder: Path, about: dict[str, Any]) -> sched
 
 
 def write_report(folder: Path) -> Path:
-    documents = {path.stem: record.read(path) for path in sorted(folder.glob("*.json"))}
+    documents = {path.stem: json_file.read(path) for path in sorted(folder.glob("*.json"))}
     path = folder / "report.md"
     path.write_text(report.build(documents, sorted(p.name for p in folder.glob("*.png"))))
     return path
@@ -140,8 +141,8 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     if any(stage.needs_library for stage in stages):
         stages = [s for s in STAGES if s.prepares and s not in stages] + stages
-    known = record.read(folder / "run.json")
-    record.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
+    known = json_file.read(folder / "run.json")
+    json_file.write(folder / "run.json", {"about": about, "stages": known.get("stages", {})})
     jobs = [job(stage, device, folder, about) for stage in stages]
     try:
         seconds = chosen.seconds - (time.monotonic() - start)

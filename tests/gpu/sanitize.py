@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common import json_file
 from tests.gpu import outcomes, processes, record, run
 from tests.support.places import ROOT
 
@@ -71,7 +72,7 @@ def examine(sanitizer: str, tool: str, device: str, seconds: float) -> dict[str,
             PYTORCH_NO_CUDA_MEMORY_CACHING="1",
         )
         output = record.without_paths((folder / "log").read_text(errors="replace"))
-        rows = record.read(folder / "operators_few.json")
+        rows = json_file.read(folder / "operators_few.json")
     print(output, flush=True)
     summary = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
     wrong = record.failures(rows)
@@ -131,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     for i, tool in enumerate(todo):
         share = (over - time.monotonic()) / (len(todo) - i)
         tools[tool] = examine(sanitizer, tool, device, share)
-        record.write(path, {"about": about, "tools": tools})
+        json_file.write(path, {"about": about, "tools": tools})
         print(f"{tool}: {tools[tool]['status']}, {tools[tool]['summary']}", flush=True)
     statuses = {found["status"] for found in tools.values()}
     if statuses & {outcomes.FAILED, outcomes.CRASHED}:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.gpu import record
+from benchmarks.common import json_file
 from tests.gpu.outcomes import FAILED, LEFT_OUT, PASSED, UNFINISHED, Outcome, outcome_of
 from tests.gpu.processes import end, missing, shared_processors, start_process
 from tests.gpu.stages import Stage
@@ -79,7 +79,7 @@ class Run:
         self.again = again
         self.over = time.monotonic() + seconds
         self.path = folder / "run.json"
-        self.document = record.read(self.path)
+        self.document = json_file.read(self.path)
         self.outcomes: dict[str, Outcome] = self.document.get("stages", {})
 
     def all(self) -> dict[str, Outcome]:
@@ -165,7 +165,7 @@ class Run:
 
     def _conclude(self, started: Started, status: int | None) -> None:
         job = started.job
-        document = record.read(started.data)
+        document = json_file.read(started.data)
         if document.get("digest") != job.digest:
             document = {}  # it was ended, or ended itself, before it wrote its own
         output = started.log.read_text(errors="replace")
@@ -184,7 +184,7 @@ class Run:
 
     def _keep(self, job: Job, outcome: Outcome, quiet: bool = False) -> None:
         self.outcomes[job.stage.name] = {**outcome, "digest": job.digest}
-        record.write(self.path, {**self.document, "stages": self.outcomes})
+        json_file.write(self.path, {**self.document, "stages": self.outcomes})
         if not quiet:
             name, why = job.stage.name, outcome["why"]
             say(f"{name}: {outcome['status']} in {outcome['seconds']} s {why}".strip())

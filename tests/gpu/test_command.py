@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.common import json_file
 from tests.gpu import processes, record, schedule
 from tests.gpu import run as command_line
 from tests.gpu.outcomes import exit_status, outcome_of
@@ -48,7 +49,7 @@ def test_what_is_known_is_not_done_again(tmp_path: Path) -> None:
     record.fill(path, "digest", dict(itertools.islice(work.items(), 2)), soon())
     document = record.fill(path, "digest", work, soon())
     assert calls == ["a", "b", "c"]
-    assert record.is_complete(document) and record.read(path) == document
+    assert record.is_complete(document) and json_file.read(path) == document
     record.fill(path, "other sources", work, soon())
     assert calls == ["a", "b", "c"] * 2
 
@@ -88,7 +89,7 @@ def test_a_row_that_was_left_out_is_tried_again(tmp_path: Path) -> None:
 def test_half_a_file_is_no_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     path.write_text('{"digest": "d", "ro')
-    assert record.read(path) == {}
+    assert json_file.read(path) == {}
 
 
 # ---- Stages --------------------------------------------------------------------------------------
@@ -188,8 +189,8 @@ def test_proofs_run_side_by_side(tmp_path: Path) -> None:
         return command(Stage(name, 5, name, True, ()), code)
 
     alone = (
-        "import sys; from tests.gpu import record; from pathlib import Path\n"
-        f"stages = record.read(Path({str(tmp_path / 'run.json')!r}))['stages']\n"
+        "import sys; from benchmarks.common import json_file; from pathlib import Path\n"
+        f"stages = json_file.read(Path({str(tmp_path / 'run.json')!r}))['stages']\n"
         "sys.exit(any(s['why'] == 'the command was stopped' for n, s in stages.items()"
         " if n != 'second'))"
     )
@@ -292,7 +293,7 @@ def test_a_stage_that_needs_what_is_missing_is_left_out(tmp_path: Path) -> None:
     stage = Stage("first", 5, "first", False, (), ("no_such_module",))
     outcome = run([schedule.Job(stage, list, "d")], tmp_path)["first"]
     assert outcome["status"] == "left out" and outcome["why"] == "needs no_such_module"
-    assert record.read(tmp_path / "run.json")["stages"]["first"] == outcome
+    assert json_file.read(tmp_path / "run.json")["stages"]["first"] == outcome
 
 
 def test_what_is_built_is_built_in_any_case(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.gpu import record, report, report_cause
+from benchmarks.common import json_file
+from tests.gpu import report, report_cause
 from tests.gpu import run as command
 from tests.gpu.stages import STAGES
 
@@ -113,7 +114,7 @@ def test_tensor_cores() -> None:
 
 
 def test_an_emulated_report_says_that_it_is_one(tmp_path: Path) -> None:
-    record.write(tmp_path / "run.json", {"about": {"slug": "emulated"}, "stages": {}})
+    json_file.write(tmp_path / "run.json", {"about": {"slug": "emulated"}, "stages": {}})
     assert command.main(["--report", str(tmp_path)]) == 0
     title = (tmp_path / "report.md").read_text().splitlines()[0]
     assert "emulated" in title and "no GPU" in title
@@ -129,5 +130,5 @@ def test_what_other_sources_gave_is_not_shown() -> None:
 
 def test_documents_survive_json(tmp_path: Path) -> None:
     document = {"digest": "d", "total": 1, "rows": {"a": {"ok": True, "list": [1, 2]}}}
-    record.write(tmp_path / "x.json", document)
+    json_file.write(tmp_path / "x.json", document)
     assert json.loads((tmp_path / "x.json").read_text()) == document
