@@ -90,3 +90,14 @@ def controls() -> Iterator[Any]:
     library = operators()
     yield library
     library.device()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new processes: they cost seconds, and would see the GPU that there is."""
+    from bninv.checking import repeat
+
+    def call(function: Any, arguments: Any, count: int, progress: Any = None) -> list[Any]:
+        return [function(*arguments) for _ in range(count)]
+
+    monkeypatch.setattr(repeat, "in_fresh_processes", call)

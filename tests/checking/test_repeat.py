@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 import bninv
-from bninv import cli
-from bninv.checking import repeat
 from bninv.checking.repeat import Digests, RepeatResult, digests, in_fresh_processes
 from bninv.checking.runner import CheckError
+from tests.support.command import Ended, command
 
 MODELS = """
 import torch
@@ -35,29 +34,14 @@ def unseeded():
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Call the command on a model of MODELS; returns its exit status, output and errors."""
     (tmp_path / "my_models.py").write_text(MODELS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    call = command(monkeypatch, capsys, tmp_path)
     monkeypatch.delitem(sys.modules, "my_models", raising=False)
 
-    def run(name: str, *arguments: str) -> tuple[object, str, str]:
+    def run(name: str, *arguments: str) -> Ended:
         options = ["--device", "cpu", "--image-size", "16", *arguments]
-        command = ["bninv", "check", f"my_models:{name}", *options]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return ended.value.code, *capsys.readouterr()
+        return call("check", f"my_models:{name}", *options)
 
     return run
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new processes: they cost seconds, and what follows on them is the same."""
-
-    def call(function, arguments, count, progress=None):
-        return [function(*arguments) for _ in range(count)]
-
-    monkeypatch.setattr(repeat, "in_fresh_processes", call)
 
 
 def model() -> nn.Sequential:

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,41 +14,21 @@ from PIL import Image
 from torch import nn
 
 import bninv
-from bninv import cli
 from bninv.checking import runner
 from bninv.loading import images
 from bninv.loading.images import Preprocess, find_images, load_samples
 from bninv.loading.usage import UsageError
+from tests.support.command import FAST, TINY, Run, command
 
 timm = pytest.importorskip("timm")
 
-# Small, quick, and made of convolution, BatchNorm, ReLU, pooling and a linear layer.
-TINY = "test_resnet"
-FAST = ("--image-size", "32", "--batch-sizes", "1,3")
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    """Call the command in this process, in an empty directory of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     # What --device auto does where there is a GPU is in test_device.py.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     torch.set_num_threads(1)
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["bninv", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Ended(ended.value.code, *capsys.readouterr())
-
-    return run
+    return command(monkeypatch, capsys, tmp_path)
 
 
 def write_module(directory: Path) -> None:

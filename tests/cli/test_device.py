@@ -7,51 +7,34 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from torch import nn
 
 import bninv
-from bninv import cli
 from bninv.building import extension
-from bninv.checking import repeat, runner
+from bninv.checking import runner
 from bninv.checking.runner import Runner
+from tests.support.command import FAST, TINY, Ended, Run, command
 from tests.support.fake_cuda import FakeCuda, OnCpu
 
 pytest.importorskip("timm")
 
-TINY = "test_resnet"
-FAST = ("--image-size", "32", "--batch-sizes", "1,3")
 NO_TOOLKIT = "no CUDA kernels, although a GPU is present: no CUDA toolkit was found: install one"
-
-
-class Ended(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """`bninv check TINY` in this process, in a folder of its own."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    call = command(monkeypatch, capsys, tmp_path)
     monkeypatch.delenv("BNINV_BUILD", raising=False)
     torch.set_num_threads(1)
 
     def run(*options: str, model: str = TINY) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["bninv", "check", model, *FAST, *options])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Ended(ended.value.code, *capsys.readouterr())
+        return call("check", model, *FAST, *options)
 
     return run
 
@@ -269,16 +252,6 @@ def test_the_name_is_checked_before_anything_is_compiled(
 
 
 # ---- --repeat ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No new processes, which would see the GPU that there is."""
-
-    def call(function, arguments, count, progress=None):
-        return [function(*arguments) for _ in range(count)]
-
-    monkeypatch.setattr(repeat, "in_fresh_processes", call)
 
 
 def test_repeat_falls_back_in_one_line(run: Run, bare_gpu: None, here: None) -> None:

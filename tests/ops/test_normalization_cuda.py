@@ -12,6 +12,7 @@ from torch import Tensor
 
 import bninv.functional as F
 from tests.support.emulated import operators, run
+from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -23,14 +24,6 @@ from tests.support.properties import (
 from tests.support.reference_dtypes import FLOATING, NARROW
 
 floating = pytest.mark.parametrize("dtype", FLOATING, ids=str)
-
-
-def assert_as_cpu(device: str, name: str, x: Tensor, *args: Any, message: str = "") -> Tensor:
-    actual, expected = run(device, name, x, *args), run("cpu", name, x, *args)
-    message = f"{name} of {tuple(x.shape)}, {x.dtype}, {args[:1]}: {message}"
-    assert_bits(actual, expected, message)
-    assert actual.stride() == expected.stride(), message
-    return actual
 
 
 # ---- layer_norm, rms_norm ------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.support.emulated import operators, run
+from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -55,17 +56,6 @@ def adaptive_calls(output_size: list[int]) -> Iterator[Call]:
     yield "adaptive_max_pool2d", (output_size,)
 
 
-def assert_equals_cpu(device: str, call: Call, x: Tensor, message: str = "") -> None:
-    """Bits and strides; nothing is written to the input."""
-    name, options = call
-    before = x.clone()
-    expected = run("cpu", name, x, *options)
-    actual = run(device, name, x, *options)
-    assert actual.stride() == expected.stride(), message
-    assert_bits(actual, expected, f"{name}{options} of {tuple(x.shape)}, {message}")
-    assert_bits(x, before)
-
-
 def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
@@ -80,7 +70,7 @@ def test_windows(device: str, shape: tuple[int, ...], dtype: torch.dtype) -> Non
     x = with_specials(normal("x", *shape, dtype=dtype), share=0.002)
     for window in WINDOWS:
         for call in calls(window):
-            assert_equals_cpu(device, call, channels_last(x))
+            assert_as_cpu(device, call[0], channels_last(x), *call[1])
 
 
 @floating
@@ -89,7 +79,7 @@ def test_adaptive(device: str, shape: tuple[int, ...], dtype: torch.dtype) -> No
     x = with_specials(normal("x", *shape, dtype=dtype), share=0.002)
     for output_size in OUTPUT_SIZES:
         for call in adaptive_calls(output_size):
-            assert_equals_cpu(device, call, channels_last(x))
+            assert_as_cpu(device, call[0], channels_last(x), *call[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
@@ -98,12 +88,14 @@ def test_layouts(device: str, dtype: torch.dtype) -> None:
         x = normal("x", *shape, dtype=dtype)
         for name, view in (*layouts(x), *expansions(x)):
             for call in (*list(calls(WINDOWS[2]))[::4], *adaptive_calls([1, 2])):
-                assert_equals_cpu(device, call, view, name)
+                assert_as_cpu(device, call[0], view, *call[1], message=name)
         for offset in (1, 2):
             around = torch.empty(x.numel() + 8, dtype=dtype)[offset:][: x.numel()]
             view = around.view(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2).copy_(x)
             for call in (*list(calls(WINDOWS[2]))[::4], *adaptive_calls([1, 2])):
-                assert_equals_cpu(device, call, view, f"channels_last, offset {offset}")
+                assert_as_cpu(
+                    device, call[0], view, *call[1], message=f"channels_last, offset {offset}"
+                )
 
 
 @floating
@@ -116,14 +108,14 @@ def test_strides_that_no_vector_fits(device: str, dtype: torch.dtype) -> None:
         around = normal(gaps, n * strides[2], dtype=dtype)
         x = around.as_strided(shape, (strides[2], 1, strides[1], strides[0]))
         for call in (*list(calls(WINDOWS[3]))[::4], *adaptive_calls([4, 4])):
-            assert_equals_cpu(device, call, x, f"gaps {gaps}")
+            assert_as_cpu(device, call[0], x, *call[1], message=f"gaps {gaps}")
 
 
 @floating
 def test_any_bits(device: str, dtype: torch.dtype) -> None:
     x = channels_last(any_bits("x", (3, 24, 9, 9), dtype))
     for call in (*calls(WINDOWS[3]), *calls(WINDOWS[7]), *adaptive_calls([1, 1])):
-        assert_equals_cpu(device, call, x)
+        assert_as_cpu(device, call[0], x, *call[1])
 
 
 @floating
@@ -133,7 +125,7 @@ def test_many_terms(device: str, dtype: torch.dtype) -> None:
     unpadded = ([1, 1], [0, 0], False)
     zeros = channels_last(torch.full((2, 40, 9, 9), -0.0, dtype=dtype))
     for call in (*adaptive_calls([1, 1]), *list(calls(([66, 65], [2, 2], [0, 1], False)))[::4]):
-        assert_equals_cpu(device, call, x)
+        assert_as_cpu(device, call[0], x, *call[1])
     small = [call for window in ([2, 4], [3, 3], [4, 4]) for call in calls((window, *unpadded))]
     for call in (*small, *adaptive_calls([1, 1]), *adaptive_calls([9, 5]), *adaptive_calls([9, 9])):
         if -3 not in call[1]:
@@ -145,17 +137,17 @@ def test_enough_outputs_for_wide_blocks(device: str) -> None:
     for dtype in FLOATING:
         x = channels_last(normal("x", 7, 70, 8, 5, dtype=dtype))
         for call in (*adaptive_calls([1, 1]), *list(calls(WINDOWS[7]))[::4]):
-            assert_equals_cpu(device, call, x)
+            assert_as_cpu(device, call[0], x, *call[1])
 
 
 def test_windows_of_nothing(device: str) -> None:
     """Padding alone: the average of nothing is 0 / 0, its maximum -inf."""
     x = torch.zeros(2, 3, 0, 4)
     for call in list(calls(([2, 2], [1, 1], [1, 1], False)))[:5]:
-        assert_equals_cpu(device, call, x)
+        assert_as_cpu(device, call[0], x, *call[1])
     for shape in ((0, 3, 4, 4), (2, 0, 4, 4)):
         for call in (*calls(WINDOWS[1]), *adaptive_calls([1, 2]), *adaptive_calls([0, 2])):
-            assert_equals_cpu(device, call, torch.zeros(shape))
+            assert_as_cpu(device, call[0], torch.zeros(shape), *call[1])
 
 
 def test_sample_alone_and_in_a_batch(device: str) -> None:
@@ -174,7 +166,7 @@ def test_sample_alone_and_in_a_batch(device: str) -> None:
 def test_large_batch(device: str) -> None:
     x = channels_last(normal("x", 65537, 1, 2, 2))
     for call in (*adaptive_calls([1, 1]), *list(calls(WINDOWS[1]))[::4]):
-        assert_equals_cpu(device, call, x)
+        assert_as_cpu(device, call[0], x, *call[1])
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
@@ -186,7 +178,7 @@ def test_any_grid(controls: Any, multiprocessors: int) -> None:
     for dtype in FLOATING:
         x = channels_last(normal("x", 3, 40, 9, 8, dtype=dtype))
         for call in (*list(calls(WINDOWS[3]))[::4], *adaptive_calls([1, 1])):
-            assert_equals_cpu("emulated", call, x)
+            assert_as_cpu("emulated", call[0], x, *call[1])
 
 
 pairs = st.lists(st.integers(1, 7), min_size=2, max_size=2)
@@ -223,11 +215,11 @@ def test_any_window(
     views = list(layouts(with_specials(normal(shape, *shape, dtype=dtype), shape, share=0.01)))
     name, view = views[layout % len(views)]
     average = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor)
-    assert_equals_cpu("emulated", ("avg_pool2d", average), view, f"{name}, seed {seed}")
+    assert_as_cpu("emulated", "avg_pool2d", view, *average, message=f"{name}, seed {seed}")
     largest = (kernel_size, stride, padding, dilation, ceil_mode)
-    assert_equals_cpu("emulated", ("max_pool2d", largest), view, f"{name}, seed {seed}")
+    assert_as_cpu("emulated", "max_pool2d", view, *largest, message=f"{name}, seed {seed}")
     for call in adaptive_calls(stride):
-        assert_equals_cpu("emulated", call, view, f"{name}, seed {seed}")
+        assert_as_cpu("emulated", call[0], view, *call[1], message=f"{name}, seed {seed}")
 
 
 # ---- What only a GPU shows -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import bninv.functional as F
 from tests.support.emulated import operators, run
+from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import (
     INF,
     NAN,
@@ -28,12 +29,9 @@ NAMES = ("softmax", "log_softmax")
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
 
-def assert_as_cpu(device: str, x: Tensor, dim: int, message: str = "") -> None:
+def assert_both_as_cpu(device: str, x: Tensor, dim: int, message: str = "") -> None:
     for name in NAMES:
-        actual, expected = run(device, name, x, dim), run("cpu", name, x, dim)
-        message = f"{name} of {tuple(x.shape)}, {x.dtype}, along {dim}: {message}"
-        assert_bits(actual, expected, message)
-        assert actual.stride() == expected.stride(), message
+        assert_as_cpu(device, name, x, dim, message=message)
 
 
 # Along dense rows: each kernel's last length and the next, rows in shared memory and rows too long
@@ -59,19 +57,19 @@ COLUMNS = [
 @pytest.mark.parametrize("terms", LENGTHS)
 def test_rows(device: str, dtype: torch.dtype, terms: int) -> None:
     x = 4 * normal(terms, 3, terms).to(dtype)
-    assert_as_cpu(device, x, 1)
-    assert_as_cpu(device, with_specials(x, terms, 0.5 / terms), -1)
-    assert_as_cpu(device, any_bits(terms, x.shape, dtype), 1)
+    assert_both_as_cpu(device, x, 1)
+    assert_both_as_cpu(device, with_specials(x, terms, 0.5 / terms), -1)
+    assert_both_as_cpu(device, any_bits(terms, x.shape, dtype), 1)
 
 
 @dtypes
 @pytest.mark.parametrize("shape", COLUMNS, ids=str)
 def test_columns(device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     x = 4 * normal(shape, *shape).to(dtype)
-    assert_as_cpu(device, x, 1)
+    assert_both_as_cpu(device, x, 1)
     if x.numel() < 20_000:
-        assert_as_cpu(device, with_specials(x, shape, 0.5 / shape[1]), 1)
-        assert_as_cpu(device, any_bits(shape, x.shape, dtype), 1)
+        assert_both_as_cpu(device, with_specials(x, shape, 0.5 / shape[1]), 1)
+        assert_both_as_cpu(device, any_bits(shape, x.shape, dtype), 1)
 
 
 @dtypes
@@ -80,7 +78,7 @@ def test_layouts(device: str, dtype: torch.dtype) -> None:
         x = with_specials(4 * normal(shape, *shape).to(dtype), shape, 0.01)
         for label, view in (*layouts(x), *expansions(x)):
             for dim in range(x.ndim):
-                assert_as_cpu(device, view, dim, label)
+                assert_both_as_cpu(device, view, dim, label)
 
 
 @dtypes
@@ -89,17 +87,17 @@ def test_rows_of_one_value(device: str, dtype: torch.dtype) -> None:
     for value in (NAN, INF, -INF, 0.0, -0.0, least, -least, torch.finfo(dtype).max):
         for terms in (3, 40, 1030):
             x = torch.full((2, terms, 2), value, dtype=dtype)
-            assert_as_cpu(device, x, 1)
+            assert_both_as_cpu(device, x, 1)
             x[:, terms // 2] = -INF
-            assert_as_cpu(device, x.transpose(1, 2).contiguous(), 2)
+            assert_both_as_cpu(device, x.transpose(1, 2).contiguous(), 2)
 
 
 def test_subnormal_exponentials(device: str) -> None:
     """Sums and quotients of them: nothing is flushed."""
     x = torch.linspace(-110, -80, 900).view(3, 300)
     x[:, 0] = torch.tensor([0.0, -60.0, -80.0])
-    assert_as_cpu(device, x, 1)
-    assert_as_cpu(device, x.t().contiguous(), 0)
+    assert_both_as_cpu(device, x, 1)
+    assert_both_as_cpu(device, x.t().contiguous(), 0)
 
 
 @pytest.mark.parametrize("terms", [3, 40, 1030])
@@ -125,7 +123,7 @@ def test_empty_and_scalar(device: str) -> None:
     for name in NAMES:
         assert run(device, name, torch.zeros(0, 4), 1).shape == (0, 4)
         assert run(device, name, torch.zeros(3, 0), 1).shape == (3, 0)
-    assert_as_cpu(device, torch.tensor(2.0), 0)
+    assert_both_as_cpu(device, torch.tensor(2.0), 0)
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
@@ -136,8 +134,8 @@ def test_any_grid(controls: Any, multiprocessors: int) -> None:
     """The number of blocks follows the device, and so does the kernel; the bits do not."""
     controls.device(multiprocessors=multiprocessors)
     for dtype in DTYPES:
-        assert_as_cpu("emulated", normal("x", 1100, 5).to(dtype), 1)
-        assert_as_cpu("emulated", normal("x", 3, 50, 300).to(dtype), 1)
+        assert_both_as_cpu("emulated", normal("x", 1100, 5).to(dtype), 1)
+        assert_both_as_cpu("emulated", normal("x", 3, 50, 300).to(dtype), 1)
 
 
 @given(
@@ -157,7 +155,7 @@ def test_any_shape(
     x = with_specials(4 * normal(shape, *shape).to(dtype), shape, 0.01)
     views = list(layouts(x))
     name, view = views[layout % len(views)]
-    assert_as_cpu("emulated", view, dim, f"{name}, seed {seed}")
+    assert_both_as_cpu("emulated", view, dim, f"{name}, seed {seed}")
 
 
 # ---- What only a GPU shows -----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.support.emulated import operators, run
+from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -64,17 +65,11 @@ LONG: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
 floating = pytest.mark.parametrize("dtype", FLOATING, ids=str)
 
 
-def assert_equals_cpu(
+def assert_both_as_cpu(
     device: str, x: Tensor, dim: Sequence[int], keepdim: bool = False, message: str = ""
 ) -> None:
-    """Bits and strides; nothing is written to the input."""
-    before = x.clone()
     for name in ("sum", "mean"):
-        expected = run("cpu", name, x, list(dim), keepdim)
-        actual = run(device, name, x, list(dim), keepdim)
-        assert actual.stride() == expected.stride(), message
-        assert_bits(actual, expected, f"{name} of {tuple(x.shape)} over {dim}, {message}")
-    assert_bits(x, before)
+        assert_as_cpu(device, name, x, list(dim), keepdim, message=message)
 
 
 @floating
@@ -87,9 +82,9 @@ def test_equals_cpu(
     if dtype == torch.float32 and x.numel() < 10000:
         views = [*layouts(x), *expansions(x)]
     for name, view in views:
-        assert_equals_cpu(device, view, dim, message=name)
-    assert_equals_cpu(device, with_specials(x, share=0.01), dim, keepdim=True)
-    assert_equals_cpu(device, any_bits("x", shape, dtype), dim)
+        assert_both_as_cpu(device, view, dim, message=name)
+    assert_both_as_cpu(device, with_specials(x, share=0.01), dim, keepdim=True)
+    assert_both_as_cpu(device, any_bits("x", shape, dtype), dim)
 
 
 @floating
@@ -98,34 +93,34 @@ def test_segments(
     device: str, shape: tuple[int, ...], dim: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     x = normal("x", *shape, dtype=dtype)
-    assert_equals_cpu(device, x, dim)
+    assert_both_as_cpu(device, x, dim)
     if x.ndim == 4:
-        assert_equals_cpu(device, x.contiguous(memory_format=torch.channels_last), dim)
-        assert_equals_cpu(device, x.transpose(2, 3).contiguous().transpose(2, 3), dim)
+        assert_both_as_cpu(device, x.contiguous(memory_format=torch.channels_last), dim)
+        assert_both_as_cpu(device, x.transpose(2, 3).contiguous().transpose(2, 3), dim)
     if x.numel() < 50000:
-        assert_equals_cpu(device, torch.stack([x, x], -1)[..., 1], dim)
+        assert_both_as_cpu(device, torch.stack([x, x], -1)[..., 1], dim)
 
 
 def test_all_dimensions(device: str) -> None:
     for shape in ((), (1,), (5,), (3, 4, 5), (2, 1, 3, 1, 2, 1, 2, 3)):
         x = normal("x", *shape)
-        assert_equals_cpu(device, x, [])
+        assert_both_as_cpu(device, x, [])
         for _, view in layouts(x) if x.ndim > 1 else ():
-            assert_equals_cpu(device, view, [], keepdim=True)
+            assert_both_as_cpu(device, view, [], keepdim=True)
 
 
 def test_sixteen_dimensions(device: str) -> None:
     """None of which continues the one before it in memory."""
     x = normal("x", *[2] * 16)
     for view in (x, x.permute(*reversed(range(16)))):
-        assert_equals_cpu(device, view, list(range(1, 16, 2)))
-    assert_equals_cpu(device, view, [])
-    assert_equals_cpu(device, view, [3])
+        assert_both_as_cpu(device, view, list(range(1, 16, 2)))
+    assert_both_as_cpu(device, view, [])
+    assert_both_as_cpu(device, view, [3])
 
 
 def test_nothing(device: str) -> None:
     for shape, dim in (((3, 4, 0), [2]), ((0, 4), [1]), ((3, 0, 40), [1]), ((0, 3), [0])):
-        assert_equals_cpu(device, torch.ones(shape), dim)
+        assert_both_as_cpu(device, torch.ones(shape), dim)
 
 
 def test_negative_zeros(device: str) -> None:
@@ -160,7 +155,7 @@ def test_sample_alone_and_in_a_batch(device: str) -> None:
 
 def test_large_batch(device: str) -> None:
     for shape, dim in (((65537, 3), 1), ((65537, 3, 1), 1), ((65537, 3), 0), ((65537, 9), 0)):
-        assert_equals_cpu(device, normal("x", *shape), [dim])
+        assert_both_as_cpu(device, normal("x", *shape), [dim])
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
@@ -171,7 +166,7 @@ def test_any_grid(controls: Any, multiprocessors: int) -> None:
     controls.device(multiprocessors=multiprocessors)
     for dtype in FLOATING:
         for shape, dim in (((3, 49, 70), (1,)), ((9, 4099), (1,)), ((2, 5000, 40), (1,))):
-            assert_equals_cpu("emulated", normal("x", *shape, dtype=dtype), dim)
+            assert_both_as_cpu("emulated", normal("x", *shape, dtype=dtype), dim)
 
 
 @given(
@@ -191,7 +186,7 @@ def test_any_shape(
     dim = sorted({min(d, len(shape) - 1) for d in dims})
     views = list(layouts(with_specials(normal(shape, *shape, dtype=dtype), shape, share=0.001)))
     name, view = views[layout % len(views)]
-    assert_equals_cpu("emulated", view, dim, keepdim, f"{name}, seed {seed}")
+    assert_both_as_cpu("emulated", view, dim, keepdim, f"{name}, seed {seed}")
 
 
 # ---- What only a GPU shows -----------------------------------------------------------------------

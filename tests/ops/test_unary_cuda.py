@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bninv.operators import unary
 from tests.support.emulated import operators, run
+from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import any_bits, assert_bits, expansions, layouts, normal
 from tests.support.reference_dtypes import FLOATING, NARROW
 
@@ -37,10 +38,7 @@ SIZES = [1, 7, 2047, 2048, 2049, 3 * 2048 + 5, 20 * 2048 - 1]
 def assert_equals_cpu(device: str, label: str, x: Tensor, message: str = "") -> None:
     """Out of place and in place, bits and strides."""
     name, options = FUNCTIONS[label]
-    expected = run("cpu", name, x, *options)
-    actual = run(device, name, x, *options)
-    assert actual.stride() == expected.stride(), message
-    assert_bits(actual, expected, message)
+    expected = assert_as_cpu(device, name, x, *options, message=message)
     if all(s > 0 or n == 1 for s, n in zip(x.stride(), x.shape, strict=True)):
         in_place = run(device, f"{name}_", x, *options)
         assert in_place.stride() == run("cpu", f"{name}_", x, *options).stride(), message
