@@ -20,7 +20,7 @@ import bninv.functional as F
 from bninv import _autocast
 from bninv._autocast_lists import LISTS
 from bninv.testing import assert_bitwise_equal
-from tests.support.properties import normal
+from tests.support.properties import GRAD_MODES, normal
 from tests.support.stock_autocast import autocast
 
 HALVES = [torch.float16, torch.bfloat16]
@@ -125,12 +125,6 @@ CALLS: dict[str, Callable[[Any], Tensor]] = {
     "torch.cat": lambda t: torch.cat([t.rows, t.other]),
     "F.interpolate": lambda t: TF.interpolate(t.x, scale_factor=2),
     "F.pad": lambda t: TF.pad(t.x, (1, 1, 1, 1), "reflect"),
-}
-
-GRAD_MODES = {
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "grad": torch.enable_grad,
 }
 
 

@@ -18,9 +18,9 @@ from tests.support.properties import (
     any_bits,
     assert_bits,
     assert_equals_at_each_level,
+    batch_norm_parameters,
     layouts,
     normal,
-    positive,
 )
 
 EPILOGUES = ("none", "relu", "relu6", "silu", "hardswish", "leaky_relu")
@@ -30,11 +30,6 @@ SHAPES = [(3, 1, 1, 1), (5, 19), (3, 7, 11), (3, 17, 5, 7), (2, 64, 3, 3), (2, 3
 
 narrow = pytest.mark.parametrize("dtype", reference.NARROW, ids=str)
 floating = pytest.mark.parametrize("dtype", reference.FLOATING, ids=str)
-
-
-def parameters(channels: int, dtype: torch.dtype) -> list[Tensor]:
-    mean, weight, bias = (normal(name, channels) for name in ("mean", "weight", "bias"))
-    return [v.to(dtype) for v in (mean, positive("var", channels), weight, bias)]
 
 
 def all_patterns(dtype: torch.dtype) -> Tensor:
@@ -74,7 +69,7 @@ def test_what_float64_does_not_define(name: str) -> None:
 def test_batch_norm_of_all_patterns(dtype: torch.dtype) -> None:
     x = all_patterns(dtype).view(1024, 64)
     for parameter_dtype in (dtype, torch.float32):
-        values = parameters(64, parameter_dtype)
+        values = batch_norm_parameters(64, parameter_dtype)
         assert_equals_at_each_level(
             lambda v=values: F.batch_norm(x, *v), reference.batch_norm(x, *values)
         )
@@ -83,7 +78,7 @@ def test_batch_norm_of_all_patterns(dtype: torch.dtype) -> None:
 @floating
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    values = parameters(shape[1], dtype)
+    values = batch_norm_parameters(shape[1], dtype)
     for x in (normal("x", *shape, dtype=dtype), any_bits("x", shape, dtype)):
         expected = reference.batch_norm(x, *values)
         for name, view in layouts(x):
@@ -93,7 +88,7 @@ def test_batch_norm(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
 @floating
 @pytest.mark.parametrize("missing", ["weight", "bias", "both"])
 def test_batch_norm_not_affine(dtype: torch.dtype, missing: str) -> None:
-    mean, var, weight, bias = parameters(5, dtype)
+    mean, var, weight, bias = batch_norm_parameters(5, dtype)
     x = normal("x", 2, 5, 6, 7, dtype=dtype)
     given = (None if missing != "bias" else weight, None if missing != "weight" else bias)
     expected = reference.batch_norm(x, mean, var, *given)
@@ -102,7 +97,7 @@ def test_batch_norm_not_affine(dtype: torch.dtype, missing: str) -> None:
 
 def test_eps_is_kept_in_float64() -> None:
     x = normal("x", 4, 9).double()
-    values = parameters(9, torch.float64)
+    values = batch_norm_parameters(9, torch.float64)
     for eps in (1e-5, 1e-3, 1e-12, 0.1):
         assert_bits(F.batch_norm(x, *values, eps=eps), reference.batch_norm(x, *values, eps))
 
@@ -115,7 +110,7 @@ def test_epilogue(dtype: torch.dtype, activation: Any, add: bool) -> None:
     if dtype == torch.float64 and activation == "silu":
         pytest.skip("float64 does not define it")
     for shape in SHAPES[1:5]:
-        values = parameters(shape[1], dtype)
+        values = batch_norm_parameters(shape[1], dtype)
         x = normal("x", *shape, dtype=dtype)
         residual = normal("residual", *shape, dtype=dtype) if add else None
         options: Any = {"residual": residual, "activation": activation, "negative_slope": 0.3}
@@ -141,7 +136,7 @@ def test_epilogue(dtype: torch.dtype, activation: Any, add: bool) -> None:
 def test_rounding_at_boundaries_shows() -> None:
     """Where the chain would give other bits without them, so that the tests above can fail."""
     x, residual = normal("x", 64, 64).half(), normal("residual", 64, 64).half()
-    values = [v.float() for v in parameters(64, torch.float16)]
+    values = [v.float() for v in batch_norm_parameters(64, torch.float16)]
     fused = F.batch_norm(x, *values, residual=residual)
     once = (F.batch_norm(x.float(), *values) + residual.float()).half()
     assert (fused != once).any()
@@ -257,7 +252,7 @@ def test_mean_divides_before_the_rounding(dtype: torch.dtype) -> None:
 )
 def test_bad_epilogue(options: dict[str, Any], message: str) -> None:
     with pytest.raises((RuntimeError, ValueError), match=message):
-        F.batch_norm(torch.zeros(2, 5, 3, 3), *parameters(5, torch.float32), **options)
+        F.batch_norm(torch.zeros(2, 5, 3, 3), *batch_norm_parameters(5, torch.float32), **options)
 
 
 # ---- Models --------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import bninv.functional as F
 from bninv import _protection
 from bninv.operators import unary
 from bninv.testing import assert_bitwise_equal
+from tests.support.properties import GRAD_MODES
 
 X = torch.randn(3, 12, 7, 5, generator=torch.Generator().manual_seed(0))
 W = torch.randn(8, 12, 3, 3, generator=torch.Generator().manual_seed(1))
@@ -208,13 +209,6 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         lambda: F.relu(F.conv2d(X, W)),
         [lambda: STOCK(X)],
     ),
-}
-
-
-GRAD_MODES = {
-    "no_grad": torch.no_grad,
-    "inference_mode": torch.inference_mode,
-    "grad": torch.enable_grad,
 }
 
 

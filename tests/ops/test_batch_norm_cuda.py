@@ -16,7 +16,14 @@ from torch import Tensor
 import bninv
 import bninv.functional as F
 from tests.support.emulated import on, operators
-from tests.support.properties import any_bits, assert_bits, expansions, layouts, normal, positive
+from tests.support.properties import (
+    any_bits,
+    assert_bits,
+    batch_norm_parameters,
+    expansions,
+    layouts,
+    normal,
+)
 from tests.support.reference_dtypes import FLOATING, NARROW
 
 EPILOGUES = ("none", "relu", "relu6", "silu", "hardswish", "leaky_relu")
@@ -65,18 +72,13 @@ def backend(name: str) -> Run:
     return emulated
 
 
-def parameters(channels: int, dtype: torch.dtype) -> list[Tensor]:
-    mean, weight, bias = (normal(name, channels) for name in ("mean", "weight", "bias"))
-    return [v.to(dtype) for v in (mean, positive("var", channels), weight, bias)]
-
-
 floating = pytest.mark.parametrize("dtype", FLOATING, ids=str)
 
 
 @floating
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_equals_cpu(run: Run, dtype: torch.dtype, shape: tuple[int, ...]) -> None:
-    values = parameters(shape[1], dtype)
+    values = batch_norm_parameters(shape[1], dtype)
     for x in (normal("x", *shape).to(dtype), any_bits("x", shape, dtype)):
         expected = F.batch_norm(x, *values)
         for name, view in layouts(x):
@@ -91,7 +93,7 @@ def test_epilogue_equals_cpu(run: Run, dtype: torch.dtype, activation: Any) -> N
     if dtype == torch.float64 and activation == "silu":
         pytest.skip("float64 does not define it")
     for shape in SHAPES:
-        values = parameters(shape[1], dtype)
+        values = batch_norm_parameters(shape[1], dtype)
         x, residual = (normal(name, *shape).to(dtype) * 3 for name in ("x", "residual"))
         for addend in (None, residual):
             options = {"residual": addend, "activation": activation, "negative_slope": 0.3}
@@ -110,7 +112,7 @@ def test_all_patterns(run: Run, dtype: torch.dtype, channels_last: bool) -> None
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     for parameter_dtype in (dtype, torch.float32):
-        values = parameters(64, parameter_dtype)
+        values = batch_norm_parameters(64, parameter_dtype)
         for activation in ("none", "silu"):
             assert_bits(
                 run(x, *values, residual=x, activation=activation),
@@ -121,7 +123,7 @@ def test_all_patterns(run: Run, dtype: torch.dtype, channels_last: bool) -> None
 @floating
 @pytest.mark.parametrize("affine", ["", "weight", "bias"])
 def test_missing_parameters(run: Run, dtype: torch.dtype, affine: str) -> None:
-    mean, var, weight, bias = parameters(9, dtype)
+    mean, var, weight, bias = batch_norm_parameters(9, dtype)
     values = (mean, var, weight if affine == "weight" else None, bias if affine == "bias" else None)
     for _, x in layouts(normal("x", 2, 9, 4, 3).to(dtype)):
         assert_bits(run(x, *values), F.batch_norm(x, *values))
@@ -139,14 +141,14 @@ def test_parameters_of_any_value(run: Run) -> None:
 def test_parameter_layouts(run: Run) -> None:
     x = normal("x", 2, 5, 3, 3)
     for index in range(4):
-        values = parameters(5, torch.float32)
+        values = batch_norm_parameters(5, torch.float32)
         values[index] = torch.full((10,), math.nan)[1::2].copy_(values[index])
         assert_bits(run(x, *values), F.batch_norm(x, *values))
 
 
 def test_residual_layouts(run: Run) -> None:
     x, residual = normal("x", 2, 9, 4, 3), normal("residual", 2, 9, 4, 3)
-    values = parameters(9, torch.float32)
+    values = batch_norm_parameters(9, torch.float32)
     expected = F.batch_norm(x, *values, residual=residual)
     for name, view in layouts(x):
         for _, addend in layouts(residual):
@@ -154,7 +156,7 @@ def test_residual_layouts(run: Run) -> None:
 
 
 def test_sample_alone_and_in_a_batch(run: Run) -> None:
-    values = parameters(12, torch.float32)
+    values = batch_norm_parameters(12, torch.float32)
     x = normal("x", 17, 12, 9, 5)
     for _, view in list(layouts(x))[:2]:
         whole = run(view, *values)
@@ -166,7 +168,7 @@ def test_sample_alone_and_in_a_batch(run: Run) -> None:
 
 def test_large_batch(run: Run) -> None:
     """Above the limit of a grid's y and z."""
-    values = parameters(3, torch.float32)
+    values = batch_norm_parameters(3, torch.float32)
     for shape in ((65537, 3), (65537, 3, 1, 2)):
         x = normal("x", *shape)
         assert_bits(run(x, *values), F.batch_norm(x, *values))
@@ -174,7 +176,7 @@ def test_large_batch(run: Run) -> None:
 
 def test_empty(run: Run) -> None:
     for shape in ((0, 5, 3, 3), (2, 5, 0, 3)):
-        assert run(torch.zeros(shape), *parameters(5, torch.float32)).shape == shape
+        assert run(torch.zeros(shape), *batch_norm_parameters(5, torch.float32)).shape == shape
 
 
 # ---- The emulation's own dimensions --------------------------------------------------------------
@@ -186,7 +188,7 @@ def test_any_grid(controls: Any, multiprocessors: int) -> None:
     controls.device(multiprocessors=multiprocessors)
     for dtype in FLOATING:
         for shape in ((37, 24, 5, 5), (9, 130), (5, 40, 8, 8)):
-            x, values = normal("x", *shape).to(dtype), parameters(shape[1], dtype)
+            x, values = normal("x", *shape).to(dtype), batch_norm_parameters(shape[1], dtype)
             for _, view in list(layouts(x))[:2]:
                 assert_bits(backend("emulated")(view, *values), F.batch_norm(view, *values))
 
@@ -205,7 +207,7 @@ def test_any_shape(
     if dtype == torch.float64 and activation == "silu":
         activation = "none"
     operators().seed(seed)
-    values = parameters(shape[1], dtype)
+    values = batch_norm_parameters(shape[1], dtype)
     x = any_bits(shape, shape, dtype)
     options = {"residual": normal("r", *shape).to(dtype) if add else None, "activation": activation}
     views = list(layouts(x))
@@ -219,7 +221,7 @@ def test_any_shape(
 
 @pytest.mark.cuda
 def test_on_a_side_stream_and_in_a_graph() -> None:
-    x, values = normal("x", 8, 24, 16, 16), parameters(24, torch.float32)
+    x, values = normal("x", 8, 24, 16, 16), batch_norm_parameters(24, torch.float32)
     expected = F.batch_norm(x, *values, activation="relu")
     gx, gvalues = x.cuda(), [v.cuda() for v in values]
     stream = torch.cuda.Stream()
@@ -241,7 +243,7 @@ def test_on_a_side_stream_and_in_a_graph() -> None:
 def test_the_tensors_own_device() -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU")
-    x, values = normal("x", 8, 24, 16, 16), parameters(24, torch.float32)
+    x, values = normal("x", 8, 24, 16, 16), batch_norm_parameters(24, torch.float32)
     with torch.cuda.device(0):
         result = F.batch_norm(x.to("cuda:1"), *(v.to("cuda:1") for v in values))
     assert result.device.index == 1
@@ -250,7 +252,7 @@ def test_the_tensors_own_device() -> None:
 
 @pytest.mark.cuda
 def test_tensors_on_two_devices() -> None:
-    values = parameters(5, torch.float32)
+    values = batch_norm_parameters(5, torch.float32)
     with pytest.raises(RuntimeError, match="`running_mean`"):
         F.batch_norm(torch.zeros(2, 5, device="cuda"), *values)
 
@@ -258,7 +260,7 @@ def test_tensors_on_two_devices() -> None:
 @pytest.mark.cuda
 def test_more_than_2_to_the_31_elements() -> None:
     channels, rows = 8, 2**28 + 3
-    values = [v.cuda() for v in parameters(channels, torch.float16)]
+    values = [v.cuda() for v in batch_norm_parameters(channels, torch.float16)]
     for shape in ((rows, channels), (1, channels, rows)):
         x = torch.empty(shape, dtype=torch.float16, device="cuda").normal_()
         result = F.batch_norm(x, *values)

@@ -16,6 +16,7 @@ from tests.support.properties import (
     any_bits,
     assert_bits,
     beside_nan,
+    conv2d_arguments,
     layouts,
     nan_filled,
     normal,
@@ -54,13 +55,6 @@ problems = pytest.mark.parametrize("problem", PROBLEMS.values(), ids=PROBLEMS)
 floating = pytest.mark.parametrize("dtype", FLOATING, ids=str)
 
 
-def arguments(problem: Any, dtype: torch.dtype, bias: bool = True) -> list[Any]:
-    (_, channels, *_), out, kernel, stride, padding, dilation, groups = problem
-    weight = normal("weight", out, channels // groups, *kernel).to(dtype)
-    shift = normal("bias", out).to(dtype) if bias else None
-    return [weight, shift, list(stride), list(padding), list(dilation), groups]
-
-
 def epilogue(problem: Any, dtype: torch.dtype, output: Tensor, activation: str) -> list[Any]:
     out = problem[1]
     mean, weight, bias = (normal(name, out).to(dtype) for name in ("mean", "scale", "shift"))
@@ -72,7 +66,7 @@ def epilogue(problem: Any, dtype: torch.dtype, output: Tensor, activation: str) 
 @floating
 @problems
 def test_equals_cpu(device: str, dtype: torch.dtype, problem: Any) -> None:
-    args = arguments(problem, dtype)
+    args = conv2d_arguments(problem, dtype)
     x = normal("x", *problem[0]).to(dtype)
     for name, view in layouts(x):
         if device == "emulated" and dtype != torch.float32 and name not in LAYOUTS:
@@ -89,7 +83,7 @@ def test_every_tile_and_split(device: str, tile: int, segments: int) -> None:
     """Blocks that each do some segments of an output, and those that do all."""
     for dtype in (torch.float32, *NARROW):
         for name in ("several segments", "more tiles than one", "points, several segments"):
-            args = arguments(PROBLEMS[name], dtype)
+            args = conv2d_arguments(PROBLEMS[name], dtype)
             x = normal("x", *PROBLEMS[name][0]).to(dtype)
             expected = run("cpu", "conv2d", x, *args)
             with forced_plan(device, tile, segments):
@@ -100,7 +94,7 @@ def test_every_tile_and_split(device: str, tile: int, segments: int) -> None:
 @pytest.mark.parametrize("name", ["stem", "odd channels", "odd output", "odd wide groups"])
 def test_tiles_of_single_elements(device: str, name: str, segments: int) -> None:
     for dtype in FLOATING:
-        args = arguments(PROBLEMS[name], dtype, bias=False)
+        args = conv2d_arguments(PROBLEMS[name], dtype, bias=False)
         x = normal("x", *PROBLEMS[name][0]).to(dtype)
         for tile in (2, 4):
             with forced_plan(device, tile, segments):
@@ -112,7 +106,7 @@ def test_tiles_of_single_elements(device: str, name: str, segments: int) -> None
 @pytest.mark.parametrize("name", ["windows", "points", "stem", "depthwise", "groups of four"])
 def test_fused_is_the_separate_operators(device: str, name: str, dtype: torch.dtype) -> None:
     problem = PROBLEMS[name]
-    args = arguments(problem, dtype)
+    args = conv2d_arguments(problem, dtype)
     for memory_format in (torch.channels_last, torch.contiguous_format):
         x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=memory_format)
         y = run("cpu", "conv2d", x, *args)
@@ -133,7 +127,7 @@ def test_fused_is_the_separate_operators(device: str, name: str, dtype: torch.dt
 def test_parts_of_an_epilogue(device: str) -> None:
     problem = PROBLEMS["windows"]
     for dtype in (torch.float32, torch.bfloat16):
-        args = arguments(problem, dtype, bias=False)
+        args = conv2d_arguments(problem, dtype, bias=False)
         x = normal("x", *problem[0]).to(dtype)
         y = run("cpu", "conv2d", x, *args)
         mean, variance, *_, residual, activation, slope = epilogue(problem, dtype, y, "relu6")
@@ -152,7 +146,7 @@ def test_parts_of_an_epilogue(device: str) -> None:
 
 @problems
 def test_sample_alone_and_in_a_batch(device: str, problem: Any) -> None:
-    args = arguments(problem, torch.float32)
+    args = conv2d_arguments(problem, torch.float32)
     x = normal("x", 5, *problem[0][1:])
     crowd = nan_filled(5, *problem[0][1:])
     whole = run(device, "conv2d", x, *args)
@@ -168,7 +162,7 @@ def test_special_values(device: str, name: str) -> None:
     """Infinite weights on padding, NaN, subnormal numbers, zeros of both signs, any bits at all."""
     problem = PROBLEMS[name]
     for dtype in FLOATING:
-        weight, bias, *rest = arguments(problem, dtype)
+        weight, bias, *rest = conv2d_arguments(problem, dtype)
         infinite = torch.where(weight > 1.5, torch.tensor(INF, dtype=dtype), weight)
         sources = (
             (with_specials(normal("x", *problem[0]).to(dtype)), weight),
@@ -188,7 +182,7 @@ def test_memory_that_is_not_aligned(device: str) -> None:
     for dtype in FLOATING:
         for name in ("windows", "points", "depthwise", "groups of four"):
             problem = PROBLEMS[name]
-            weight, *rest = arguments(problem, dtype)
+            weight, *rest = conv2d_arguments(problem, dtype)
             x = normal("x", *problem[0]).to(dtype)
             x = x.contiguous(memory_format=torch.channels_last)
             moved = torch.empty(x.numel() + 1, dtype=dtype)[1:].as_strided(x.shape, x.stride())
@@ -203,7 +197,7 @@ def test_memory_that_is_not_aligned(device: str) -> None:
 def test_nothing_beside_the_operands_is_read(device: str, problem: Any) -> None:
     """Not even where the other factor is +0."""
     for dtype in FLOATING:
-        weight, bias, *rest = arguments(problem, dtype)
+        weight, bias, *rest = conv2d_arguments(problem, dtype)
         x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=torch.channels_last)
         expected = run("cpu", "conv2d", x, weight, bias, *rest)
         panel = beside_nan(weight.permute(2, 3, 1, 0).contiguous()).permute(3, 2, 0, 1)
@@ -216,7 +210,7 @@ def test_nothing_beside_the_operands_is_read(device: str, problem: Any) -> None:
 def test_large_batch(device: str) -> None:
     """More samples than a grid is high."""
     for name in ("windows", "depthwise"):
-        args = arguments(PROBLEMS[name], torch.float32)
+        args = conv2d_arguments(PROBLEMS[name], torch.float32)
         x = normal("x", 1, PROBLEMS[name][0][1], 1, 2).expand(65537, -1, -1, -1)
         found = run(device, "conv2d", x, *args)
         assert_bits(found, run("cpu", "conv2d", x[:1], *args).expand_as(found))
@@ -246,7 +240,7 @@ def test_any_device(controls: Any, arch: int, multiprocessors: int) -> None:
     """The plan follows the device; the bits do not."""
     controls.device(arch, multiprocessors)
     for name in ("several segments", "more tiles than one", "points, several segments", "stem"):
-        args = arguments(PROBLEMS[name], torch.float32)
+        args = conv2d_arguments(PROBLEMS[name], torch.float32)
         x = normal("x", *PROBLEMS[name][0])
         expected = run("cpu", "conv2d", x, *args)
         assert_bits(run("emulated", "conv2d", x, *args), expected, name)
@@ -289,7 +283,7 @@ def test_any_shape(data: Any) -> None:
 def test_on_a_side_stream_and_in_a_graph(segments: int) -> None:
     """With a workspace, which a graph keeps, and without."""
     problem = PROBLEMS["several segments"]
-    args = arguments(problem, torch.float32)
+    args = conv2d_arguments(problem, torch.float32)
     x = normal("x", *problem[0])
     moved = [v.cuda() if isinstance(v, Tensor) else v for v in args]
     gx = x.cuda()

@@ -20,6 +20,7 @@ from tests.support.properties import (
     any_bits,
     assert_bits,
     beside_nan,
+    conv2d_arguments,
     layouts,
     nan_filled,
     normal,
@@ -79,13 +80,6 @@ def place(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     library.device()
 
 
-def arguments(problem: Any, dtype: torch.dtype, bias: bool = True) -> list[Any]:
-    (_, channels, *_), out, kernel, stride, padding, dilation, groups = problem
-    weight = normal("weight", out, channels // groups, *kernel).to(dtype)
-    shift = normal("bias", out).to(dtype) if bias else None
-    return [weight, shift, list(stride), list(padding), list(dilation), groups]
-
-
 def epilogue(problem: Any, dtype: torch.dtype, output: Tensor, activation: str) -> list[Any]:
     out = problem[1]
     mean, weight, bias = (normal(name, out).to(dtype) for name in ("mean", "scale", "shift"))
@@ -99,7 +93,7 @@ def epilogue(problem: Any, dtype: torch.dtype, output: Tensor, activation: str) 
 @problems
 def test_equals_cpu(place: tuple[str, str], dtype: torch.dtype, problem: Any) -> None:
     device, precision = place
-    args = [*arguments(problem, dtype), precision]
+    args = [*conv2d_arguments(problem, dtype), precision]
     x = normal("x", *problem[0]).to(dtype)
     expected: dict[torch.dtype, Tensor] = {}
     for name, view in layouts(x):
@@ -116,7 +110,7 @@ def test_equals_cpu(place: tuple[str, str], dtype: torch.dtype, problem: Any) ->
 @both_classes
 def test_tensor_means_the_own_class(place: tuple[str, str]) -> None:
     device, precision = place
-    args = arguments(PROBLEMS["windows"], torch.bfloat16)
+    args = conv2d_arguments(PROBLEMS["windows"], torch.bfloat16)
     x = normal("x", *PROBLEMS["windows"][0]).bfloat16()
     found = run(device, "conv2d", x, *args, "tensor")
     assert_bits(found, run("cpu", "conv2d", x, *args, precision))
@@ -127,7 +121,7 @@ def test_tensor_means_the_own_class(place: tuple[str, str]) -> None:
 
 def test_the_classes_differ() -> None:
     """So that equality with one means something."""
-    args = arguments(PROBLEMS["windows, strided"], torch.float32)
+    args = conv2d_arguments(PROBLEMS["windows, strided"], torch.float32)
     x = normal("x", *PROBLEMS["windows, strided"][0])
     a, h, ieee = (run("cpu", "conv2d", x, *args, p) for p in ("tensor-A", "tensor-H", "ieee"))
     assert (a != h).sum() > a.numel() // 10 and (a != ieee).sum() > a.numel() // 2
@@ -145,7 +139,7 @@ def test_every_tile_and_split(
     if precision == "tensor-A" and dtype != DTYPES[(tile + segments) % 3]:
         pytest.skip("class A: each tile and each split in every dtype, not each pair of them")
     for name in ("windows, strided", "more tiles than one", "points, several segments", "stem"):
-        args = [*arguments(PROBLEMS[name], dtype), precision]
+        args = [*conv2d_arguments(PROBLEMS[name], dtype), precision]
         x = normal("x", *PROBLEMS[name][0]).to(dtype)
         expected = run("cpu", "conv2d", x, *args)
         with forced_plan(device, tile, segments):
@@ -159,7 +153,7 @@ def test_fused_is_the_separate_operators(
 ) -> None:
     device, precision = place
     problem = PROBLEMS[name]
-    args = arguments(problem, dtype)
+    args = conv2d_arguments(problem, dtype)
     for memory_format in (torch.channels_last, torch.contiguous_format):
         x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=memory_format)
         y = run("cpu", "conv2d", x, *args, precision)
@@ -178,7 +172,7 @@ def test_parts_of_an_epilogue(place: tuple[str, str]) -> None:
     device, precision = place
     problem = PROBLEMS["windows"]
     for dtype in (torch.float32, torch.bfloat16):
-        args = arguments(problem, dtype, bias=False)
+        args = conv2d_arguments(problem, dtype, bias=False)
         x = normal("x", *problem[0]).to(dtype)
         y = run("cpu", "conv2d", x, *args, precision)
         mean, variance, *_, residual, activation, slope = epilogue(problem, dtype, y, "relu6")
@@ -197,7 +191,7 @@ def test_parts_of_an_epilogue(place: tuple[str, str]) -> None:
 @problems
 def test_sample_alone_and_in_a_batch(place: tuple[str, str], problem: Any) -> None:
     device, precision = place
-    args = [*arguments(problem, torch.bfloat16), precision]
+    args = [*conv2d_arguments(problem, torch.bfloat16), precision]
     x = normal("x", 3, *problem[0][1:]).bfloat16()
     crowd = nan_filled(3, *problem[0][1:], dtype=torch.bfloat16)
     whole = run(device, "conv2d", x, *args)
@@ -216,7 +210,7 @@ def test_special_values(place: tuple[str, str], name: str, dtype: torch.dtype) -
     """Infinite weights on padding, NaN, subnormal numbers, zeros of both signs, any bits at all."""
     device, precision = place
     problem = PROBLEMS[name]
-    weight, bias, *rest = arguments(problem, dtype)
+    weight, bias, *rest = conv2d_arguments(problem, dtype)
     infinite = torch.where(weight > 1.5, torch.tensor(INF, dtype=dtype), weight)
     x = normal("x", *problem[0]).to(dtype)
     sources = (
@@ -268,7 +262,7 @@ def test_memory_that_is_not_aligned(place: tuple[str, str], dtype: torch.dtype) 
     device, precision = place
     for name in ("windows", "points", "wide groups"):
         problem = PROBLEMS[name]
-        weight, *rest = arguments(problem, dtype)
+        weight, *rest = conv2d_arguments(problem, dtype)
         rest.append(precision)
         x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=torch.channels_last)
         moved = torch.empty(x.numel() + 1, dtype=dtype)[1:].as_strided(x.shape, x.stride())
@@ -286,7 +280,7 @@ def test_nothing_beside_the_operands_is_read(
 ) -> None:
     """Not even where the other factor is +0."""
     device, precision = place
-    weight, bias, *rest = arguments(problem, dtype)
+    weight, bias, *rest = conv2d_arguments(problem, dtype)
     rest.append(precision)
     x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=torch.channels_last)
     expected = run("cpu", "conv2d", x, weight, bias, *rest)
@@ -347,14 +341,14 @@ def test_any_device(controls: Any, arch: int, multiprocessors: int) -> None:
     controls.device(arch, multiprocessors)
     precision = "tensor-A" if arch < 900 else "tensor-H"
     for name in ("windows, strided", "more tiles than one", "points, several segments", "stem"):
-        args = [*arguments(PROBLEMS[name], torch.float16), precision]
+        args = [*conv2d_arguments(PROBLEMS[name], torch.float16), precision]
         x = normal("x", *PROBLEMS[name][0]).half()
         assert_bits(run("emulated", "conv2d", x, *args), run("cpu", "conv2d", x, *args), name)
 
 
 def test_no_tensor_cores_of_a_known_class(controls: Any) -> None:
     controls.device(750, 2)
-    args = arguments(PROBLEMS["windows"], torch.float16)
+    args = conv2d_arguments(PROBLEMS["windows"], torch.float16)
     with pytest.raises(RuntimeError, match="not known"):
         run("emulated", "conv2d", normal("x", *PROBLEMS["windows"][0]).half(), *args, "tensor")
 
@@ -406,7 +400,7 @@ LARGE = {
 def test_layers_of_real_sizes(dtype: torch.dtype, problem: Any) -> None:
     """Every tile and split agree; a few pixels are compared with the CPU."""
     precision = "tensor-A" if torch.cuda.get_device_capability()[0] == 8 else "tensor-H"
-    args = arguments(problem, dtype)
+    args = conv2d_arguments(problem, dtype)
     x = normal("x", *problem[0]).to(dtype).contiguous(memory_format=torch.channels_last)
     results = []
     for tile in (-1, *TILES):
@@ -428,7 +422,7 @@ def test_layers_of_real_sizes(dtype: torch.dtype, problem: Any) -> None:
 def test_on_a_side_stream_and_in_a_graph(segments: int) -> None:
     precision = "tensor-A" if torch.cuda.get_device_capability()[0] == 8 else "tensor-H"
     problem = PROBLEMS["windows, strided"]
-    args = [*arguments(problem, torch.bfloat16), precision]
+    args = [*conv2d_arguments(problem, torch.bfloat16), precision]
     x = normal("x", *problem[0]).bfloat16()
     moved = [v.cuda() if isinstance(v, Tensor) else v for v in args]
     gx = x.cuda()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ TOLERANCES = {
     torch.float64: 1e-12,
     torch.float16: 5e-3,
     torch.bfloat16: 4e-2,
+}
+GRAD_MODES = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "grad": torch.enable_grad,
 }
 
 
@@ -295,3 +301,17 @@ def beside_nan(x: Tensor) -> Tensor:
     """The same values and strides in memory that is NaN before and behind them."""
     around = nan_filled(x.numel() + 128, dtype=x.dtype)
     return around.as_strided(x.shape, x.stride(), 64).copy_(x)
+
+
+def batch_norm_parameters(channels: int, dtype: torch.dtype) -> list[Tensor]:
+    """Mean, variance, weight and bias."""
+    mean, weight, bias = (normal(name, channels) for name in ("mean", "weight", "bias"))
+    return [v.to(dtype) for v in (mean, positive("var", channels), weight, bias)]
+
+
+def conv2d_arguments(problem: Any, dtype: torch.dtype, bias: bool = True) -> list[Any]:
+    """Behind the input, of torch.ops.bninv.conv2d."""
+    (_, channels, *_), out, kernel, stride, padding, dilation, groups = problem
+    weight = normal("weight", out, channels // groups, *kernel).to(dtype)
+    shift = normal("bias", out).to(dtype) if bias else None
+    return [weight, shift, list(stride), list(padding), list(dilation), groups]
