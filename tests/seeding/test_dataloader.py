@@ -11,7 +11,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,8 +30,8 @@ from torch.utils.data import (
 )
 
 import bninv
+from tests.support.places import ROOT
 
-ROOT = Path(bninv.__file__).parents[1]
 WORKERS = (0, 1, 3)
 
 pytestmark = [
@@ -117,11 +116,10 @@ def report() -> dict[str, dict[str, list[str]]]:
 @pytest.fixture(scope="module")
 def two_processes() -> list[dict[str, dict[str, list[str]]]]:
     pytest.importorskip("torchvision")
-    command = "import json, test_dataloader; print(json.dumps(test_dataloader.report()))"
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    command = f"import json; from {__name__} import report; print(json.dumps(report()))"
     ended = []
     for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": hash_seed}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
         ended.append(
             subprocess.run(
                 [sys.executable, "-W", "ignore", "-c", command],
