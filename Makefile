@@ -5,7 +5,7 @@
 #   make test ARGS="-k conv2d"           arguments for pytest
 #   make test WORKERS=0                  in one process (2: one for each of two cores)
 #   make mutants ARGS="gemm pool"        only the faults whose names begin so
-#   make gpu ARGS="--seconds 420"        arguments for benchmarks/gpu/run.py: see its --help
+#   make gpu ARGS="--seconds 420"        arguments for tests/gpu/run.py: see its --help
 
 SHELL := /bin/sh
 PYTHON ?=
@@ -13,7 +13,7 @@ ARGS ?=
 WORKERS ?= 2
 VENV_PYTHON := .venv/bin/python
 CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh tests/sanitize/*.h benchmarks/*.cpp \
-    benchmarks/gpu/*/*.cu benchmarks/gpu/*/*.cuh \
+    benchmarks/*/*.cpp tests/gpu/*/*.cu tests/gpu/*/*.cuh \
     tests/sanitize/*.cpp $(foreach kind,h cpp cu cuh,tests/emulation/*.$(kind) tests/emulation/*/*.$(kind) \
     tests/emulation/*/*/*.$(kind)))
 
@@ -43,7 +43,7 @@ newest: python ## run a few minutes of tests with the newest PyTorch, in .venv-n
 	@"$(or $(PYTHON),python3)" tools/newest.py $(ARGS)
 
 mutants: environment ## plant faults in the CUDA kernels: the tests must catch each; needs no GPU
-	PYTHONPATH=. $(VENV_PYTHON) tests/mutants/run.py $(ARGS)
+	$(VENV_PYTHON) -m tests.mutants.run $(ARGS)
 
 lint: lint-environment ## check formatting, style, types and the directions of imports
 	$(VENV_PYTHON) -m ruff check .
@@ -58,35 +58,35 @@ format: lint-environment ## format all code in place
 	.venv/bin/clang-format -i $(CXX_FILES)
 
 sanitize: python ## run the kernels, the GPU's emulated, under the address and undefined-behaviour sanitizers
-	@"$(or $(PYTHON),python3)" tests/sanitize/run.py
+	@"$(or $(PYTHON),python3)" -m tests.sanitize.run
 
 aarch64: python ## run the CPU kernels for Arm under an emulator: the bits must be this machine's
-	@"$(or $(PYTHON),python3)" tests/aarch64/run.py
+	@"$(or $(PYTHON),python3)" -m tests.aarch64.run
 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
 	PYTHONPATH=. $(VENV_PYTHON) tools/check_cuda.py $(ARGS)
 
 kernels: environment ## tabulate the CUDA kernels' registers, spills and instructions; needs no GPU
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/cuda_kernels.py
+	$(VENV_PYTHON) -m benchmarks.cuda_kernels
 
 bench: environment ## time patched models and convolutions against stock
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_models.py
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_conv.py
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_dtypes.py
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_protection.py
-	PYTHONPATH=. $(VENV_PYTHON) benchmarks/bench_batch_norm.py
+	$(VENV_PYTHON) -m benchmarks.bench_models
+	$(VENV_PYTHON) -m benchmarks.bench_conv
+	$(VENV_PYTHON) -m benchmarks.bench_dtypes
+	$(VENV_PYTHON) -m benchmarks.bench_protection
+	$(VENV_PYTHON) -m benchmarks.bench_batch_norm
 
 gpu-library: environment ## compile for a GPU that is elsewhere (9.0), to be taken there; needs none
 	PYTHONPATH=. $(VENV_PYTHON) tools/gpu_library.py $(ARGS)
 
 gpu: python ## prove and measure everything on this machine's GPU, in under nine minutes; installs nothing
-	"$(or $(PYTHON),python3)" -m benchmarks.gpu.run $(ARGS)
+	"$(or $(PYTHON),python3)" -m tests.gpu.run $(ARGS)
 
 gpu-sanitize: python ## run every operator under compute-sanitizer, on this machine's GPU; installs nothing
-	"$(or $(PYTHON),python3)" -m benchmarks.gpu.sanitize $(ARGS)
+	"$(or $(PYTHON),python3)" -m tests.gpu.sanitize $(ARGS)
 
 gpu-emulated: environment ## the same command with emulated kernels, to test it; needs no GPU
-	$(VENV_PYTHON) -m benchmarks.gpu.run --emulated $(ARGS)
+	$(VENV_PYTHON) -m tests.gpu.run --emulated $(ARGS)
 
 clean: ## remove what builds and tests left here (not .venv)
 	rm -rf build dist *.egg-info bninv/_C*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

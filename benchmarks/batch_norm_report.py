@@ -6,8 +6,8 @@ import itertools
 from operator import itemgetter
 from typing import Any
 
-from batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
-from text_table import table
+from benchmarks.batch_norm_layers import FORMATS, NETWORKS, OPERATIONS
+from benchmarks.common.tables import plain
 
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ def row_table(title: str, rows: list[Row], names: list[str]) -> str:
         *("ratio", "GB/s", "of the\ncopy"),
     )
     title = f"{title}: microseconds; the best stock's time to bninv's; bninv's bandwidth"
-    return table(title, columns, lines, left=3)
+    return plain(title, columns, lines, left=3)
 
 
 def microseconds(times: dict[str, float] | None) -> str:
@@ -107,4 +107,4 @@ def network_table(networks: list[Row], names: list[str]) -> str:
     ]
     title = "All BatchNorms of a network, with what follows each: milliseconds"
     headings = (name.replace("_", "\n") for name in names)
-    return table(title, ("model", "dtype", "batch", "format", *headings, "ratio"), lines, left=2)
+    return plain(title, ("model", "dtype", "batch", "format", *headings, "ratio"), lines, left=2)

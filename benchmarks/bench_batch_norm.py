@@ -1,7 +1,7 @@
 """The BatchNorms of ResNet-34, ResNet-50 and EfficientNet-B0, alone and with what follows them,
 against stock F.batch_norm and separate operators, interleaved in one run, on the CPU or on CUDA.
 
-    python benchmarks/bench_batch_norm.py [--device cuda] [--models resnet50] [--batch-sizes 1,32]
+    python -m benchmarks.bench_batch_norm [--device cuda] [--models resnet50] [--batch-sizes 1,32]
 """
 
 from __future__ import annotations
@@ -13,20 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import batch_norm_report
-import command_line
-import cuda_timing
-import harness
-import plot_batch_norm
-import references
-import runner
 import torch
 import torch.nn.functional as F
-from batch_norm_layers import NETWORKS, OPERATIONS
-from candidate import Candidate, Switches
 from torch import Tensor
 
 import bninv
+from benchmarks import batch_norm_report, plot_batch_norm
+from benchmarks.batch_norm_layers import NETWORKS, OPERATIONS
+from benchmarks.common import command_line, cuda_timing, harness, measuring, references
+from benchmarks.common.candidate import Candidate, Switches
 
 EPS = 1e-5
 
@@ -226,9 +221,9 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             return measure(case, given.device, given.seconds, results.measured["copy_gb_per_s"])
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     batch_norm_report.show(results.rows, given.models, results.measured)
-    runner.finish(results, given, plot_batch_norm.draw)
+    measuring.finish(results, given, plot_batch_norm.draw)
 
 
 if __name__ == "__main__":

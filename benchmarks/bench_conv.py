@@ -1,6 +1,6 @@
 """The convolutions of networks, alone and with BatchNorm and ReLU, against stock: each layer once.
 
-    python benchmarks/bench_conv.py [--device cuda] [--models resnet50] [--batch-sizes 32,1]
+    python -m benchmarks.bench_conv [--device cuda] [--models resnet50] [--batch-sizes 32,1]
 
 All of ResNet-50, the depthwise ones of MobileNetV3 and the grouped ones of ResNeXt-50. The
 candidates of a row take turns in one run; on CUDA in replays of CUDA graphs, over more memory than
@@ -14,19 +14,14 @@ import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
-import command_line
-import conv_candidates
-import conv_report
-import cuda_timing
-import harness
-import plot_conv
-import references
-import runner
 import torch
-from candidate import Candidate
-from conv_candidates import OPERATIONS, Layer
-from harness import digits
-from network_convolutions import Convolution, convolutions
+
+from benchmarks import conv_candidates, conv_report, plot_conv
+from benchmarks.common import command_line, cuda_timing, harness, measuring, references
+from benchmarks.common.candidate import Candidate
+from benchmarks.common.harness import digits
+from benchmarks.conv_candidates import OPERATIONS, Layer
+from benchmarks.network_convolutions import Convolution, convolutions
 
 # timm's names, and which of their convolutions: the others are much like ResNet-50's.
 NETWORKS = {
@@ -34,14 +29,14 @@ NETWORKS = {
     "mobilenetv3_large_100": lambda conv: conv.depthwise,
     "resnext50_32x4d": lambda conv: conv.groups > 1,
 }
-ON_CPU = {
+ON_CPU: command_line.Defaults = {
     "models": list(NETWORKS),
     "batch_sizes": [1, 8],
     "dtypes": ["float32"],
     "seconds": 0.8,
     "budget": 0.0,
 }
-ON_CUDA = {
+ON_CUDA: command_line.Defaults = {
     "models": list(NETWORKS),
     "batch_sizes": [32, 1],
     "dtypes": ["float32", "bfloat16", "float16"],
@@ -151,9 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
             times = measure(item, given.device, given.seconds)
         return [row_of(item, known[item.conv], times, results.measured)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     conv_report.show(results.rows, list(known.values()), results.measured)
-    runner.finish(results, given, plot_conv.draw)
+    measuring.finish(results, given, plot_conv.draw)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Half precision against float32 in bninv's own operators: each layer in every dtype, interleaved.
 
-python benchmarks/bench_dtypes.py
-BNINV_CPU_CAPABILITY=avx2 python benchmarks/bench_dtypes.py --no-write-results
+python -m benchmarks.bench_dtypes
+BNINV_CPU_CAPABILITY=avx2 python -m benchmarks.bench_dtypes --no-write-results
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from harness import interleave, write
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.common.harness import interleave, write
 from bninv import functional as F
 from bninv._memory_format import panel_order
 

@@ -1,6 +1,6 @@
 """Whole models: patched against stock eager, in each of its settings, folded, and compiled.
 
-    python benchmarks/bench_models.py [--device cuda] [--models resnet50] [--batch-sizes 32,1]
+    python -m benchmarks.bench_models [--device cuda] [--models resnet50] [--batch-sizes 32,1]
 
 The candidates of a row take turns in one run. On CUDA `milliseconds` is the GPU's time alone, of
 replays of a CUDA graph, and `eager_milliseconds` what a caller waits for; on the CPU they are one.
@@ -19,24 +19,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import command_line
-import cpu_memory
-import cuda_timing
-import gpu_load
-import harness
-import models_report
-import plot_models
-import runner
 import timm
 import torch
-from candidate import Candidate
-from harness import digits
-from model_candidates import GROUPS, ONCE, candidates, networks
 from torch import Tensor
 
 import bninv
+from benchmarks import models_report, plot_models
+from benchmarks.common import command_line, cpu_memory, cuda_timing, gpu_load, harness, measuring
+from benchmarks.common.candidate import Candidate
+from benchmarks.common.harness import digits
+from benchmarks.model_candidates import GROUPS, ONCE, candidates, networks
 
-ON_CPU = {
+ON_CPU: command_line.Defaults = {
     "models": ["resnet50", "resnet34", "mobilenetv3_large_100", "efficientnet_b0"],
     "batch_sizes": [1, 8, 32],
     "dtypes": ["float32"],
@@ -44,7 +38,7 @@ ON_CPU = {
     "budget": 0.0,
     "compile": False,
 }
-ON_CUDA = {
+ON_CUDA: command_line.Defaults = {
     "models": [
         "resnet50",
         "resnet34",
@@ -234,9 +228,9 @@ def main(arguments: list[str] | None = None) -> None:
             return [SEARCHING.submit(measure, key, given).result()]
         return [measure(key, given)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     models_report.show(results.rows)
-    runner.finish(results, given, plot_models.draw)
+    measuring.finish(results, given, plot_models.draw)
 
 
 if __name__ == "__main__":

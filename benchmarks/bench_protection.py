@@ -2,7 +2,7 @@
 own code left stock (its layers patched all the same), interleaved in one run. `strict` is what
 `patch(strict=True)` costs, which looks at every operator that runs.
 
-python benchmarks/bench_protection.py [--models mobilenetv3_small_050,resnet18]
+python -m benchmarks.bench_protection [--models mobilenetv3_small_050,resnet18]
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import timm
 import torch
 import typer
-from harness import interleave, write
 from rich.console import Console
 from rich.table import Table
 
 import bninv
+from benchmarks.common.harness import interleave, write
 from bninv.dispatch import Protected
 from bninv.dispatch.catch import Catch
 from bninv.modules.base import stock_class

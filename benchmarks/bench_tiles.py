@@ -1,6 +1,6 @@
 """Every tile and split of the CUDA convolutions of networks, and what the plan makes of them.
 
-    python benchmarks/bench_tiles.py [--models resnet50] [--batch-sizes 32,1]      needs a GPU
+    python -m benchmarks.bench_tiles [--models resnet50] [--batch-sizes 32,1]      needs a GPU
 
 Tile and split change no bit, so that all of a layer's take turns in one run, in replays of CUDA
 graphs. `plan` is the choice of csrc/cuda/gemm_plan.h, whose constants these times are for.
@@ -12,19 +12,16 @@ import itertools
 from functools import partial
 from typing import Any, NamedTuple
 
-import command_line
-import conv_candidates
-import cuda_timing
-import references
-import runner
 import torch
-from candidate import Candidate
-from harness import digits
-from network_convolutions import Convolution, convolutions
-from result_file import Row
-from text_table import table
 from torch import Tensor
 
+from benchmarks import conv_candidates
+from benchmarks.common import command_line, cuda_timing, measuring, references
+from benchmarks.common.candidate import Candidate
+from benchmarks.common.harness import digits
+from benchmarks.common.result_file import Row
+from benchmarks.common.tables import plain
+from benchmarks.network_convolutions import Convolution, convolutions
 from bninv.building import extension
 
 ON_CUDA = {
@@ -123,7 +120,7 @@ def show(rows: list[Row]) -> None:
             for row in some
         ]
         columns = ("layer", "fastest", "us", "plan's\nus", "ratio", "TFLOP/s")
-        print(table(f"Tiles and splits, {dtype}, batch {batch}", columns, lines, left=2))
+        print(plain(f"Tiles and splits, {dtype}, batch {batch}", columns, lines, left=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -148,9 +145,9 @@ def main(arguments: list[str] | None = None) -> None:
         with torch.inference_mode():
             return [measure(item, given.seconds)]
 
-    runner.measure_all(results, todo, rows_of, given.budget)
+    measuring.measure_all(results, todo, rows_of, given.budget)
     show(results.rows)
-    runner.finish(results, given)
+    measuring.finish(results, given)
 
 
 if __name__ == "__main__":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from candidate import Candidate, Switches
-from network_convolutions import Convolution
 from torch import Tensor
 
 import bninv
+from benchmarks.common.candidate import Candidate, Switches
+from benchmarks.network_convolutions import Convolution
 from bninv._memory_format import panel_order
 
 # As they stand in networks first.
@@ -82,29 +82,29 @@ def candidates(
 Rest = tuple[int, int, int, int]
 
 
-def stock(rest: Rest, follow: bool, channels_last: bool, *fields: Tensor) -> Tensor:
+def stock(rest: Rest, follow: bool, channels_last: bool, *fields: Any) -> Tensor:
     t = Layer(*fields)
     x, weight = (t.x_last, t.weight_last) if channels_last else (t.x, t.weight)
     y = torch.conv2d(x, weight, None, *rest)
     return F.relu(F.batch_norm(y, *t.statistics, eps=EPS), inplace=True) if follow else y
 
 
-def folded(rest: Rest, *fields: Tensor) -> Tensor:
+def folded(rest: Rest, *fields: Any) -> Tensor:
     t = Layer(*fields)
     return F.relu(torch.conv2d(t.x_last, t.folded_weight, t.folded_bias, *rest), inplace=True)
 
 
-def alone(rest: Rest, *fields: Tensor) -> Tensor:
+def alone(rest: Rest, *fields: Any) -> Tensor:
     t = Layer(*fields)
     return bninv.functional.conv2d(t.x_last, t.weight_panel, None, *rest)
 
 
-def unfused(rest: Rest, *fields: Tensor) -> Tensor:
+def unfused(rest: Rest, *fields: Any) -> Tensor:
     y = bninv.functional.batch_norm(alone(rest, *fields), *Layer(*fields).statistics, eps=EPS)
     return bninv.functional.relu(y, inplace=True)
 
 
-def fused(rest: Rest, *fields: Tensor) -> Tensor:
+def fused(rest: Rest, *fields: Any) -> Tensor:
     t = Layer(*fields)
     mean, var, gamma, beta = t.statistics
     return bninv.functional.conv2d_fused(

@@ -6,9 +6,9 @@ import itertools
 from operator import itemgetter
 from typing import Any
 
-from conv_candidates import BASELINES
-from harness import digits
-from text_table import table
+from benchmarks.common.harness import digits
+from benchmarks.common.tables import plain
+from benchmarks.conv_candidates import BASELINES
 
 Row = dict[str, Any]
 KIND = ("dtype", "batch_size", "operation")
@@ -64,7 +64,7 @@ def show(rows: list[Row], known: list[dict[str, int]], measured: Row) -> None:
         title = f"{TITLES[operation]}, {dtype}, batch {batch}: microseconds, bninv's rates"
         headings = [name.replace(" ", "\n") for name in names]
         rates = ("ratio", "TFLOP/s", "of the\nGEMM", "of the\ncopy")
-        print(table(title, ("layer", *headings, *rates), lines))
+        print(plain(title, ("layer", *headings, *rates), lines))
     networks = sum_networks(rows, known)
     if networks:
         lines = [
@@ -80,7 +80,7 @@ def show(rows: list[Row], known: list[dict[str, int]], measured: Row) -> None:
             for entry in networks
         ]
         columns = ("network", "operation", "dtype", "batch", "best stock ms", "bninv ms", "ratio")
-        print(table("All such layers of a network, as often as they occur", columns, lines, left=3))
+        print(plain("All such layers of a network, as often as they occur", columns, lines, left=3))
     print(
         "\nA large float32 GEMM makes {gemm_tflops:g} TFLOP/s here, "
         "a large copy moves {copy_gb_per_s:g} GB/s.".format(**measured)

@@ -5,9 +5,9 @@ whether the vector and the scalar instantiation give the same bits. A run over a
 to benchmarks/results/exhaustive_functions.json (docs/functions.md quotes it); a subsample is only
 printed. The exit status is 1 if a function exceeds its limit or two instantiations differ.
 
-    python benchmarks/exhaustive_functions.py                              # everything: long
-    python benchmarks/exhaustive_functions.py --functions exp,gelu
-    python benchmarks/exhaustive_functions.py --stride 1009                # seconds
+    python -m benchmarks.exhaustive_functions                              # everything: long
+    python -m benchmarks.exhaustive_functions --functions exp,gelu
+    python -m benchmarks.exhaustive_functions --stride 1009                # seconds
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.common.places import RESULTS, ROOT
+
 SOURCE = ROOT / "benchmarks" / "exhaustive_functions.cpp"
-RESULTS = ROOT / "benchmarks" / "results" / "exhaustive_functions.json"
+RESULT = RESULTS / "exhaustive_functions.json"
 
 FUNCTIONS = (
     "exp", "log", "tanh", "erf", "sigmoid", "silu", "mish", "gelu", "gelu_tanh",
@@ -69,7 +69,7 @@ def compiler_version(compiler: str) -> str:
 
 def write(rows: list[dict], compiler: str, width: int) -> None:
     """Put `rows` into the results; those of functions not run now are kept."""
-    kept = json.loads(RESULTS.read_text())["functions"] if RESULTS.exists() else []
+    kept = json.loads(RESULT.read_text())["functions"] if RESULT.exists() else []
     by_name = {row["function"]: row for row in (*kept, *rows)}
     content = {
         "reference": f"binary64, {' '.join(platform.libc_ver())}",
@@ -78,8 +78,8 @@ def write(rows: list[dict], compiler: str, width: int) -> None:
         "limit_ulp": LIMIT_ULP,
         "functions": [by_name[name] for name in FUNCTIONS if name in by_name],
     }
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main() -> int:

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from candidate import Candidate, Switches
-from fold import fold_batch_norm
 from torch import Tensor, nn
 
 import bninv
+from benchmarks.common.candidate import Candidate, Switches
+from benchmarks.fold import fold_batch_norm
 
 # Rows of one group are timed in turn. What users run comes first; compiling, and cuDNN's search for
 # algorithms, take far longer than what they make takes to run.
@@ -49,14 +49,18 @@ def networks(name: str, device: str, dtype: torch.dtype) -> Networks:
     stock.to(device, dtype)
     return Networks(
         nchw=stock,
-        channels_last=copy.deepcopy(stock).to(memory_format=torch.channels_last),
-        folded=folded.to(device, dtype).to(memory_format=torch.channels_last),
+        channels_last=_channels_last(copy.deepcopy(stock)),
+        folded=_channels_last(folded.to(device, dtype)),
         patched=_patch(copy.deepcopy(stock)),
         unfused=_patch(copy.deepcopy(stock), fuse=False),
     )
 
 
-def _patch(model: nn.Module, **options: bool) -> nn.Module:
+def _channels_last(model: nn.Module) -> nn.Module:
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _patch(model: nn.Module, **options: Any) -> nn.Module:
     """As users do; `strict=True` would have every operator that runs looked at, and timed."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", bninv.NotInvariantWarning)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from text_table import table
+from benchmarks.common.tables import plain
 
 Row = dict[str, Any]
 SETTING = ("model", "dtype", "batch_size")
@@ -72,7 +72,7 @@ def show(rows: list[Row]) -> None:
     if not any("eager_ratio" in row for row in rows):
         columns.remove("eager\nratio")
     title = "The best IEEE stock's time to patched's: above 1, patched is faster"
-    print(table(title, columns, lines, left=2))
+    print(plain(title, columns, lines, left=2))
 
 
 def row_table(row: Row) -> str:
@@ -98,4 +98,4 @@ def row_table(row: Row) -> str:
     title = "{model}, {dtype}, batch {batch_size}, {group}".format(**row)
     eager = ["eager\nms"] if on_gpu else []
     columns = ["", "ms", "quartiles", *eager, "images/s", "peak\nMiB", "error", "time to\npatched"]
-    return table(title, columns, lines)
+    return plain(title, columns, lines)

@@ -1,6 +1,6 @@
 """Draws what bench_batch_norm.py measured.
 
-python benchmarks/plot_batch_norm.py benchmarks/results/batch_norm_cpu.json
+python -m benchmarks.plot_batch_norm benchmarks/results/batch_norm_cpu.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import plot_style
-from batch_norm_layers import FORMATS, OPERATIONS
-from plot_style import COLOURS, GREY, legend, save, unique
+from benchmarks.batch_norm_layers import FORMATS, OPERATIONS
+from benchmarks.common import plot_style
+from benchmarks.common.plot_style import COLOURS, GREY, legend, save, unique
 
 
 def draw(document: dict[str, Any], path: Path) -> list[Path]:

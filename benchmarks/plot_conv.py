@@ -1,6 +1,6 @@
 """Draws what bench_conv.py measured: each layer's ratio to stock, and its rate.
 
-python benchmarks/plot_conv.py benchmarks/results/conv_cpu.json
+python -m benchmarks.plot_conv benchmarks/results/conv_cpu.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import plot_style
-from conv_report import TITLES
-from plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from benchmarks.common import plot_style
+from benchmarks.common.plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from benchmarks.conv_report import TITLES
 
 # Beside the bars, which are the best IEEE stock's: column, label, marker, colour.
 MARKS = (

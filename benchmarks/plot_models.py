@@ -1,6 +1,6 @@
 """Draws what bench_models.py measured: images per second, and times to patched, over batch sizes.
 
-python benchmarks/plot_models.py benchmarks/results/models_cpu.json
+python -m benchmarks.plot_models benchmarks/results/models_cpu.json
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import plot_style
-from models_report import ratios
-from plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from benchmarks.common import plot_style
+from benchmarks.common.plot_style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from benchmarks.models_report import ratios
 
 # Column -> colour, line style, marker: a colour is a way to run, a dash another setting of it.
 LINES = {
@@ -95,7 +95,7 @@ def figure(rows: list[dict[str, Any]], title: str) -> Any:
 
 def series(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float, float]]:
     """Batch size, images per second, and time to patched's, of one candidate."""
-    points = {}
+    points: dict[int, tuple[int, float, float]] = {}
     for row in rows:
         if name in row["images_per_s"]:
             rate, ratio = row["images_per_s"][name], ratios(row).get(name, 1.0)

@@ -1,7 +1,7 @@
 """PyTorch's autocast lists: which operators it casts the arguments of, how, on which device.
 
 The lists of PyTorch 2.11, and what came after, with its names of the policies
-(`ATen/autocast_mode.h`) and of the operators, overloads included; `tests/test_autocast_lists.py`
+(`ATen/autocast_mode.h`) and of the operators, overloads included; `tests/autocast/test_lists.py`
 holds them against PyTorch itself.
 Operators that are on no list take what they are given, and what they call is cast in its turn.
 

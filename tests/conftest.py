@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,12 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from fusing_blocks import Block, Net, with_statistics
 from hypothesis import HealthCheck, settings
-from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-
-import bninv
 
 # Derandomised: a failure seen in CI is the failure seen at a desk.
 settings.register_profile(
@@ -90,7 +85,7 @@ def device_type(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def controls() -> Iterator[Any]:
     """The emulated device's own dimensions, which are put back."""
-    from emulated import operators
+    from tests.support.emulated import operators
 
     library = operators()
     yield library
@@ -98,40 +93,11 @@ def controls() -> Iterator[Any]:
 
 
 @pytest.fixture
-def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A GPU for the benchmarks, whose tensors stay on the CPU: fake_cuda.FakeCuda."""
-    from concurrent.futures import ThreadPoolExecutor
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No new processes: they cost seconds, and would see the GPU that there is."""
+    from bninv.checking import repeat
 
-    import bench_models
-    import model_candidates
-    from fake_cuda import FakeCuda, OnCpu
+    def call(function: Any, arguments: Any, count: int, progress: Any = None) -> list[Any]:
+        return [function(*arguments) for _ in range(count)]
 
-    from bninv.building import extension
-
-    # Before there seems to be a GPU for which to compile.
-    extension.load()
-    fake = FakeCuda()
-    fake.install(monkeypatch)
-    # A mode is a thread's own.
-    with OnCpu() as mode, ThreadPoolExecutor(1, initializer=mode.__enter__) as pool:
-        monkeypatch.setattr(bench_models, "SEARCHING", pool)
-        yield fake
-    model_candidates.networks.cache_clear()
-
-
-@pytest.fixture
-def net() -> nn.Module:
-    torch.manual_seed(3)
-    block = Block()
-    block.downsample = nn.Sequential(nn.Conv2d(6, 6, 1, bias=False), nn.BatchNorm2d(6))
-    return with_statistics(Net(Block(), block))
-
-
-@pytest.fixture
-def fused(net: nn.Module) -> nn.Module:
-    return bninv.patch(copy.deepcopy(net), trust=("fusing_blocks",))
-
-
-@pytest.fixture
-def unfused(net: nn.Module) -> nn.Module:
-    return bninv.patch(net, fuse=False)
+    monkeypatch.setattr(repeat, "in_fresh_processes", call)

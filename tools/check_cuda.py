@@ -31,6 +31,7 @@ def wheels() -> list[cuda_toolkit.Toolkit]:
 
 def install_wheels() -> None:
     """The toolkit's wheels of the very CUDA version torch was built with, if they are missing."""
+    assert torch.version.cuda is not None, "this torch is one without CUDA"
     major = int(torch.version.cuda.split(".")[0])
     if any(toolkit.major == major for toolkit in wheels()):
         return
@@ -45,14 +46,19 @@ def install_wheels() -> None:
         sys.exit("bninv: pip could not install the CUDA toolkit's wheels; the lines above say why")
 
 
+def _none(*_: object, **__: object) -> list[Path]:
+    return []
+
+
 def compile_here(origin: str) -> None:
     """Compile afresh, load, run; with toolkits of that origin alone."""
     start = time.monotonic()
     if origin == "wheels":
-        cuda_toolkit.system_candidates = lambda environ: []
+        cuda_toolkit.system_candidates = _none
     else:
-        cuda_toolkit.wheel_candidates = list
+        cuda_toolkit.wheel_candidates = _none
     cuda = cuda_choice.choose_cuda(recipe.source_dir(), torch.version.cuda)
+    assert cuda is not None
     say(f"nvcc {cuda.toolkit.nvcc_version()} in {cuda.toolkit.home}, runtime {cuda.toolkit.cudart}")
     x = torch.randn(3, 5)
     # What an installation compiled is left aside.
@@ -104,6 +110,7 @@ def main() -> None:
     if arguments.install:
         install_wheels()
         return
+    assert torch.version.cuda is not None, "this torch is one without CUDA"
     major = int(torch.version.cuda.split(".")[0])
     every = arguments.architectures
     system = cuda_toolkit.find_toolkits(cuda_toolkit.system_candidates())

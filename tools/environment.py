@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -50,7 +51,7 @@ print(json.dumps({
 """
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> NoReturn:
     """Say in one line what is missing, and stop."""
     sys.exit(f"bninv: {text}")
 

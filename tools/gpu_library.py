@@ -40,8 +40,8 @@ def main() -> None:
         "BNINV_CACHE_DIR": str(KEPT),
     }
     sys.path.insert(0, str(ROOT))
-    from benchmarks.gpu import tensor_program
     from bninv.building import extension, recipe
+    from tests.gpu import tensor_program
 
     place = ROOT / "bninv" / "_C.so"
     # An earlier one must not be what is found.

@@ -167,7 +167,7 @@ class Attempt:
 def table(attempts: list[Attempt]) -> str:
     """One line a row."""
     titles = ("Python", "torch", "install", "demo", "test", "closing line")
-    lines = [titles]
+    lines: list[tuple[str, ...]] = [titles]
     for attempt in attempts:
         steps = [attempt.results.get(name, "") for name in titles[2:-1]]
         torch = attempt.torch or attempt.row.torch

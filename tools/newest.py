@@ -26,17 +26,17 @@ PYTHON = VENV / "bin" / "python"
 # A pin of the tests' own environment would keep the newest out.
 NEWEST = ("torch", "torchvision", "timm")
 CHOSEN = (
-    "tests/test_patch.py",
-    "tests/test_conversions.py",
-    "tests/test_structures.py",
-    "tests/test_errors.py",
-    "tests/test_dispatch.py",
-    "tests/test_fusing.py",
-    "tests/test_autocast_lists.py",
-    "tests/test_autocast_modules.py",
-    "tests/test_autocast.py::test_compiled_model",
-    "tests/test_compile.py::test_exported_program_reloads_in_a_fresh_process",
-    "tests/test_compiling.py::test_networks",
+    "tests/patching/test_patch.py",
+    "tests/patching/test_conversions.py",
+    "tests/checking/test_structures.py",
+    "tests/contract/test_errors.py",
+    "tests/dispatch/test_dispatch.py",
+    "tests/fusing/test_fusing.py",
+    "tests/autocast/test_lists.py",
+    "tests/autocast/test_modules.py",
+    "tests/autocast/test_operators.py::test_compiled_model",
+    "tests/contract/test_compile.py::test_exported_program_reloads_in_a_fresh_process",
+    "tests/fusing/test_compiling.py::test_networks",
 )
 
 

@@ -1,6 +1,6 @@
 """What an operator's `draw` is handed: where awkward sizes, tensors and options come from.
 
-The tests have one that draws from a seed (benchmarks/gpu/draws.py); nothing is drawn in here.
+The tests have one that draws from a seed (tests/gpu/draws.py); nothing is drawn in here.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Cross-compiles the driver of tests/sanitize with the library's own flags and runs it under
 qemu-aarch64. Both machines must give the digests committed there, so Arm and x86 have equal bits.
-Needs no torch: `python3 tests/aarch64/run.py`.
+Needs no torch: `python3 -m tests.aarch64.run`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from emulation.build import build_description  # noqa: E402
-from sanitize import digests, driver  # noqa: E402
+from tests.emulation.build import build_description
+from tests.sanitize import digests, driver
 
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
 # The first CPUs of the architecture: an instruction that came later is an error.

@@ -29,8 +29,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from tests.support.places import CSRC, ROOT
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 RUNTIME = sorted((HERE / "runtime").glob("*.cpp"))
 DEFAULT_ARCH = 900
 WORKERS = 2
@@ -105,7 +106,7 @@ def compile_flags(defines: Sequence[str] = ()) -> list[str]:
         "-DBNINV_EMULATION",
         *(f"-D{define}" for define in defines),
         f"-I{HERE / 'include'}",
-        f"-I{ROOT / 'csrc'}",
+        f"-I{CSRC}",
     ]
 
 

@@ -1,4 +1,4 @@
-// Small kernels that each look at one part of the emulation. tests/test_emulation.py runs them by name.
+// Small kernels that each look at one part of the emulation. test_kernels.py runs them by name.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

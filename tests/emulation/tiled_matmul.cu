@@ -1,7 +1,7 @@
 // A tiled matrix product under R1, kept as a test of the emulation: shared memory that two tiles take
 // turns in, asynchronous copies, several barriers, and edges that no tile divides.
 //
-// BNINV_FAULT plants one fault; tests/test_emulation.py sees each of them found.
+// BNINV_FAULT plants one fault; test_emulation.py sees each of them found.
 #include <cstddef>
 #include <cstdint>
 #include <string>

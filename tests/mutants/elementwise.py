@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant
 
 MUTANTS = [
     Mutant(
@@ -64,7 +64,7 @@ MUTANTS = [
     Mutant(
         "unary-tail",
         "the last element of the last chunk is not written",
-        "activations",
+        "unary",
         "cuda/unary.cu",
         "if (single(e) < count) y[single(e)] = elements[e];",
         "if (single(e) + 1 < count) y[single(e)] = elements[e];",
@@ -72,7 +72,7 @@ MUTANTS = [
     Mutant(
         "unary-behind-tail",
         "the element behind the last is written",
-        "activations",
+        "unary",
         "cuda/unary.cu",
         "if (single(e) < count) y[single(e)] = elements[e];",
         "if (single(e) <= count) y[single(e)] = elements[e];",
@@ -81,7 +81,7 @@ MUTANTS = [
     Mutant(
         "unary-relu-nan",
         "relu of NaN is 0",
-        "activations",
+        "unary",
         "cuda/unary.cu",
         "return each([](A x) { return relu(x); });",
         "return each([](A x) { return x > 0 ? x : A(0); });",

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-CSRC = Path(__file__).resolve().parent.parent.parent / "csrc"
+from tests.support.places import CSRC
 
 
 class MutantError(Exception):
@@ -20,7 +20,7 @@ class Mutant:
 
     name: str
     wrong: str  # what the kernel then does
-    caught_by: str  # NAME of tests/test_NAME_cuda.py
+    caught_by: str  # NAME of tests/ops/test_NAME_cuda.py
     file: str
     text: str
     replacement: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant
 
 MUTANTS = [
     # ---- The main loop ----

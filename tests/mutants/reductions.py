@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant
 
 MUTANTS = [
     # ---- One sum by a warp, a block, a tile of columns ----
     Mutant(
         "lanes-fold-order",
         "a warp folds neighbouring lanes first",
-        "reduction",
+        "sum",
         "cuda/lane_sum.cuh",
         "for (int h = lanes / 2; h > 0; h /= 2) lane",
         "for (int h = 1; h < lanes; h *= 2) lane",
@@ -17,7 +17,7 @@ MUTANTS = [
     Mutant(
         "lanes-tail",
         "a segment's last term is not added",
-        "reduction",
+        "sum",
         "cuda/lane_sum.cuh",
         "if (k + u * kApart < last) lanes[",
         "if (k + u * kApart + 1 < last) lanes[",
@@ -25,7 +25,7 @@ MUTANTS = [
     Mutant(
         "columns-fold-order",
         "a thread folds its neighbouring lanes first",
-        "pooling",
+        "pool2d",
         "cuda/column_sum.cuh",
         "for (int i = 0; i < h; ++i) lanes[i] = combine(lanes[i], lanes[i + h]);",
         "for (int i = 0; i < h; ++i) lanes[i] = combine(lanes[2 * i], lanes[2 * i + 1]);",
@@ -33,7 +33,7 @@ MUTANTS = [
     Mutant(
         "columns-rows-fold-order",
         "neighbouring rows are folded first",
-        "reduction",
+        "sum",
         "cuda/column_sum.cuh",
         """    for (int h = (kColumnThreads >> shift) / 2; h > 0; h /= 2) {
       __syncthreads();
@@ -45,7 +45,7 @@ MUTANTS = [
     Mutant(
         "columns-barrier",
         "no barrier before rows are folded",
-        "reduction",
+        "sum",
         "cuda/column_sum.cuh",
         "      __syncthreads();\n      if (row < h)",
         "      if (row < h)",
@@ -53,7 +53,7 @@ MUTANTS = [
     Mutant(
         "columns-barrier-between-segments",
         "no barrier before the next segment's partial sums",
-        "reduction",
+        "sum",
         "cuda/column_sum.cuh",
         "    if (last < terms) __syncthreads();\n",
         "",
@@ -110,7 +110,7 @@ MUTANTS = [
     Mutant(
         "sum-segments-order",
         "the first thread adds the warps' segments from the last to the first",
-        "reduction",
+        "sum",
         "cuda/sum.cu",
         """      for (int w = 0; w < warps && round + w * kSumSegment < args.terms; ++w)
         total""",
@@ -120,7 +120,7 @@ MUTANTS = [
     Mutant(
         "sum-barrier",
         "no barrier before the next segments' sums are written",
-        "reduction",
+        "sum",
         "cuda/sum.cu",
         "total = total + sums.of_warp[w];\n    __syncthreads();",
         "total = total + sums.of_warp[w];",
@@ -128,7 +128,7 @@ MUTANTS = [
     Mutant(
         "sum-narrow-group",
         "a sum of few terms gets half of the lanes that it needs",
-        "reduction",
+        "sum",
         "cuda/sum.cu",
         "while (group < args.terms && group < kSumLanes) group *= 2;",
         "while (2 * group < args.terms && group < kSumLanes) group *= 2;",
@@ -136,7 +136,7 @@ MUTANTS = [
     Mutant(
         "sum-reciprocal",
         "a mean is a product with the reciprocal",
-        "reduction",
+        "sum",
         "cuda/sum.cu",
         "total / static_cast<Arithmetic<T>>(args.divisor)",
         "total * (1 / static_cast<Arithmetic<T>>(args.divisor))",
@@ -145,7 +145,7 @@ MUTANTS = [
     Mutant(
         "pool-window-end",
         "a window takes what lies behind the input's edge",
-        "pooling",
+        "pool2d",
         "pool2d.h",
         "return {first, last < size ? last : size, dilation, padded_count};",
         "return {first, last, dilation, padded_count};",
@@ -153,7 +153,7 @@ MUTANTS = [
     Mutant(
         "pool-padding-divisor",
         "padding counts in the divisor where it should not",
-        "pooling",
+        "pool2d",
         "pool2d.h",
         "return (rows.last - rows.first) * (columns.last - columns.first);",
         "return rows.padded_count * columns.padded_count;",
@@ -161,7 +161,7 @@ MUTANTS = [
     Mutant(
         "pool-padding-term",
         "padding beside a window's columns is a term: those of the next row move on a lane",
-        "pooling",
+        "pool2d",
         "cuda/pool2d.cu",
         """    const auto columns = static_cast<uint32_t>(taps.columns.count());
     const auto terms = static_cast<int>(taps.rows.count()) * static_cast<int>(columns);
@@ -181,7 +181,7 @@ MUTANTS = [
     Mutant(
         "pool-fold-order",
         "one thread folds neighbouring lanes first",
-        "pooling",
+        "pool2d",
         "cuda/pool2d.cu",
         "for (int k = 0; k < h; ++k) combine_into(lanes[k], lanes[k + h], AddTerm{});",
         """for (int k = 0; k < h; ++k) {
@@ -192,7 +192,7 @@ MUTANTS = [
     Mutant(
         "pool-nan",
         "a maximum forgets NaN",
-        "pooling",
+        "pool2d",
         "cuda/pool2d.cu",
         "return maximum(a, b);",
         "return a > b ? a : b;",
@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(
         "pool-identity",
         "a maximum starts at the smallest finite number",
-        "pooling",
+        "pool2d",
         "cuda/pool2d.cu",
         "return -static_cast<A>(__builtin_inff());",
         "return -static_cast<A>(__FLT_MAX__);",
@@ -208,7 +208,7 @@ MUTANTS = [
     Mutant(
         "pool-columns-quotient",
         "a term's row in the window is rounded down once too often",
-        "pooling",
+        "pool2d",
         "cuda/pool2d.cu",
         "65536 / columns + 1",
         "65536 / columns",

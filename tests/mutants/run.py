@@ -1,7 +1,7 @@
 """Plants faults in the CUDA kernels, one at a time: the tests of the emulated kernels must fail.
 
-    python tests/mutants/run.py [NAME...]     all mutants, or those whose names begin so
-    python tests/mutants/run.py --list
+    python -m tests.mutants.run [NAME...]     all mutants, or those whose names begin so
+    python -m tests.mutants.run --list
 
 A test that no fault makes fail proves nothing. Each mutant is caught by a failing test; one that
 does not compile, or that ends a test run in any other way, is an error of the table.
@@ -21,17 +21,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(TESTS), str(TESTS.parent)]
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-import emulated  # noqa: E402
-from mutants import elementwise, products, reductions  # noqa: E402
-from mutants.mutant import Mutant, MutantError  # noqa: E402
-from rich import box  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.table import Table  # noqa: E402
-
-from bninv.building import cache, extension  # noqa: E402
+from bninv.building import cache, extension
+from tests.mutants import elementwise, products, reductions
+from tests.mutants.mutant import Mutant, MutantError
+from tests.support import emulated
+from tests.support.places import ROOT
 
 MUTANTS = (*products.MUTANTS, *reductions.MUTANTS, *elementwise.MUTANTS)
 AT_ONCE = 2
@@ -55,18 +53,18 @@ class Outcome:
 def pytest(
     names: Sequence[str], overlay: Path | None = None, select: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """The tests test_NAME_cuda.py up to the first failure, in a process of their own."""
+    """The tests ops/test_NAME_cuda.py up to the first failure, in a process of their own."""
     variables = {"BNINV_EMULATED_OVERLAY": str(overlay)} if overlay else {}
     # A core and a thread each: the tests' own pools would get in one another's way.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    files = [f"tests/test_{name}_cuda.py" for name in names]
+    files = [f"tests/ops/test_{name}_cuda.py" for name in names]
     options = ["-x", "-q", "-m", "not cuda", "-k", select, "--tb=short", "-p", "no:cacheprovider"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *files],
         check=False,
         capture_output=True,
         text=True,
-        cwd=TESTS.parent,
+        cwd=ROOT,
         env=environment,
         timeout=LIMIT,
     )

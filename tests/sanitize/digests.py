@@ -6,7 +6,7 @@ made from integers alone, so every machine, compiler and instruction-set level m
 A change of an operator's cases changes its digests. So does a change of its expression, and that is
 a new CONTRACT_VERSION. After such a decision, and only then:
 
-    python3 tests/sanitize/run.py --write
+    python3 -m tests.sanitize.run --write
 """
 
 from __future__ import annotations

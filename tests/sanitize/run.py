@@ -2,18 +2,15 @@
 instruction-set level, the GPU's under tests/emulation. All must give the committed digests.
 
 The kernels know no torch, so this needs a C++ compiler and nothing else:
-`python3 tests/sanitize/run.py`; digests.py says when to add `--write`.
+`python3 -m tests.sanitize.run`; digests.py says when to add `--write`.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-
-from emulation import build  # noqa: E402
-from sanitize import digests, driver  # noqa: E402
+from tests.emulation import build
+from tests.sanitize import digests, driver
 
 # float-cast-overflow is not part of `undefined`: such a cast gives other values on other machines.
 SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"

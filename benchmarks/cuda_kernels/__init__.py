@@ -1,0 +1,1 @@
+"""What the compiler makes of the CUDA kernels: registers, spills, occupancy, instructions."""

@@ -1,0 +1,225 @@
+"""Digests over the bits of every operator's results, written by the NumPy reference.
+
+Committed, so that a change of any expression shows as a change of this file: that is a new
+CONTRACT_VERSION, or TENSOR_CONTRACT_VERSION for R9's. After such a decision, and only then:
+
+    python -m tests.contract.test_golden --write
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.support import (
+    reference_dtypes,
+    reference_functions,
+    reference_normalization,
+    reference_tensor_products,
+)
+
+FILE = Path(__file__).with_name("golden.json")
+CONTRACT_VERSION = 1
+TENSOR_CONTRACT_VERSION = 1
+
+
+def inputs(seed: int, *shape: int) -> np.ndarray:
+    """Float32 numbers in [-2, 2), a function of PCG64's raw bits alone: every step is exact."""
+    raw = np.random.PCG64(seed).random_raw(int(np.prod(shape)))
+    return ((raw >> np.uint64(40)).astype(np.int64) - 2**23).astype(np.float32).reshape(
+        shape
+    ) * np.float32(2.0**-22)
+
+
+def conv2d(shape, weight_shape, **options) -> tuple:
+    out_channels = weight_shape[0]
+    return "conv2d", (inputs(1, *shape), inputs(2, *weight_shape), inputs(3, out_channels)), options
+
+
+def linear(rows: int, k: int, out_features: int) -> tuple:
+    return "linear", (inputs(1, rows, k), inputs(2, out_features, k), inputs(3, out_features)), {}
+
+
+def batch_norm(*shape: int, eps: float = 1e-5) -> tuple:
+    mean, var, weight, bias = (inputs(seed, shape[1]) for seed in (2, 3, 4, 5))
+    return "batch_norm", (inputs(1, *shape), mean, np.abs(var), weight, bias), {"eps": eps}
+
+
+def on(name: str, shape, *args, **options) -> tuple:
+    return name, (inputs(1, *shape), *args), options
+
+
+def elementwise(name: str, **options) -> tuple:
+    """Every sign and exponent up to 2^7, each with many mantissas."""
+    x = inputs(1, 64, 997)
+    exponents = np.linspace(-149, 6, 64).astype(np.int32)[:, None]
+    return name, (np.ldexp(x, exponents),), options
+
+
+def affine(name: str, *shape: int, args: tuple = (), over: int = 1, **options) -> tuple:
+    """An operator with a weight and a bias of the sizes `over`."""
+    return name, (inputs(1, *shape), *args, inputs(4, over), inputs(5, over)), options
+
+
+# exp, log and erf are parts of the others and no operators themselves.
+ROOTS = ("sqrt", "rsqrt")
+ELEMENTWISE = [
+    name for name in reference_functions.FUNCTIONS if name not in ("exp", "log", "erf", *ROOTS)
+]
+CASES: dict[str, tuple] = {
+    "conv2d 3x3": conv2d((2, 17, 9, 11), (21, 17, 3, 3), padding=1),
+    "conv2d 7x7 stride 2": conv2d((2, 3, 31, 29), (33, 3, 7, 7), stride=2, padding=3),
+    "conv2d 1x1": conv2d((3, 257, 5, 4), (34, 257, 1, 1)),
+    "conv2d groups, dilation": conv2d(
+        (2, 12, 11, 10), (9, 4, 3, 2), groups=3, dilation=(2, 3), padding=(1, 2), stride=(2, 1)
+    ),
+    "conv2d depthwise": conv2d((2, 37, 10, 9), (37, 1, 5, 5), groups=37, padding=2),
+    "conv2d same": conv2d((2, 5, 8, 7), (6, 5, 2, 4), padding="same"),
+    "linear 1000": linear(5, 1000, 67),
+    "linear 127": linear(17, 127, 3),
+    "batch_norm": batch_norm(3, 19, 7, 5),
+    "batch_norm eps": batch_norm(3, 19, 7, 5, eps=1e-3),
+    "avg_pool2d": on("avg_pool2d", (2, 9, 15, 14), 3, 2, 1, True),
+    "avg_pool2d exclude": on("avg_pool2d", (2, 9, 15, 14), 3, 2, 1, count_include_pad=False),
+    "adaptive_avg_pool2d global": on("adaptive_avg_pool2d", (2, 19, 7, 7), (1, 1)),
+    "adaptive_avg_pool2d 4900": on("adaptive_avg_pool2d", (2, 3, 70, 70), (1, 1)),
+    "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
+    "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
+    "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "layer_norm": affine("layer_norm", 101, 97, args=((97,),), over=97),
+    "layer_norm 4900, eps": affine("layer_norm", 2, 4900, args=((4900,),), over=4900, eps=1e-6),
+    "rms_norm": on("rms_norm", (301, 63), (63,), eps=1e-6),
+    "group_norm": affine("group_norm", 29, 12, 7, 5, args=(3,), over=12),
+    "instance_norm": on("instance_norm", (23, 5, 9, 7)),
+    "softmax": on("softmax", (5, 1000), 1),
+    "softmax of channels": on("softmax", (3, 2, 4, 5), 1),
+    "log_softmax": on("log_softmax", (5, 1000), 1),
+    "sum": on("sum", (3, 9001), 1),
+    "mean": on("mean", (3, 19, 7, 9), (2, 3)),
+    **{name: elementwise(name) for name in ELEMENTWISE},
+    **{name: (name, (np.abs(elementwise(name)[1][0]),), {}) for name in ROOTS},
+    "gelu tanh": elementwise("gelu", approximate="tanh"),
+}
+
+
+# Those that run in every dtype, on the same numbers rounded, or with more bits in float64.
+TYPED = [
+    "conv2d 3x3",
+    "conv2d 1x1",
+    "conv2d groups, dilation",
+    "conv2d depthwise",
+    "linear 1000",
+    "batch_norm",
+    "avg_pool2d",
+    "adaptive_avg_pool2d 4900",
+    "max_pool2d",
+    "sum",
+    "mean",
+]
+DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in reference_dtypes.OTHERS}
+# Those that also run by R9, in both classes.
+TENSOR = ["conv2d 3x3", "conv2d 7x7 stride 2", "conv2d 1x1", "linear 1000"]
+TENSOR_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+LABELS = [
+    *CASES,
+    *(f"{label}, {dtype}" for label in TYPED for dtype in DTYPES),
+    *(
+        f"{label}, {dtype}, tensor-{name}"
+        for name in "AH"
+        for label in TENSOR
+        for dtype in TENSOR_DTYPES
+    ),
+]
+
+
+def case(label: str) -> tuple[str, list, dict]:
+    """The operator of a label, its arguments as tensors, its options."""
+    precision = {}
+    if "tensor-" in label:
+        label, _, word = label.rpartition(", ")
+        precision = {"precision": word}
+    label, _, suffix = label.rpartition(", ") if label not in CASES else (label, "", "")
+    name, args, options = CASES[label]
+    options = {**options, **precision}
+    tensors = [torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in args]
+    if suffix:
+        tensors = [
+            in_dtype(t, getattr(torch, suffix)) if isinstance(t, Tensor) else t for t in tensors
+        ]
+    return name, tensors, options
+
+
+def in_dtype(values: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype != torch.float64:
+        return values.to(dtype)
+    # Numbers below 2 on a grid of 2^-22, and further bits down to 2^-52: every sum is exact.
+    lower = torch.from_numpy(inputs(9, *values.shape)).double().abs()
+    return values.double() + lower * 2.0**-30
+
+
+def digest(result: Tensor) -> str:
+    assert not result.isnan().any()
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[result.element_size()]
+    bits = result.contiguous().view(integers).numpy()
+    little_endian = bits.astype(bits.dtype.newbyteorder("<"))
+    return hashlib.sha256(repr(tuple(result.shape)).encode() + little_endian.tobytes()).hexdigest()
+
+
+def expected(label: str) -> Tensor:
+    """The reference's result."""
+    name, args, options = case(label)
+    if precision := options.pop("precision", None):
+        product = getattr(reference_tensor_products, name)
+        return product(*args, **options, name=precision.removeprefix("tensor-"))
+    if name in reference_functions.FUNCTIONS:
+        arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+        return torch.from_numpy(reference_functions.FUNCTIONS[name](*arrays, **options))
+    if hasattr(reference_normalization, name):
+        arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+        return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    return getattr(reference_dtypes, name)(*args, **options)
+
+
+def pytest_generate_tests(metafunc) -> None:
+    metafunc.parametrize("label", LABELS)
+
+
+def test_kernels_give_the_digests(label: str) -> None:
+    import bninv
+    import bninv.functional as F
+    from tests.support.properties import at_each_level
+
+    golden = json.loads(FILE.read_text())
+    assert golden["contract_version"] == CONTRACT_VERSION == bninv.CONTRACT_VERSION
+    version = golden["tensor_contract_version"]
+    assert version == TENSOR_CONTRACT_VERSION == bninv.TENSOR_CONTRACT_VERSION
+    assert set(golden["sha256"]) == set(LABELS)
+    name, args, options = case(label)
+    for level, result in at_each_level(lambda: getattr(F, name)(*args, **options)):
+        assert digest(result) == golden["sha256"][label], level
+
+
+def test_reference_gives_the_digests(label: str) -> None:
+    assert digest(expected(label)) == json.loads(FILE.read_text())["sha256"][label]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", required=True)
+    parser.parse_args()
+    document = {
+        "contract_version": CONTRACT_VERSION,
+        "tensor_contract_version": TENSOR_CONTRACT_VERSION,
+        "sha256": {label: digest(expected(label)) for label in LABELS},
+    }
+    FILE.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

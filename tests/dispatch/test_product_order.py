@@ -1,0 +1,186 @@
+"""Products of several matrices: in one order, whatever the sizes; and products of batches."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as TF
+from torch import Tensor, nn
+
+import bninv
+import bninv.functional as F
+from bninv.testing import assert_bitwise_equal
+from tests.support.properties import normal
+
+A, B = normal("order a", 60, 20), normal("order b", 20, 33)
+C = normal("order c", 33, 9)
+# One row is cheapest from the left, many rows from the right.
+X = normal("order x", 80, 60)
+
+
+def left_to_right(x: Tensor) -> Tensor:
+    return F.matmul(F.matmul(F.matmul(x, A), B), C)
+
+
+CHAINS: dict[str, Callable[[Tensor], Tensor]] = {
+    "multi_dot": lambda x: torch.linalg.multi_dot([x, A, B, C]),
+    "multi_dot of a tuple": lambda x: torch.linalg.multi_dot((x, A, B, C)),
+    "chain_matmul": lambda x: torch.chain_matmul(x, A, B, C),
+    "aten": lambda x: torch.ops.aten.linalg_multi_dot([x, A, B, C]),
+    "einsum": lambda x: torch.einsum("ni,ij,jk,kl->nl", x, A, B, C),
+    "einsum of a list": lambda x: torch.einsum("ni,ij,jk,kl->nl", [x, A, B, C]),
+    "einsum by numbers": lambda x: torch.einsum(x, [0, 1], A, [1, 2], B, [2, 3], C, [3, 4], [0, 4]),
+}
+
+
+class CheapestFirst:
+    """What torch.einsum uses of opt_einsum, with an order that depends on the number of rows."""
+
+    @staticmethod
+    def contract_path(equation: str, *operands: Tensor, optimize: Any) -> tuple[list[Any], None]:
+        few = operands[0].shape[0] < 20
+        return ([(0, 1), (0, 2), (0, 1)] if few else [(2, 3), (1, 2), (0, 1)]), None
+
+
+@pytest.fixture(autouse=True)
+def opt_einsum(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = torch.backends.opt_einsum
+    monkeypatch.setattr(backend, "is_available", lambda: True)
+    monkeypatch.setattr(backend, "get_opt_einsum", lambda: CheapestFirst)
+    monkeypatch.setattr(backend, "enabled", True)
+    monkeypatch.setattr(backend, "strategy", "auto")
+
+
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul is deprecated")
+@pytest.mark.parametrize("grad_mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_is_multiplied_from_left_to_right(name: str, strict: bool, grad_mode: Any) -> None:
+    with grad_mode(), bninv.invariant(strict=strict) as scope:
+        for rows in (1, 2, 80):
+            assert_bitwise_equal(CHAINS[name](X[:rows]), left_to_right(X[:rows]))
+    assert scope.uncovered == []
+
+
+@pytest.mark.filterwarnings("ignore:torch.chain_matmul is deprecated")
+@pytest.mark.parametrize("name", ["multi_dot", "chain_matmul", "einsum"])
+def test_stock_chooses_by_the_number_of_rows(name: str) -> None:
+    with torch.no_grad():
+        assert not torch.equal(CHAINS[name](X)[:1], CHAINS[name](X[:1]))
+
+
+def test_vectors_at_the_ends_of_a_chain() -> None:
+    v, w = normal("order v", 60), normal("order w", 20)
+    with torch.no_grad(), bninv.invariant(strict=True):
+        assert torch.linalg.multi_dot([v, A, B]).shape == (33,)
+        assert torch.linalg.multi_dot([v, A, w]).shape == ()
+        assert_bitwise_equal(torch.linalg.multi_dot([X, A, w]), F.matmul(F.matmul(X, A), w))
+
+
+def test_a_chain_that_pytorch_refuses_is_refused() -> None:
+    with bninv.invariant(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(RuntimeError, match="at least 2 tensors"):
+            torch.linalg.multi_dot([X])
+        with pytest.raises(RuntimeError, match="2D"):
+            torch.linalg.multi_dot([X, A[0], B])
+
+
+# Other sums of products, whose parts do not see their order or have no operator.
+REPORTED: dict[str, Callable[[], Any]] = {
+    "bilinear": lambda: TF.bilinear(X[:, :5], X[:, :6], A[:30].view(20, 5, 6)[:3]),
+    "baddbmm": lambda: torch.baddbmm(X[None, :, :20], X[None], A[None]),
+    "addbmm": lambda: torch.addbmm(X[:, :20], X[None], A[None]),
+    "addr": lambda: torch.addr(A[:20], A[0], A[0]),
+    "cdist": lambda: torch.cdist(X, X),
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_what_has_no_order_of_its_own_is_reported(name: str) -> None:
+    with torch.no_grad(), bninv.invariant() as scope, pytest.warns(bninv.NotInvariantWarning):
+        REPORTED[name]()
+    assert scope.uncovered
+    with pytest.raises(bninv.NotInvariantError), bninv.invariant(strict=True):
+        REPORTED[name]()
+
+
+def test_what_is_made_of_products_in_a_fixed_order() -> None:
+    with torch.no_grad(), bninv.invariant(strict=True):
+        assert_bitwise_equal(torch.tensordot(X, A, 1), F.matmul(X, A))
+        square = A[:20]
+        cube = F.matmul(F.matmul(square, square), square)
+        assert_bitwise_equal(torch.linalg.matrix_power(square, 3), cube)
+
+
+# ---- Products of batches -------------------------------------------------------------------------
+
+
+class Similarity(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(1, 2)).softmax(-1) @ x
+
+
+BATCH = normal("order batch", 7, 6, 5)
+
+
+@pytest.fixture
+def similarity() -> nn.Module:
+    return bninv.patch(Similarity().eval())
+
+
+def assert_serves_every_batch(graph: Any, model: nn.Module) -> None:
+    with torch.no_grad():
+        expected = model(BATCH)
+        for begin, end in ((0, 7), (0, 1), (2, 4)):
+            assert_bitwise_equal(graph(BATCH[begin:end]), expected[begin:end])
+
+
+@pytest.mark.parametrize("traced_with", [1, 2, 3])
+def test_a_traced_product_of_batches_takes_other_batches(
+    similarity: nn.Module, traced_with: int
+) -> None:
+    with torch.no_grad():
+        traced = torch.jit.trace(similarity, BATCH[:traced_with])
+    assert_serves_every_batch(traced, similarity)
+
+
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_exported_product_of_batches_takes_other_batches(
+    similarity: nn.Module, strict: bool
+) -> None:
+    shapes = ({0: torch.export.Dim("batch")},)
+    with torch.no_grad():
+        program = torch.export.export(similarity, (BATCH,), dynamic_shapes=shapes, strict=strict)
+    assert_serves_every_batch(program.module(), similarity)
+
+
+def test_a_compiled_product_of_batches_takes_other_batches(similarity: nn.Module) -> None:
+    compiled = torch.compile(similarity, backend="eager", fullgraph=True, dynamic=True)
+    assert_serves_every_batch(compiled, similarity)
+
+
+def test_a_product_of_batches_is_its_samples_products() -> None:
+    torch.library.opcheck(torch.ops.bninv.bmm.default, (BATCH, BATCH.mT, "ieee"))
+    product = torch.ops.bninv.bmm(BATCH, BATCH.mT)
+    for sample, x in itertools.zip_longest(product, BATCH):
+        assert_bitwise_equal(sample, F.linear(x, x))
+
+
+def test_batches_that_do_not_fit_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="`input` has 2 dimensions; it may have 3"):
+        torch.ops.bninv.bmm(BATCH[0], BATCH)
+    with pytest.raises(ValueError, match=r"`mat2` has shape \[7, 6, 5\].* may be \[7, 5, columns"):
+        torch.ops.bninv.bmm(BATCH, BATCH)
+
+
+def test_a_product_of_batches_has_no_backward() -> None:
+    x = BATCH.clone().requires_grad_()
+    with pytest.raises(NotImplementedError, match=r"bninv.bmm has no backward yet"):
+        F.matmul(x, x.mT).backward(torch.ones(7, 6, 6))

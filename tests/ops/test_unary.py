@@ -1,0 +1,172 @@
+"""Elementwise functions: the expressions of docs/functions.md, within 2 ulp of the exact value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import bninv.functional as F
+from bninv.operators import unary
+from tests.support import reference_functions
+from tests.support.properties import (
+    INF,
+    NAN,
+    Case,
+    ContractTests,
+    assert_bits,
+    assert_equals_at_each_level,
+    at_each_level,
+    layouts,
+    normal,
+    with_specials,
+)
+
+
+def stock(name: str) -> Callable[..., Tensor]:
+    function: Callable[..., Tensor] = getattr(torch.nn.functional, name, None) or getattr(
+        torch, name
+    )
+    return function
+
+
+# Each function with its options and its exact value in binary64: PyTorch's, where that is one.
+EXACT: dict[str, tuple[str, dict, Callable[[Tensor], Tensor]]] = {
+    **{op.name: (op.name, {}, stock(op.name)) for op in unary.OPERATORS if op.name != "gelu"},
+    "leaky_relu": (
+        "leaky_relu",
+        {},
+        lambda x: torch.where(x > 0, x, x * float(np.float32(0.01))),
+    ),
+    "leaky_relu, negative slope": (
+        "leaky_relu",
+        {"negative_slope": -0.3},
+        lambda x: torch.where(x > 0, x, x * float(np.float32(-0.3))),
+    ),
+    # 1 + erf would cancel where erfc does not, and so would 1 + tanh.
+    "gelu": ("gelu", {}, lambda x: x * 0.5 * torch.special.erfc(-x / math.sqrt(2))),
+    "gelu, tanh": (
+        "gelu",
+        {"approximate": "tanh"},
+        lambda x: x / (1 + torch.exp(-2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+    ),
+}
+SHAPES = [(3, 1), (5, 67), (2, 19, 5, 7), (3, 4, 5, 2, 3), (3, 33, 1, 1), (3, 40, 61)]
+
+
+def activation_case(label: str, shape: tuple[int, ...]) -> Case:
+    name, options, _ = EXACT[label]
+    function = reference_functions.FUNCTIONS[name]
+    return Case(
+        f"{label} of {shape}",
+        shape,
+        run=lambda x: getattr(F, name)(x, **options),
+        stock=lambda x: stock(name)(x, **options),
+        reference=lambda x: function(x, **options),
+    )
+
+
+class TestActivations(ContractTests):
+    CASES = [activation_case(label, shape) for label in EXACT for shape in SHAPES]
+
+
+def every_nth_float(step: int) -> Tensor:
+    """Bit patterns of both signs, all exponents, NaN and infinity included."""
+    patterns = np.arange(0, 2**32, step, dtype=np.uint64).astype(np.uint32)
+    return torch.from_numpy(patterns.view(np.float32))
+
+
+def dense(low: float, high: float, count: int) -> Tensor:
+    return torch.from_numpy(np.linspace(low, high, count).astype(np.float32))
+
+
+@pytest.mark.parametrize("label", EXACT)
+def test_equals_reference_over_all_exponents(label: str) -> None:
+    name, options, _ = EXACT[label]
+    x = torch.cat([every_nth_float(20011), dense(-20, 20, 100003), dense(-110, 110, 20011)])
+    expected = torch.from_numpy(reference_functions.FUNCTIONS[name](x.numpy(), **options))
+    assert_equals_at_each_level(lambda: getattr(F, name)(x, **options), expected, label)
+
+
+@pytest.mark.parametrize("label", EXACT)
+def test_error_is_at_most_2_ulp(label: str) -> None:
+    name, options, exact = EXACT[label]
+    x = torch.cat([every_nth_float(1009), dense(-20, 20, 1000003), dense(-110, 110, 1000003)])
+    x = x[x.isfinite()]
+    expected = exact(x.double()).numpy()
+    actual = getattr(F, name)(x, **options).numpy().astype(np.float64)
+    finite = np.isfinite(expected)
+    assert (np.isfinite(actual) == finite).all()
+    expected, actual, x = expected[finite], actual[finite], x[torch.from_numpy(finite)]
+    exponent = np.maximum(np.frexp(expected)[1] - 1, -126)
+    ulp = np.ldexp(1.0, exponent - 23)
+    error = np.abs(actual - expected) / ulp
+    worst = int(error.argmax())
+    assert error[worst] <= 2, f"{error[worst]:.3f} ulp at {x[worst].item().hex()}"
+
+
+@pytest.mark.parametrize("label", EXACT)
+def test_no_element_knows_where_in_a_vector_it_stands(label: str) -> None:
+    name, options, _ = EXACT[label]
+    function = getattr(F, name)
+    x = with_specials(normal("x", 131), share=0.2)
+    for _, whole in at_each_level(lambda: function(x, **options)):
+        for start in (0, 1, 5):
+            for length in (*range(1, 70), 126):
+                part = function(x[start : start + length], **options)
+                assert_bits(part, whole[start : start + length], f"{length} from {start}")
+
+
+def test_relu_of_special_values() -> None:
+    x = torch.tensor([0.0, -0.0, NAN, INF, -INF, 1e-45, -1e-45, 7.0])
+    relu = torch.tensor([0.0, 0.0, NAN, INF, 0.0, 1e-45, 0.0, 7.0])
+    relu6 = torch.tensor([0.0, 0.0, NAN, 6.0, 0.0, 1e-45, 0.0, 6.0])
+    for view in (x, x.repeat(9)[::3].contiguous()[:8].copy_(x)):
+        assert_equals_at_each_level(lambda v=view: F.relu(v), relu)
+        assert_equals_at_each_level(lambda v=view: F.relu6(v), relu6)
+
+
+@pytest.mark.parametrize("label", EXACT)
+def test_in_place(label: str) -> None:
+    name, options, _ = EXACT[label]
+    function = getattr(F, name)
+    x = with_specials(normal("x", 3, 5, 4, 7))
+    expected = function(x, **options)
+    for layout, view in layouts(x):
+        if view.is_neg():
+            continue
+        memory = torch.full((32 * x.numel(),), NAN)
+        target = memory.as_strided(view.shape, view.stride()).copy_(view)
+        assert function(target, inplace=True, **options) is target
+        assert_bits(target, expected, layout)
+
+
+def test_in_place_leaves_what_lies_between_the_elements() -> None:
+    whole = normal("x", 4, 9, 5)
+    before = whole.clone()
+    part = whole[1:3, ::2, 1:4]
+    expected = F.relu(part)
+    F.relu(part, inplace=True)
+    assert_bits(part, expected)
+    whole[1:3, ::2, 1:4] = before[1:3, ::2, 1:4]
+    assert_bits(whole, before)
+
+
+def test_in_place_on_expanded_memory_is_refused() -> None:
+    """One memory location would be written twice, as stock PyTorch says too."""
+    with pytest.raises(RuntimeError, match=r"\binput\b"):
+        F.relu(torch.ones(1, 3).expand(4, 3), inplace=True)
+
+
+def test_large_batch() -> None:
+    x = normal("x", 65537, 3)
+    assert_bits(F.relu(x), torch.from_numpy(reference_functions.FUNCTIONS["relu"](x.numpy())))
+    assert_bits(F.sigmoid(x)[65536], F.sigmoid(x[65536]))
+
+
+def test_zero_dimensions() -> None:
+    assert_bits(F.relu(torch.tensor(-1.0)), torch.tensor(0.0))

@@ -1,0 +1,86 @@
+"""Each operator of bninv.functional with good arguments, and what it says of bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bninv.functional as F
+from bninv.operators import OPERATORS, unary
+from tests.support.properties import normal
+
+ERRORS = (TypeError, ValueError, RuntimeError)
+X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
+W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
+BIAS = normal("bias", 4)
+STATISTICS = {
+    "running_mean": normal("mean", 6),
+    "running_var": normal("var", 6).abs(),
+    "weight": normal("weight", 6),
+    "bias": normal("bias", 6),
+}
+AFFINE = {name: STATISTICS[name] for name in ("weight", "bias")}
+ELEMENTWISE = tuple(op.name for op in unary.OPERATORS)
+# Each operator with good arguments; a test spoils one at a time.
+CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
+    "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
+    "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
+    "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
+    "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
+    "layer_norm": (
+        F.layer_norm,
+        {"input": X2, "normalized_shape": 6, **AFFINE},
+    ),
+    "rms_norm": (F.rms_norm, {"input": X2, "normalized_shape": 6, "weight": AFFINE["weight"]}),
+    "group_norm": (F.group_norm, {"input": X4, "num_groups": 3, **AFFINE}),
+    "instance_norm": (F.instance_norm, {"input": X4, **AFFINE}),
+    "softmax": (F.softmax, {"input": X4, "dim": 1}),
+    "log_softmax": (F.log_softmax, {"input": X4, "dim": -1}),
+    "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
+    "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
+    "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),
+    "avg_pool2d": (F.avg_pool2d, {"input": X4, "kernel_size": 3}),
+    "adaptive_avg_pool1d": (F.adaptive_avg_pool1d, {"input": X3, "output_size": 2}),
+    "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
+    "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
+    "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
+    "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
+    # Of numbers that all of them take: a comparison of NaN says nothing.
+    **{name: (getattr(F, name), {"input": X4.abs()}) for name in ELEMENTWISE},
+}
+NARROW = {torch.float32, torch.float16, torch.bfloat16}
+TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
+PRODUCTS = {"conv1d", "conv2d", "linear"}
+# The dtypes that an operator takes, all of its tensors being of one.
+DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
+# Those of an input beside float32 parameters.
+NORMS = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"}
+BESIDE_FLOAT32 = {
+    **DTYPES,
+    **dict.fromkeys(NORMS, NARROW),
+    **{name: {torch.float32} for name in PRODUCTS},
+}
+TENSOR_ARGUMENTS = [
+    (name, argument)
+    for name, (_, arguments) in CALLS.items()
+    for argument, value in arguments.items()
+    if isinstance(value, Tensor)
+]
+
+
+def call(name: str, **changed: Any) -> Tensor:
+    operator, arguments = CALLS[name]
+    return operator(**{**arguments, **changed})
+
+
+def assert_refused(name: str, argument: str, **changed: Any) -> str:
+    """The message names the argument as a word."""
+    with pytest.raises(ERRORS, match=rf"\b{argument}\b") as raised:
+        call(name, **changed)
+    assert not isinstance(raised.value, AssertionError)
+    return str(raised.value)
