@@ -18,7 +18,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all matrix newest mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
+.PHONY: help demo test test-all nightly matrix newest mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
     gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
@@ -35,6 +35,8 @@ test: environment ## run the tests: each property once, at awkward shapes
 
 test-all: test ## run the tests, and then the long ones: more cases, huge tensors, compilations
 	$(PYTEST) -m exhaustive $(ARGS) || test $$? = 5 # ARGS chose none of them
+
+nightly: test-all aarch64 cuda newest mutants ## what CI leaves out: over an hour; as root `aarch64` installs what it needs
 
 matrix: python ## run demo and tests on each Python and torch found: takes hours and gigabytes
 	@"$(or $(PYTHON),python3)" tools/matrix.py $(ARGS)
@@ -61,6 +63,7 @@ sanitize: python ## run the kernels, the GPU's emulated, under the address and u
 	@"$(or $(PYTHON),python3)" -m tests.sanitize.run
 
 aarch64: python ## run the CPU kernels for Arm under an emulator: the bits must be this machine's
+	@tools/install_aarch64
 	@"$(or $(PYTHON),python3)" -m tests.aarch64.run
 
 cuda: environment ## compile and link the CUDA kernels for every architecture; needs no GPU
