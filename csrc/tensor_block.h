@@ -11,7 +11,7 @@
 //
 // The model is of measured behaviour, not of documents: Khattak and Mikaitis, "Accurate models of
 // NVIDIA tensor cores" (arXiv 2512.07004), and MMA-Sim (arXiv 2511.10909), which differ in `floor`.
-// benchmarks/gpu/tensor_facts asks the hardware; an H100 agrees with class H in every bit.
+// tests/gpu/tensor_facts asks the hardware; an H100 agrees with class H in every bit.
 //
 // Floating-point operations would need an environment (rounding, flushing of subnormals); integers
 // need none.
