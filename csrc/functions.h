@@ -1,7 +1,7 @@
 // R6: the elementwise functions, each one fixed expression of binary32 operations.
 //
 // docs/functions.md states every expression and the greatest error found over all 2^32 inputs
-// (at most 2 ulp); tests/reference_functions.py repeats the expressions in NumPy. A change of any
+// (at most 2 ulp); tests/support/reference_functions.py repeats the expressions in NumPy. A change of any
 // operation, coefficient or order of operations here changes bits: that means a new
 // CONTRACT_VERSION.
 //

@@ -1,4 +1,8 @@
-"""Row after row within a budget, whatever happens to one of them."""
+"""Row after row within a budget, whatever happens to one of them.
+
+An item gives several rows, which stay though sources change. A proof has a row by its name, made
+again when they do: tests/gpu/record.py.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a stage has found so far: a JSON file of rows that a stop half-way leaves whole."""
+"""What a stage has found so far: rows by name, of these very sources, which a stop leaves whole.
+
+A benchmark's rows: benchmarks/common/result_file.py.
+"""
 
 from __future__ import annotations
 
