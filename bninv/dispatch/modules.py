@@ -15,6 +15,7 @@ from torch import nn
 from bninv._protection import step_in, step_out
 from bninv.dispatch.blocks import program_or_forward
 from bninv.dispatch.catch import Invariant
+from bninv.dispatch.mixing import Mixing
 from bninv.dispatch.policy import Policy
 from bninv.dispatch.tracing import protect_traced
 from bninv.modules.base import Patched, stock_class
@@ -26,10 +27,26 @@ class ModelPolicy(Policy):
 
     def __init__(self) -> None:
         super().__init__(gathers=True)
+        self._mixing = Mixing()
 
-    def protection(self) -> Invariant:
-        """A context in which calls are caught."""
-        return Invariant(self, of_model=True)
+    def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function that a model is entered by, under the protection.
+
+        Warns:
+            NotInvariantWarning: of what was not covered, and of samples that were mixed.
+        """
+        watch = self._mixing.watch(function, args, kwargs)
+        if watch is None:
+            with Invariant(self, of_model=True):
+                result = function(*args, **kwargs)
+        else:
+            with Invariant(self, of_model=True), watch:
+                result = function(*args, **kwargs)
+            for step in watch.mixed():
+                self.note(f"{step.operator} over the batch's dimension", step.place)
+        if not torch.compiler.is_compiling():  # where an uncovered call is an error
+            self.tell()
+        return result
 
     def record(self, tracer: Any, run: Callable[[], Any]) -> Any:
         """The same for code that torch.fx traces."""

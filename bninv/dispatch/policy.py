@@ -58,8 +58,8 @@ class Policy:
         """What ran uncovered so far, in order of first occurrence."""
         return list(self.found.values())
 
-    def note(self, operator: str) -> None:
-        """Record a call.
+    def note(self, operator: str, place: str | None = None) -> None:
+        """Record a call, made at `place` (file:line) or by the line that is running.
 
         Raises:
             NotInvariantError: under `strict`.
@@ -69,7 +69,7 @@ class Policy:
             with _lock:
                 entry.count += 1
             return
-        file, line, _ = calling_line() or ("<unknown>", 1, {})
+        file, line = _place(place)
         what = f"{operator} is not covered: its result may move with the batch"
         if self.strict:
             raise NotInvariantError(f"{what} ({file}:{line}){_remedies(operator)}")
@@ -101,9 +101,9 @@ class Policy:
             return
         remedies = _remedies(*(call.operator for call in untold))
         if len(untold) == 1:
-            file, _, number = untold[0].first.rpartition(":")
+            file, number = _place(untold[0].first)
             text = f"{untold[0].operator} is not covered: its result may move with the batch"
-            warnings.warn_explicit(text + remedies, NotInvariantWarning, file, int(number))
+            warnings.warn_explicit(text + remedies, NotInvariantWarning, file, number)
             return
         file, line, _ = calling_line() or ("<unknown>", 1, {})
         calls = "".join(f"\n  {call.operator} ({call.first})" for call in untold)
@@ -118,6 +118,14 @@ class Policy:
             "with the batch. Run the model eagerly, or leave this call out of the patched model"
             f"{_remedies(operator)}"
         )
+
+
+def _place(text: str | None) -> tuple[str, int]:
+    if text is None:
+        file, line, _ = calling_line() or ("<unknown>", 1, {})
+        return file, line
+    file, _, number = text.rpartition(":")
+    return file, int(number)
 
 
 def _remedies(*operators: str) -> str:

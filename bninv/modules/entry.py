@@ -72,10 +72,7 @@ def enter(module: Any, function: Callable[..., Any], *args: Any, **kwargs: Any) 
     proxy = _proxy_in((args, kwargs))
     if proxy is not None:
         return policy.record(proxy.tracer, lambda: function(*args, **kwargs))
-    with policy.protection():
-        result = function(*args, **kwargs)
-    if not torch.compiler.is_compiling():  # where an uncovered call is an error
-        policy.tell()
+    result = policy.run(function, *args, **kwargs)
     return by_steps(functools.partial(enter, module), result) if type(result) in _LATER else result
 
 
