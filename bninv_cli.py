@@ -24,7 +24,7 @@ app = typer.Typer(
     help="Batch-invariant, bit-exact inference for PyTorch vision models.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",  # joins the lines of a docstring's paragraph
+    rich_markup_mode=None,  # plain help: rich's would take longer than all else
     pretty_exceptions_enable=False,
 )
 

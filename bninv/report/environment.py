@@ -43,7 +43,8 @@ def versions() -> dict[str, str]:
 def device_name(device: str) -> str:
     """What a device is called: the GPU's name, or the CPU's."""
     if device.startswith("cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name(device)
+        chosen = () if device in ("cuda", "cuda:0") else (device,)
+        return torch.cuda.get_device_name(*chosen)
     return _cpu()
 
 
