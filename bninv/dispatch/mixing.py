@@ -3,7 +3,7 @@
 Each of these operators obeys the contract, and yet a sample's result depends on the others. Which
 dimension of a tensor in the middle of a model holds the batch cannot be told from one run: another
 may be as long. From two it can: what an operator adds up, compares or sorts is longer by as much as
-the batch is. So the first runs of two batch sizes are looked at, operator by operator, and no other.
+the batch is. So the first runs of two batch sizes are looked at, operator by operator; no other is.
 """
 
 from __future__ import annotations

@@ -124,7 +124,16 @@ def closure() -> nn.Module:
     return Closure()
 
 
-KINDS: tuple[Any, ...] = (Global, Traced, ByHelper, Attribute, OfTheClass, OtherMethod, Default, Namespace)
+KINDS: tuple[Any, ...] = (
+    Global,
+    Traced,
+    ByHelper,
+    Attribute,
+    OfTheClass,
+    OtherMethod,
+    Default,
+    Namespace,
+)
 KINDS = (*KINDS, Container, Partial, Autograd, Unregistered, closure)
 
 
