@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bninv._structure import map_tensors
 from bninv.checking.arrangements import arrangements, build_batch
-from bninv.checking.audit import find_uncovered
+from bninv.checking.audit import Uncovered, find_uncovered
 from bninv.checking.bits import digest
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
@@ -21,6 +21,7 @@ from bninv.checking.inputs import call_model, count, first, sample
 from bninv.checking.outputs import CheckError as CheckError
 from bninv.checking.outputs import RowTally, by_sample
 from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
+from bninv.dispatch.modules import mixed_samples
 from bninv.fusing import fusion
 
 Progress = Callable[[str, int, int], None]
@@ -84,6 +85,8 @@ class Runner:
         side = self._rows("patched", model)
         with self.failing("patched", 2):
             uncovered = find_uncovered(model, build_batch(self.inputs, self._cycle(2)))
+        for call in mixed_samples(model):
+            uncovered.append(Uncovered(call.operator, call.count, call.first))
         self._advance("patched", 2)
         outputs = [tensor for part in self.references["patched"] for tensor in part]
         finite = all(bool(t.isfinite().all()) for t in outputs)

@@ -28,6 +28,7 @@ _TOGETHER = names(
     logcumsumexp cummax cummin sort argsort topk kthvalue quantile"""
 )
 _PRODUCTS = names("linear bmm matmul mm addmm")
+OVER_BATCH = "over the batch's dimension"
 _MOST = 64  # ways of calling a model that are looked at
 
 
@@ -50,19 +51,20 @@ class Mixing:
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Watch | None:
         """A mode to run a call under, or None where there is nothing to learn from it."""
-        batch = _first_tensor((*args, *kwargs.values()))
-        if batch is None or _is_observed():
+        batch = None if _is_observed() else _first_tensor((*args, *kwargs.values()))
+        if batch is None:
             return None
+        size = batch.shape[0]
         owner = id(getattr(function, "__self__", args[0] if args else None))
         modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), _torch.any_autocast()
         name = getattr(function, "__qualname__", "")
         key = owner, name, batch.shape[1:], batch.dtype, modes
         seen = self._seen.get(key, ())
-        if seen is None or (seen and seen[0] == len(batch)):
+        if seen is None or (seen and seen[0] == size):
             return None
         if not seen and len(self._seen) >= _MOST:
             return None
-        return Watch(self, key, len(batch))
+        return Watch(self, key, size)
 
     def learn(self, key: Hashable, size: int, steps: list[Step]) -> list[Step]:
         """Compare a run with that of another batch size: the steps that mix samples."""
@@ -136,7 +138,7 @@ def _first_tensor(values: tuple[Any, ...]) -> Tensor | None:
     """The tensor that holds the batch: the first that has a dimension."""
     for value in values:
         if isinstance(value, Tensor):
-            if value.dim() > 0 and len(value) > 0:
+            if value.dim() > 0 and value.shape[0] > 0:
                 return value
         elif isinstance(value, dict):
             found = _first_tensor(tuple(value.values()))

@@ -15,8 +15,8 @@ from torch import nn
 from bninv._protection import step_in, step_out
 from bninv.dispatch.blocks import program_or_forward
 from bninv.dispatch.catch import Invariant
-from bninv.dispatch.mixing import Mixing
-from bninv.dispatch.policy import Policy
+from bninv.dispatch.mixing import OVER_BATCH, Mixing
+from bninv.dispatch.policy import Policy, UncoveredCall
 from bninv.dispatch.tracing import protect_traced
 from bninv.modules.base import Patched, stock_class
 from bninv.modules.entry import entry, method, module_call, own_attributes
@@ -43,7 +43,7 @@ class ModelPolicy(Policy):
             with Invariant(self, of_model=True), watch:
                 result = function(*args, **kwargs)
             for step in watch.mixed():
-                self.note(f"{step.operator} over the batch's dimension", step.place)
+                self.note(f"{step.operator} {OVER_BATCH}", step.place)
         if not torch.compiler.is_compiling():  # where an uncovered call is an error
             self.tell()
         return result
@@ -103,6 +103,13 @@ class Excluded(Patched):
             return super(Patched, self).forward(*args, **kwargs)  # type: ignore[misc]
         finally:
             step_in(protection)
+
+
+def mixed_samples(model: nn.Module) -> list[UncoveredCall]:
+    """The operators that mixed samples in the model's runs so far."""
+    policy = policy_of(model)
+    found = [] if policy is None else policy.uncovered
+    return [call for call in found if call.operator.endswith(OVER_BATCH)]
 
 
 def policy_of(model: nn.Module) -> ModelPolicy | None:

@@ -435,7 +435,7 @@ def test_subclass_with_arithmetic_of_its_own_is_not_its_base() -> None:
 
 def test_a_model_on_a_gpu(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = (torch.device("cuda", 0), torch.float32)
-    monkeypatch.setattr(patching, "_device_and_dtype", lambda *_: on_gpu)
+    monkeypatch.setattr("bninv.patching.plan._device_and_dtype", lambda *_: on_gpu)
     monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: True)
     assert patching.survey(net) == []
     monkeypatch.setattr("bninv.building.extension.has_cuda", lambda: False)
@@ -443,7 +443,7 @@ def test_a_model_on_a_gpu(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(left) == {"stem", "norm", "act", "conv", "pool", "head"}
     assert all("compiled without CUDA here" in reason for reason in left.values())
     elsewhere = (torch.device("mps", 0), torch.float32)
-    monkeypatch.setattr(patching, "_device_and_dtype", lambda *_: elsewhere)
+    monkeypatch.setattr("bninv.patching.plan._device_and_dtype", lambda *_: elsewhere)
     left = {u.name: u.reason for u in patching.survey(net)}
     assert "no kernel for mps yet" in left["norm"]
 
