@@ -27,11 +27,11 @@ EXACT_ON_CUDA: dict[str, Call] = {
     "hardtanh": lambda: TF.hardtanh(_fake()),
     "clamp": lambda: _fake().clamp(-1, 2),
     "casts": lambda: _fake().half().float().to(torch.bfloat16).to(torch.float16),
+    "x.max(dim)": lambda: _fake().max(0).values,
     "leaky": lambda: TF.prelu(_fake(), _fake()[:1]),
 }
 INEXACT_ON_CUDA: dict[str, tuple[Callable[[], Any], str]] = {
     "clamp at zero": (lambda: _fake().clamp(min=0), "aten::clamp"),
-    "x.max(dim)": (lambda: _fake().max(0), "aten::max"),
     "x / a number on the CPU": (lambda: _fake() / torch.tensor(3.0), "aten::div"),
     "x // 2": (lambda: _fake().div(2, rounding_mode="floor"), "aten::div"),
 }

@@ -391,7 +391,7 @@ CALLS: dict[str, Callable[..., Tensor]] = {
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_errors(call: Callable[..., Tensor]) -> None:
     for wrong in ("tf32", "tensor-B", "", None, torch.float16):
-        with pytest.raises(ValueError, match=f"`precision` is {re.escape(repr(wrong))}; it may be"):
+        with pytest.raises(ValueError, match=f"`precision` is {re.escape(shown(wrong))}; it may"):
             call(precision=wrong)
     with pytest.raises(RuntimeError, match="`precision` is 'tensor'.*on the CPU.*bninv.emulate"):
         call(precision="tensor")

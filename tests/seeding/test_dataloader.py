@@ -290,7 +290,7 @@ def test_a_plain_index_is_the_sample_of_epoch_0() -> None:
         epochs(loader, 1)
     assert data[-1].tolist()[1:] == first[-1][1:]
     assert data[np.int64(3)].tolist() == data[torch.tensor(3)].tolist() == first[3]
-    with pytest.raises(TypeError, match="an index is None of type NoneType; it may be an integer"):
+    with pytest.raises(TypeError, match="an index is None; it may be an integer"):
         data[None]
 
 
