@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import bninv.functional as F
+from bninv._shown import shown
 from tests.support import reference_tensor
 from tests.support import reference_tensor_products as reference
 from tests.support.properties import (
