@@ -10,14 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from types import (
-    AsyncGeneratorType,
-    CoroutineType,
-    FunctionType,
-    GeneratorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-)
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any
 
 import torch
@@ -57,10 +50,12 @@ def own_methods(stock: type) -> Iterator[tuple[str, FunctionType]]:
 
 
 def _is_entry(value: Any) -> bool:
-    if isinstance(value, (FunctionType, functools.partial)):
+    if type(value) in (FunctionType, functools.partial, property):
         return True
-    plain = (MemberDescriptorType, GetSetDescriptorType, nn.Module)
-    return hasattr(type(value), "__get__") and not isinstance(value, plain)
+    # What is also set by way of its class stays as it is: it keeps a value and computes none.
+    kind = type(value)
+    is_set = hasattr(kind, "__set__") or isinstance(value, nn.Module)
+    return hasattr(kind, "__get__") and not is_set
 
 
 # ---- Entering ------------------------------------------------------------------------------------

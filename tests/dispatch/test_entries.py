@@ -304,6 +304,33 @@ def test_a_registry_of_subclasses_sees_no_patched_class() -> None:
     assert Registered.seen == [Pool]
 
 
+def test_descriptors_that_are_set_stay_as_they_are() -> None:
+    class Clamped:
+        def __get__(self, module: Any, owner: type) -> Any:
+            return self if module is None else module.__dict__["_limit"]
+
+        def __set__(self, module: Any, value: float) -> None:
+            module.__dict__["_limit"] = min(value, 1.0)
+
+    class Limited(nn.Module):
+        limit = Clamped()
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.limit = 3.0
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(x.mean((2, 3))) * self.limit
+
+    net = bninv.patch(Limited().eval())
+    net.limit = 2.0
+    assert net.limit == 1.0
+    net.limit = 0.5
+    with torch.no_grad(), audited():
+        result = net(X)
+    assert result.max() <= 0.5
+
+
 # ---- Training mode -------------------------------------------------------------------------------
 
 
@@ -388,7 +415,9 @@ def test_any_model_by_any_entry(data: st.DataObject) -> None:
             module.training = data.draw(st.booleans())
     for module in data.draw(st.lists(st.sampled_from(list(whole.modules())), max_size=2)):
         if type(module).__name__ != "ModuleList":
-            module.register_forward_hook(lambda *args: kept.append(args[1][0].sigmoid().mean()))
+            module.register_forward_hook(
+                lambda *args: kept.append(args[1][0].sigmoid().flatten(1).mean(1))
+            )
     entry = data.draw(st.sampled_from(["whole", *ENTRIES]))
     run = (lambda net, x: whole(x)) if entry == "whole" else ENTRIES[entry]
     with torch.no_grad(), audited():
