@@ -28,10 +28,12 @@ def _keys(input: Tensor, *, nan_last: bool = True, zeros_equal: bool = True) -> 
     if not input.is_floating_point():
         return input
     need(input.dtype.itemsize in _INTEGERS)
-    # -0 + 0 is +0. The pattern of a number is its sign and an integer that grows with its size.
+    # The pattern of a number is its sign and an integer that grows with its size; -0 is the sign
+    # alone. (An addition of 0 would do, but may flush subnormal numbers.)
     dtype = _INTEGERS[input.dtype.itemsize]
-    patterns = (input + 0 if zeros_equal else input).contiguous().view(dtype)
-    limits = torch.iinfo(dtype)
+    patterns, limits = input.contiguous().view(dtype), torch.iinfo(dtype)
+    if zeros_equal:
+        patterns = torch.where(patterns == limits.min, 0, patterns)
     ordered = torch.where(patterns < 0, patterns ^ limits.max, patterns)
     return torch.where(input != input, limits.max if nan_last else limits.min, ordered)
 
