@@ -127,14 +127,21 @@ class Net(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **kwargs)
         result = func(*args, **kwargs)
-        if exact.reason(func, args, kwargs, result) is None and not _sets_parameter(func, args):
+        if exact.reason(func, args, kwargs, result) is None and not _holds_no_sample(
+            func, args, kwargs
+        ):
             self.policy.note(f"{func.namespace}::{func.overloadpacket.__name__}")
         return result
 
 
-def _sets_parameter(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether a call writes to a parameter, as an initialisation does: no sample is in it."""
-    return bool(args) and isinstance(args[0], nn.Parameter) and func._schema.is_mutable
+def _holds_no_sample(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call is of parameters alone, as weight_norm's, or writes to one, as an
+    initialisation does.
+    """
+    if bool(args) and isinstance(args[0], nn.Parameter) and func._schema.is_mutable:
+        return True
+    inputs = list(exact.tensors_in((args, kwargs)))
+    return bool(inputs) and all(isinstance(tensor, nn.Parameter) for tensor in inputs)
 
 
 def _is_composite(func: Any) -> bool:

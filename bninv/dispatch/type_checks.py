@@ -18,7 +18,9 @@ _COMPARES = (ast.Is, ast.IsNot, ast.Eq, ast.NotEq, ast.In, ast.NotIn)
 def asked_by_type(
     methods: Iterator[tuple[str, FunctionType]], changed: Collection[type]
 ) -> dict[type, str]:
-    """The classes among `changed` that code compares with `type(...)`, each with the line."""
+    """The classes among `changed` that code compares with `type(...)`, or looks it up among, each
+    with the line.
+    """
     found: dict[type, str] = {}
     for _, method in methods:
         for expression, line in _comparisons(method.__code__) if _mentions_type(method) else ():
@@ -45,9 +47,13 @@ def _comparisons(code: Any) -> list[tuple[ast.expr, int]]:
         if isinstance(node, ast.Compare) and isinstance(node.ops[0], _COMPARES):
             sides = [node.left, node.comparators[0]]
             if any(map(_is_type, sides)):
-                line = first + node.lineno - 1
-                found += [(side, line) for side in sides if not _is_type(side)]
-    return found
+                found += [(side, node.lineno) for side in sides if not _is_type(side)]
+        elif isinstance(node, ast.Subscript) and _is_type(node.slice):
+            found.append((node.value, node.lineno))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            asks = node.func.attr == "get" and any(map(_is_type, node.args[:1]))
+            found += [(node.func.value, node.lineno)] * asks
+    return [(expression, first + line - 1) for expression, line in found]
 
 
 def _is_type(node: ast.expr) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.utils.parametrize import is_parametrized
 
@@ -197,11 +197,16 @@ def forward_owner(module: Any) -> str:
 
 
 def drop_and_act(module: Any, x: Tensor) -> Tensor:
-    """What timm's normalizations with an activation end with: submodules, patched on their own."""
-    if hasattr(module, "drop"):
-        x = module.drop(x)
-    if hasattr(module, "act"):
-        x = module.act(x)
+    """What timm's normalizations with an activation end with: submodules, patched on their own.
+
+    One that has been put there since is protected as below any other module.
+    """
+    for name in ("drop", "act"):
+        inner: Any = module._modules.get(name)
+        if inner is None or type(inner) is nn.Identity:
+            continue
+        known = isinstance(inner, Patched)
+        x = inner(x) if known else guarded(module, inner, x)
     return x
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import timm.layers
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -302,6 +303,25 @@ def test_a_registry_of_subclasses_sees_no_patched_class() -> None:
 
     bninv.patch(Pool().eval())
     assert Registered.seen == [Pool]
+
+
+def test_a_layer_replaced_inside_of_a_layer() -> None:
+    norm = timm.layers.BatchNormAct2d(8)
+    net = bninv.patch(nn.Sequential(nn.Conv2d(3, 8, 3), norm).eval(), fuse=False)
+    net[1].act = nn.Sigmoid()
+    with torch.no_grad(), audited():
+        together, alone = net(X), net(X[:1])
+    assert_bitwise_equal(together[:1], alone)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
+def test_what_is_computed_of_parameters_alone_is_no_alarm() -> None:
+    net = nn.Sequential(torch.nn.utils.weight_norm(nn.Conv2d(3, 8, 3)), nn.ReLU())
+    bninv.patch(net.eval())
+    with torch.no_grad(), audited():
+        together, alone = net(X), net(X[:1])
+    assert_bitwise_equal(together[:1], alone)
+    assert bninv.uncovered(net) == []
 
 
 def test_descriptors_that_are_set_stay_as_they_are() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import bninv
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+ACTIVATED: dict[type, bool] = {nn.Conv2d: True}
 
 
 class Chain(nn.Module):
@@ -55,6 +56,19 @@ class OneOfThese(Chain):
         return type(layer) in CONVOLUTIONS
 
 
+class LookedUp(Chain):
+    def asks(self, layer: nn.Module) -> bool:
+        return ACTIVATED.get(type(layer), False)
+
+
+class Subscripted(Chain):
+    def asks(self, layer: nn.Module) -> bool:
+        try:
+            return ACTIVATED[type(layer)]
+        except KeyError:
+            return False
+
+
 class Isinstance(Chain):
     def asks(self, layer: nn.Module) -> bool:
         return isinstance(layer, nn.Conv2d)
@@ -67,7 +81,7 @@ class OfNoLayer(Chain):
         return type(layer) is not nn.Linear and type(layer.training) is not int
 
 
-@pytest.mark.parametrize("kind", [Is, IsNot, Equals, OneOf, OneOfThese])
+@pytest.mark.parametrize("kind", [Is, IsNot, Equals, OneOf, OneOfThese, LookedUp, Subscripted])
 def test_it_is_named(kind: type[Chain]) -> None:
     with pytest.warns(bninv.NotInvariantWarning, match=r"is not Conv2d \(.*test_type_checks.py:"):
         bninv.patch(kind().eval())
