@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["system", "wheels"], help="this one, as the environment says"
     )
+    parser.add_argument("--quick", action="store_true", help="with the wheels alone, for 9.0")
     parser.add_argument("--install", action="store_true", help="the toolkit's wheels, and no more")
     parser.add_argument(
         "--architectures",
@@ -109,6 +110,10 @@ def main() -> None:
         sys.exit("bninv: this torch was built without CUDA, so CUDA kernels cannot be linked to it")
     if arguments.install:
         install_wheels()
+        return
+    if arguments.quick:
+        install_wheels()
+        run("wheels", "9.0")
         return
     assert torch.version.cuda is not None, "this torch is one without CUDA"
     major = int(torch.version.cuda.split(".")[0])
