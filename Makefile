@@ -36,7 +36,7 @@ test: environment ## run the tests: each property once, at awkward shapes
 test-all: test ## run the tests, and then the long ones: more cases, huge tensors, compilations
 	$(PYTEST) -m exhaustive $(ARGS) || test $$? = 5 # ARGS chose none of them
 
-nightly: test-all aarch64 cuda newest mutants ## what CI leaves out: over an hour; as root `aarch64` installs what it needs
+nightly: test-all sanitize aarch64 cuda newest mutants ## what CI leaves out: over an hour; as root `aarch64` installs what it needs
 
 matrix: python ## run demo and tests on each Python and torch found: takes hours and gigabytes
 	@"$(or $(PYTHON),python3)" tools/matrix.py $(ARGS)
