@@ -55,6 +55,9 @@ class Guard:
     def close(self) -> None:
         """Note how everything is now."""
         self._whole, self._types = list(self.whole), list(self.whole.values())
+        self._classes = [cls for cls, _ in self.inherited]
+        self._names = [name for _, name in self.inherited]
+        self._inherited = self._inherited_now()
         self._owners = [module for module, _ in self.values]
         self._keys, self._values = [key for _, key in self.values], list(self.values.values())
         self._children, self._rest = self._children_now(), self._rest_now()
@@ -71,6 +74,7 @@ class Guard:
                 and not any(map(contains, dicts, repeat("forward")))
                 and all(map(is_, map(getitem, map(vars, self._owners), self._keys), self._values))
                 and same(self._children_now(), self._children)
+                and same(self._inherited_now(), self._inherited)
                 and (not self._rest or same(self._rest_now(), self._rest))
             )
         except KeyError:  # an attribute is gone
@@ -88,5 +92,7 @@ class Guard:
             *chain.from_iterable(map(content_of, self.contents)),
             *(vars(module)[kind].get(name) is None for module, kind, name in self.registered),
             *(hasattr(module, name) for module, name in self.absent),
-            *(getattr(cls, name, None) for cls, name in self.inherited),
         ]
+
+    def _inherited_now(self) -> list[Any]:
+        return list(map(getattr, self._classes, self._names, repeat(None)))

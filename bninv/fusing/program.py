@@ -232,10 +232,13 @@ def _by_row(row: Any, function: Callable[..., Any]) -> Step:
 
 def _chain(fused: Any, norm: Any, activation: Any, act: Any, steps: list[Any]) -> Step:
     has_slope = activation == "leaky_relu"
+    alone = After(norm, None, activation, 0.0)
 
     def chain(protection: Any, x: Any, residual: Any = None) -> Any:
-        slope = act.negative_slope if has_slope else 0.0
-        y = fused(x, After(norm, residual, activation, slope))
+        after = alone
+        if has_slope or residual is not None:
+            after = After(norm, residual, activation, act.negative_slope if has_slope else 0.0)
+        y = fused(x, after)
         if y is None:  # the separate calls, where they do not fit
             y = x
             for step, args, kwargs in steps:

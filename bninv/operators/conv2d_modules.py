@@ -33,8 +33,7 @@ def pad_same(
     return torch.nn.functional.pad(input, amounts, value=value)
 
 
-# What a norm's `statistics` are to conv2d_fused.
-_NORM = ("running_mean", "running_var", "norm_weight", "norm_bias", "eps")
+_NO_NORM = (None, None, None, None, 1e-5)  # in the place of a norm's `statistics`
 
 
 class _Conv(Patched):
@@ -85,11 +84,9 @@ class _Conv(Patched):
             # Otherwise the sum is laid out like its first operand, which may be the residual.
             if not residual.is_contiguous(memory_format=torch.channels_last):
                 return None
-        given: dict[str, Any] = {}
-        if norm is not None:
-            given = dict(zip(_NORM, norm.statistics(), strict=True))
-            if given["running_mean"] is None or given["running_var"] is None:
-                return None
+        mean, variance, weight, bias, eps = _NO_NORM if norm is None else norm.statistics()
+        if norm is not None and (mean is None or variance is None):
+            return None
         return conv2d_fused(
             input,
             self.weight,
@@ -98,8 +95,14 @@ class _Conv(Patched):
             padding,
             self.dilation,
             self.groups,
-            **given,
-            **after.epilogue,
+            running_mean=mean,
+            running_var=variance,
+            norm_weight=weight,
+            norm_bias=bias,
+            eps=eps,
+            residual=residual,
+            activation=after.activation,
+            negative_slope=after.negative_slope,
         )
 
     def _output_shape(self, input: Tensor, padding: tuple[int, ...]) -> tuple[int, ...]:
