@@ -16,6 +16,7 @@ _C: Any = torch._C
 NN: Any = _C._nn
 LINALG: Any = _C._linalg
 SPECIAL: Any = _C._special
+einsum_as_given = _C._VariableFunctions.einsum  # torch.einsum may reorder its operands first
 set_grad_enabled = _C._set_grad_enabled  # what a TorchFunctionMode gets for torch.no_grad()
 
 OpOverload = torch._ops.OpOverload

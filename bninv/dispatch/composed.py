@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import promoted
 from bninv.operators.adapters import need
 
@@ -72,4 +73,4 @@ def einsum_left_to_right(equation: str, *operands: Any) -> Tensor:
     """torch.einsum, which asks opt_einsum for an order, if that is installed, without asking it."""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
-    return torch._VF.einsum(equation, operands)  # type: ignore[attr-defined]
+    return _torch.einsum_as_given(equation, operands)

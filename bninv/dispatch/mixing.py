@@ -28,6 +28,8 @@ _TOGETHER = names(
     logcumsumexp cummax cummin sort argsort topk kthvalue quantile"""
 )
 _PRODUCTS = names("linear bmm matmul mm addmm")
+_NOTED = _TOGETHER | _PRODUCTS
+_SORTS = names("sort argsort topk")  # along the last dimension, if they are told none
 OVER_BATCH = "over the batch's dimension"
 _MOST = 64  # ways of calling a model that are looked at
 
@@ -100,7 +102,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func.overloadpacket.__name__
-        if func.namespace in ("aten", "bninv") and name in _TOGETHER | _PRODUCTS:
+        if func.namespace in ("aten", "bninv") and name in _NOTED:
             file, line, _ = calling_line() or ("<unknown>", 1, {})
             extents = _factors(args) if name in _PRODUCTS else _reduced(func, args, kwargs)
             self._steps.append(Step(f"{func.namespace}::{name}", extents, f"{file}:{line}"))
@@ -124,12 +126,8 @@ def _reduced(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tup
     if not isinstance(x, Tensor):
         return ()
     if dims is None or (isinstance(dims, (list, tuple)) and not dims):
-        has_last = "dim" not in given and func.overloadpacket.__name__ in (
-            "sort",
-            "topk",
-            "argsort",
-        )
-        dims = [-1] if has_last and x.dim() else range(x.dim())
+        last = "dim" not in given and func.overloadpacket.__name__ in _SORTS
+        dims = [-1] if last and x.dim() else range(x.dim())
     dims = [dims] if isinstance(dims, int) else dims
     return (math.prod(x.shape[d] for d in dims) if x.dim() else 1,)
 

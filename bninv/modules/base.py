@@ -46,12 +46,12 @@ class Patched(Unconvertible):
     _bninv_policy: Any = None
     new_policy: ClassVar[Callable[[], Any]]  # set where policies are defined
 
+    # Set on the instance by lay_out: the strides that unpatch gives back.
+    _bninv_strides: dict[str, tuple[int, ...]]
+
     # Users' classes may register what is derived from them: a patched class is no such thing.
     def __init_subclass__(cls, **kwargs: Any) -> None:
         pass
-
-    # Set on the instance by lay_out: the strides that unpatch gives back.
-    _bninv_strides: dict[str, tuple[int, ...]]
 
     @classmethod
     def refuse(cls, module: Any) -> str | None:

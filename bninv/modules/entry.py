@@ -42,7 +42,9 @@ def own_attributes(stock: type) -> Iterator[tuple[str, Any]]:
 def own_methods(stock: type) -> Iterator[tuple[str, FunctionType]]:
     """The methods among them, `forward` included."""
     forward = stock.forward  # type: ignore[attr-defined]
-    if isinstance(forward, FunctionType) and not forward.__module__.startswith("torch.nn."):
+    # By the class: generated code, such as a graph's, has no module.
+    owner = next(cls for cls in stock.__mro__ if "forward" in vars(cls))
+    if isinstance(forward, FunctionType) and not owner.__module__.startswith("torch.nn."):
         yield "forward", forward
     for name, value in own_attributes(stock):
         if isinstance(value, FunctionType) and not name.startswith("__"):

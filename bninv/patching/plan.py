@@ -26,11 +26,10 @@ _NO_FORWARD = "torch.nn.modules.module.Module"  # that of nn.ModuleList and its 
 
 @dataclass(frozen=True)
 class Unpatched(LeftOut):
-    """A module that `patch` leaves stock although it computes something, or of whose calls it
-    cannot see some: `scripted` has these, with the line at which the code begins that makes them.
-    """
+    """A module that `patch` cannot make invariant, or not all that it does."""
 
-    what: str = "stay stock, and their results may move with the batch"
+    what: str = "stay stock, and their results may move with the batch"  # of all such modules
+    # TorchScript functions that it calls, with the line at which the code begins that does.
     scripted: Mapping[str, str] = field(default_factory=dict, hash=False, compare=False, repr=False)
 
 

@@ -119,6 +119,15 @@ class Net(nn.Module):
         return self.head(sample.pixels if isinstance(sample, Sample) else sample["pixels"])
 
 
+class Plain(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 37)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x)
+
+
 class Called(nn.Module):
     """With a `__call__` of its own."""
 
@@ -322,6 +331,42 @@ def test_what_is_computed_of_parameters_alone_is_no_alarm() -> None:
         together, alone = net(X), net(X[:1])
     assert_bitwise_equal(together[:1], alone)
     assert bninv.uncovered(net) == []
+
+
+def test_a_recompiled_graph_is_protected() -> None:
+    graph = torch.fx.symbolic_trace(Plain().eval())
+    net = bninv.patch(graph)
+    (product,) = (node for node in net.graph.nodes if node.target == "linear")
+    with net.graph.inserting_after(product):
+        new = net.graph.call_function(torch.sigmoid, (product,))
+    product.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    net.recompile()
+    x = torch.randn(5, 64)
+    for run in (net, net.forward):
+        with torch.no_grad(), audited():
+            together, alone = run(x), run(x[:1])
+        assert_bitwise_equal(together[:1], alone)
+        assert together.min() >= 0
+
+
+def test_properties_can_still_be_set() -> None:
+    class Scaled(Plain):
+        def __init__(self) -> None:
+            super().__init__()
+            self._by = 1.0
+
+        @property
+        def by(self) -> float:
+            """A factor."""
+            return self._by
+
+        @by.setter
+        def by(self, value: float) -> None:
+            self._by = value
+
+    net: Any = bninv.patch(Scaled().eval())
+    net.by = 3.0
+    assert net.by == 3.0 and type(net).by.__doc__ == "A factor."
 
 
 def test_descriptors_that_are_set_stay_as_they_are() -> None:
