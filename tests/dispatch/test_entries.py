@@ -101,7 +101,7 @@ class Net(nn.Module):
         yield self.head(other)
 
     def lazily(self, x: Tensor) -> Iterator[Tensor]:
-        return (self.head(x) for _ in range(2))
+        return (torch.sigmoid(x.mean((2, 3))) for _ in range(2))
 
     async def later(self, x: Tensor) -> Tensor:
         await asyncio.sleep(0)

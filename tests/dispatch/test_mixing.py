@@ -122,6 +122,13 @@ def test_sizes_that_follow_the_content_are_no_batch() -> None:
         net(ones[:2])
 
 
+def test_another_path_through_the_code_shows_nothing() -> None:
+    def by_size(x: Tensor) -> Tensor:
+        return x.softmax(1) if len(x) > 2 else x.softmax(1) - x.mean(1, keepdim=True)
+
+    assert mixed(bninv.patch(Net(by_size).eval(), strict=True), [4, 2]) == []
+
+
 @pytest.mark.parametrize("kind", ["kwargs", "dict", "method"])
 def test_other_ways_in(kind: str) -> None:
     class Ways(Net):

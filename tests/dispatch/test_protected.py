@@ -207,6 +207,17 @@ def test_strict_raises_at_the_call() -> None:
     assert torch.utils._python_dispatch._get_current_dispatch_mode() is None
 
 
+def test_a_strict_part_makes_the_whole_strict() -> None:
+    part = bninv.patch(Net().eval(), strict=True)
+    part.extra = lambda x: x * x.logsumexp(1, keepdim=True)
+    bninv.patch(nn.Sequential(part))
+    with torch.no_grad(), pytest.raises(bninv.NotInvariantError, match="logsumexp"):
+        part(X)
+    bninv.patch(part)  # asked anew
+    with torch.no_grad(), pytest.warns(bninv.NotInvariantWarning, match="logsumexp"):
+        part(X)
+
+
 def test_an_exception_ends_the_protection(net: Net) -> None:
     def fail(x: Tensor) -> Tensor:
         raise ZeroDivisionError

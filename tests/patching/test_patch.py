@@ -13,6 +13,8 @@ import safetensors.torch
 import timm.utils
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import remove_parametrizations
 
 import bninv
 from bninv import patching
@@ -222,6 +224,22 @@ def test_an_average_of_weights(net: Net) -> None:
     average.update(net)
     for old, new in zip(before, average.module.parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.5)
+
+
+@pytest.mark.parametrize("first", ["patch", "weight_norm"])
+@pytest.mark.parametrize("last", ["unpatch", "remove"])
+def test_parametrizations_in_any_order(first: str, last: str) -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 8, 3)).eval(), torch.randn(2, 3, 8, 8)
+    steps = [bninv.patch, lambda net: parametrizations.weight_norm(net[0])]
+    for step in steps if first == "patch" else steps[::-1]:
+        step(net)
+    expected = net(x)
+    assert isinstance(net[0], nn.Conv2d) and "BninvConv2d" in str(net)
+    ends = [bninv.unpatch, lambda net: remove_parametrizations(net[0], "weight")]
+    for step in ends if last == "remove" else ends[::-1]:
+        step(net)
+        torch.testing.assert_close(net(x), expected, rtol=1e-5, atol=1e-5)
+    assert type(net[0]) is nn.Conv2d and type(net) is nn.Sequential
 
 
 def test_a_lost_layout_comes_back(net: Net, x: Tensor) -> None:
