@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.support.emulated import forced_plan, operators, run
+from tests.support.on_cuda import drawn_convolution
 from tests.support.properties import (
     INF,
     any_bits,
@@ -250,26 +251,10 @@ def test_any_device(controls: Any, arch: int, multiprocessors: int) -> None:
 def test_any_shape(data: Any) -> None:
     draw = data.draw
     operators().seed(draw(st.integers(0, 2**32)))
-    small = st.integers(1, 3)
     groups = draw(st.sampled_from([1, 1, 2, 3, 5]))
     channels = groups * draw(st.sampled_from([1, 2, 3, 4, 8, 12, 33, 36]))
     out = groups * draw(st.sampled_from([1, 2, 4, 5, 16, 34, 40]))
-    kernel = [draw(small), draw(small)]
-    args = [
-        normal("w", out, channels // groups, *kernel),
-        normal("b", out) if draw(st.booleans()) else None,
-        [draw(small), draw(small)],
-        [draw(st.integers(0, 2)), draw(st.integers(0, 2))],
-        [draw(small), draw(small)],
-        groups,
-    ]
-    size = [max(1, (k - 1) * d + 1 - 2 * p) for k, d, p in zip(kernel, args[4], args[3])]
-    extra = st.integers(0, 6)
-    x = normal("x", draw(small), channels, size[0] + draw(extra), size[1] + draw(extra))
-    dtype = draw(st.sampled_from(FLOATING))
-    args[:2] = [v if v is None else v.to(dtype) for v in args[:2]]
-    views = list(layouts(x.to(dtype)))
-    name, view = views[draw(st.integers(0, len(views) - 1))]
+    name, view, args = drawn_convolution(draw, channels, out, groups, FLOATING)
     expected = run("cpu", "conv2d", view, *args)
     with forced_plan("emulated", draw(st.integers(-1, 4)), draw(st.integers(0, 3))):
         assert_bits(run("emulated", "conv2d", view, *args), expected, name)
