@@ -17,6 +17,7 @@ NotImplementedError.
 from __future__ import annotations
 
 from bninv.operators import ROOMS as _ROOMS
+from bninv.operators.attention import *  # noqa: F403
 from bninv.operators.batch_norm import *  # noqa: F403
 from bninv.operators.conv2d import *  # noqa: F403
 from bninv.operators.group_norm import *  # noqa: F403

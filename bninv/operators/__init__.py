@@ -12,6 +12,7 @@ from typing import Any
 
 from bninv.modules.base import Patched
 from bninv.operators import (
+    attention,
     batch_norm,
     conv2d,
     conv2d_modules,
@@ -29,7 +30,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(batch_norm, conv2d, group_norm, layer_norm, linear),
+    *(attention, batch_norm, conv2d, group_norm, layer_norm, linear),
     *(matmul, pool2d, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
