@@ -61,10 +61,11 @@ BNINV_INLINE V attention_decay(V before, V now) {
   return select(before == V(kExcluded), V(0.0f), exp(V(before - now)));
 }
 
-// A row's element at the end; `sum` is 0 where no key was left. Adding +0 makes a -0 positive.
+// A row's element at the end. The sum is at least 1 where a key was left, or NaN; without one it is 0.
+// Adding +0 makes a -0 positive.
 template <typename V>
-BNINV_INLINE V attention_result(V weighted, V sum, V greatest) {
-  return select(greatest == V(kExcluded), V(0.0f), V((weighted + V(0.0f)) / sum));
+BNINV_INLINE V attention_result(V weighted, V sum) {
+  return select(sum == V(0.0f), V(0.0f), V((weighted + V(0.0f)) / sum));
 }
 
 }  // namespace BNINV_LEVEL

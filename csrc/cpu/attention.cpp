@@ -8,13 +8,36 @@
 #include "gemm.h"
 #include "rows.h"
 #include "sum_rows.h"
+#include "transpose.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
 namespace {
 
 // Queries that go through a block of keys together.
-constexpr int64_t kRowsAtOnce = 4 * kTileRows;
+constexpr int64_t kRowsAtOnce = 4 * kTileRows, kPaddedRows = (kRowsAtOnce + 15) / 16 * 16;
+
+// The greatest of lanes none of which is NaN.
+#if BNINV_VEC_WIDTH > 1 && !defined(BNINV_NEON)
+template <int kHalf = kWidth / 2>
+BNINV_INLINE float greatest_lane(Vec a) {
+  if constexpr (kHalf > 0) {
+    IntLanes other{};
+    for (int l = 0; l < kWidth; ++l) other[l] = l ^ kHalf;
+    const Vec b = permute(a, VecInt(other));
+    return greatest_lane<kHalf / 2>(select(a > b, a, b));
+  } else {
+    return a.v[0];
+  }
+}
+#endif
+template <typename V, typename A = std::conditional_t<std::is_same_v<V, Vec>, float, double>>
+BNINV_INLINE A greatest_lane(V a) {
+  A lanes[sizeof(V) / sizeof(A)];
+  store(lanes, a);
+  for (A lane : lanes) lanes[0] = lane > lanes[0] ? lane : lanes[0];
+  return lanes[0];
+}
 
 // Columns in tiles of kTileColumns, the last one narrower where one vector holds what is left.
 template <typename A>
@@ -118,13 +141,8 @@ class Head {
       const int64_t terms = min64(kSegment, args_.terms - s * kSegment);
       for (int64_t j = 0; j < length; j += kTileColumns<A>) {
         const int64_t width = ColumnTiles<A>::width(length - j);
-        for (int64_t i = 0; i < width; ++i) {
-          const T* row = key + (j + i) * args_.key_strides.row + s * kSegment;
-          if (j + i < length)
-            for (int64_t k = 0; k < terms; ++k) packed[k * width + i] = widen(row[k]);
-          else
-            for (int64_t k = 0; k < terms; ++k) packed[k * width + i] = 0;
-        }
+        pack_transposed(key + j * args_.key_strides.row + s * kSegment, args_.key_strides.row,
+                        min64(length - j, width), terms, width, packed);
         packed += terms * width;
       }
     }
@@ -158,9 +176,8 @@ class Head {
                scores, kKeyBlock);
       keys += terms * packed_columns(length);
     }
-    A decay[kRowsAtOnce];
-    for (int64_t r = 0; r < rows; ++r)
-      decay[r] = weigh(scores + r * kKeyBlock, i + r, k, length);
+    A decay[kPaddedRows];
+    weigh(scores, i, rows, k, length, decay);
 
     A* products = products_.data;
     for (int64_t p = 0; p < rows * columns_; ++p) products[p] = 0;
@@ -181,32 +198,57 @@ class Head {
     return whole == length ? whole : whole + ColumnTiles<A>::width(length - whole);
   }
 
-  // Turns a row of products into weights, and takes them into the row's maximum and sum. Returns what its
-  // output so far is to be multiplied by.
-  A weigh(A* row, int64_t i, int64_t k, int64_t length) {
-    const int64_t query = first_ + i;
-    const int64_t allowed = args_.causal ? min64(length, query + 1 - k) : length;
+  // Turns rows of products into weights, and takes them into the rows' maxima and sums. `decay`: what
+  // their outputs so far are to be multiplied by. Step by step for all rows: within one, each waits for
+  // the step before.
+  void weigh(A* scores, int64_t i, int64_t rows, int64_t k, int64_t length, A* decay) {
     // Whole lanes of R3: what is beyond the keys is excluded.
     const int64_t padded = ceil_div(length, kSumLanes) * kSumLanes;
+    A before[kPaddedRows], now[kPaddedRows];
+    for (int64_t r = 0; r < kPaddedRows; ++r) before[r] = r < rows ? greatest_.data[i + r] : 0;
+    for (int64_t r = 0; r < kPaddedRows; ++r) now[r] = 0;
+    for (int64_t r = 0; r < rows; ++r)
+      now[r] = score(scores + r * kKeyBlock, before[r], first_ + i + r, k, length, padded);
+    for (int64_t r = 0; r < rows; r += kCount)
+      store(decay + r, attention_decay(load(before + r), load(now + r)));
+    for (int64_t r = 0; r < rows; ++r) {
+      A* row = scores + r * kKeyBlock;
+      constexpr int kVectors = kSumLanes / kCount;
+      V lanes[kVectors];
+      for (int v = 0; v < kVectors; ++v) lanes[v] = V(0.0f);
+      for (int64_t j = 0; j < padded; j += kSumLanes)
+        for (int v = 0; v < kVectors; ++v) {
+          const V weight = attention_weight(load(row + j + v * kCount), V(now[r]));
+          store(row + j + v * kCount, weight);
+          lanes[v] = lanes[v] + weight;
+        }
+      for (int h = kVectors / 2; h > 0; h /= 2)
+        for (int v = 0; v < h; ++v) lanes[v] = lanes[v] + lanes[v + h];
+      sums_.data[i + r] = fma(sums_.data[i + r], decay[r], A(0) + fold_lanes(lanes[0]));
+      greatest_.data[i + r] = now[r];
+    }
+  }
+
+  // The scores of a query, in place of its products; returns the greatest of them and `before`. A NaN
+  // is left out of it: its weight is NaN in any case, and so is the row's sum.
+  A score(A* row, A before, int64_t query, int64_t k, int64_t length, int64_t padded) const {
+    const int64_t allowed = args_.causal ? min64(length, query + 1 - k) : length;
     const V scale(static_cast<A>(args_.scale));
-    for (int64_t j = 0; j < padded; j += kCount) store(row + j, load(row + j) * scale);
-    if (args_.mask_kind != MaskKind::kNone) mask(row, query, k, length);
-    for (int64_t j = max64(allowed, 0); j < padded; ++j) row[j] = A(kExcluded);
-
-    A& greatest = greatest_.data[i];
-    V most(greatest);
-    for (int64_t j = 0; j < padded; j += kCount) most = maximum(most, load(row + j));
-    A lanes[kCount];
-    store(lanes, most);
-    A now = lanes[0];
-    for (int64_t l = 1; l < kCount; ++l) now = maximum(now, lanes[l]);
-
-    for (int64_t j = 0; j < padded; j += kCount)
-      store(row + j, attention_weight(load(row + j), V(now)));
-    const A decay = attention_decay(greatest, now);
-    sums_.data[i] = fma(sums_.data[i], decay, sum_row(row, padded, AddTerm{}));
-    greatest = now;
-    return decay;
+    V most(before);
+    if (args_.mask_kind == MaskKind::kNone && allowed == padded) {
+      for (int64_t j = 0; j < padded; j += kCount) {
+        const V scaled = load(row + j) * scale;
+        store(row + j, scaled);
+        most = select(scaled > most, scaled, most);
+      }
+    } else {
+      for (int64_t j = 0; j < padded; j += kCount) store(row + j, load(row + j) * scale);
+      if (args_.mask_kind != MaskKind::kNone) mask(row, query, k, length);
+      for (int64_t j = max64(allowed, 0); j < padded; ++j) row[j] = A(kExcluded);
+      for (int64_t j = 0; j < padded; j += kCount)
+        most = select(load(row + j) > most, load(row + j), most);
+    }
+    return greatest_lane(most);
   }
 
   void mask(A* row, int64_t query, int64_t k, int64_t length) const {
@@ -242,11 +284,11 @@ class Head {
 
   void store_rows(T* output) const {
     for (int64_t i = 0; i < count_; ++i) {
-      const V sum(sums_.data[i]), greatest(greatest_.data[i]);
+      const V sum(sums_.data[i]);
       const A* row = outputs_.data + i * columns_;
       T* result = output + (first_ + i) * args_.output_strides.row;
       for (int64_t j = 0; j < args_.columns; j += kCount) {
-        const V y = attention_result(load(row + j), sum, greatest);
+        const V y = attention_result(load(row + j), sum);
         const int64_t left = args_.columns - j;
         left >= kCount ? store(result + j, y) : store_partial(result + j, y, left);
       }
