@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,7 +45,7 @@ def scaled_dot_product_attention(
             neighbouring heads of the query.
 
     Returns:
-        [..., heads, queries, Ev]; of four dimensions, queries lie before heads in memory.
+        [..., heads, queries, Ev], contiguous.
 
     Raises:
         ValueError: `dropout_p` is not 0, or shapes do not fit.
@@ -57,67 +59,53 @@ def scaled_dot_product_attention(
         raise ValueError(f"`dropout_p` is {dropout_p}; it may be 0: bninv has no dropout")
     if scale is not None:
         scale = number(scale, "scale")
-    dims = max(query.dim(), key.dim(), value.dim(), *_mask_dims(attn_mask))
-    if dims == 4 and query.shape[0] == key.shape[0] == value.shape[0]:
-        batch = None
-        if attn_mask is not None:
-            attn_mask = _four_dimensions(attn_mask)
+    operands: list[Tensor | None] = [query, key, value, attn_mask]
+    if attn_mask is not None:
+        need_tensor("attn_mask", attn_mask)
+    same = 1 if enable_gqa else 2
+    plain = all(t.dim() == 4 and t.shape[:same] == query.shape[:same] for t in (query, key, value))
+    leading: Sequence[int] = ()
+    if not plain or (attn_mask is not None and attn_mask.dim() > 4):
+        leading, operands = _of_four_dimensions(operands, enable_gqa)
+    elif attn_mask is not None:
+        operands[3] = attn_mask[(None,) * (4 - attn_mask.dim())]
+    mask = operands[3]
+    if mask is not None and mask.shape[-1] == 1 != key.shape[-2]:
+        operands[3] = mask.expand(*mask.shape[:-1], key.shape[-2])
+    result: Tensor = call(
+        ops.scaled_dot_product_attention.default, *operands, is_causal, scale, enable_gqa
+    )
+    if plain:
+        return result
+    dims = max(t.dim() for t in (query, key, value))
+    return result.reshape(*(leading if dims > 2 else ()), *result.shape[2:])
+
+
+def _of_four_dimensions(
+    operands: list[Tensor | None], enable_gqa: bool
+) -> tuple[Sequence[int], list[Tensor | None]]:
+    """The leading dimensions of the result, and the operands as [batch, heads, rows, columns]."""
+    tensors = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
+    present = [t for t in tensors if t is not None]
+    if enable_gqa:  # heads that are shared do not broadcast
+        outer = torch.broadcast_shapes(*(t.shape[:-3] for t in present))
+        heads = [None if t is None else t.shape[-3] for t in tensors]
     else:
-        batch, (query, key, value, attn_mask) = _as_four(query, key, value, attn_mask, enable_gqa)
-    if attn_mask is not None and attn_mask.shape[-1] == 1 != key.shape[-2]:
-        attn_mask = attn_mask.expand(*attn_mask.shape[:-1], key.shape[-2])
-    result = call(
-        ops.scaled_dot_product_attention.default,
-        *(query, key, value, attn_mask, is_causal, scale, enable_gqa),
-    )
-    return result if batch is None else result.reshape(*batch, *result.shape[-2:])
-
-
-def _mask_dims(mask: Tensor | None) -> list[int]:
-    if mask is None:
-        return []
-    need_tensor("attn_mask", mask)
-    return [mask.dim()]
-
-
-def _four_dimensions(tensor: Tensor) -> Tensor:
-    return tensor[(None,) * (4 - tensor.dim())] if tensor.dim() < 4 else tensor
-
-
-def _as_four(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, enable_gqa: bool
-) -> tuple[list[int], list[Any]]:
-    """The leading dimensions of the result, and the tensors as [batch, heads, rows, columns]."""
-    tensors = [query, key, value]
-    # Heads that are shared do not broadcast.
-    heads = [t.shape[-3] if t.dim() > 2 else 1 for t in tensors]
-    kept = 3 if enable_gqa else 2
-    leading = torch.broadcast_shapes(
-        *(t.shape[:-kept] for t in tensors), *(() if mask is None else (mask.shape[:-kept],))
-    )
-    if not enable_gqa:
-        *leading, shared = leading or (1,)
-        heads = [shared] * 3
-    four = [
-        t.expand(*leading, *([h] if t.dim() > 2 or leading else [1]), *t.shape[-2:]).reshape(
-            -1, h, *t.shape[-2:]
-        )
+        *outer, shared = torch.broadcast_shapes(*(t.shape[:-2] for t in present))
+        heads = [shared] * 4
+    batch = math.prod(outer)
+    shaped = [
+        None if t is None else t.expand(*outer, h, -1, -1).reshape(batch, h, *t.shape[-2:])
         for t, h in zip(tensors, heads, strict=True)
     ]
-    if mask is not None:
-        own = mask.shape[-3] if mask.dim() > 2 else 1
-        mask = mask.expand(*leading, own, *mask.shape[-2:]).reshape(-1, own, *mask.shape[-2:])
-    most = max(t.dim() for t in tensors)
-    batch = [*leading, heads[0]] if most > 2 or leading else []
-    return batch, [*four, mask]
+    return (*outer, heads[0]), shaped
 
 
 # ---- The operator --------------------------------------------------------------------------------
 
 
 def _fake(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
-    batch, heads, queries, _ = query.shape
-    return query.new_empty(batch, queries, heads, value.shape[-1]).transpose(1, 2)
+    return query.new_empty(*query.shape[:-1], value.shape[-1])
 
 
 def _draw(draw: Draw) -> list[Any]:

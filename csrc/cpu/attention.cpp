@@ -188,8 +188,7 @@ class Head {
     for (int64_t r = 0; r < rows; ++r) {
       A* output = outputs_.data + (i + r) * columns_;
       for (int64_t j = 0; j < columns_; j += kCount)
-        store(output + j,
-              fma(load(output + j), V(decay[r]), load(products + r * columns_ + j)));
+        store(output + j, fma(load(output + j), V(decay[r]), load(products + r * columns_ + j)));
     }
   }
 

@@ -82,19 +82,16 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value,
   check_size("value", v, 1, groups, "the key's heads");
   check_size("value", v, 2, args.keys, "the key's rows");
   if (!enable_gqa) check_size("key", k, 1, args.heads, "the query's heads");
-  BNINV_CHECK(groups > 0 ? args.heads % groups == 0 : args.heads == 0, kOp,
-              ": `key` has shape ", sizes_text(key), "; its heads may be a divisor of the query's ",
-              args.heads);
+  BNINV_CHECK(groups > 0 ? args.heads % groups == 0 : args.heads == 0, kOp, ": `key` has shape ",
+              sizes_text(key), "; its heads may be a divisor of the query's ", args.heads);
   args.heads_of_key = groups > 0 ? args.heads / groups : 1;
   args.causal = is_causal;
   args.scale = scale.has_value() ? *scale : 1.0 / std::sqrt(static_cast<double>(args.terms));
   std::optional<Tensor> mask;
   if (attn_mask.has_value()) mask = check_mask(*attn_mask, args, query);
 
-  // A query's heads side by side, as what follows wants them.
-  const std::vector<int64_t> sizes{args.batch, args.queries, args.heads, args.columns};
-  const Tensor memory = new_empty(query, sizes);
-  const Tensor output = torch::stable::transpose(memory, 1, 2);
+  Tensor output =
+      new_empty(query, std::vector<int64_t>{args.batch, args.heads, args.queries, args.columns});
   if (output.numel() == 0) return output;
   args.query = q.data_ptr(), args.key = k.data_ptr(), args.value = v.data_ptr();
   args.output = output.data_ptr();

@@ -28,6 +28,7 @@ from tests.support.places import CSRC
 
 # csrc/ops/*.cpp with operators that have CUDA kernels.
 FAMILIES = (
+    "attention",
     "batch_norm",
     "conv2d",
     "linear",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -77,15 +78,14 @@ def on_tensors(
     scale = float(1 / np.sqrt(np.float64(query.shape[-1]))) if scale is None else scale
     shared = query.shape[-3] // key.shape[-3] if query.dim() > 2 else 1
     key, value = (t.repeat_interleave(shared, -3) if shared > 1 else t for t in (key, value))
-    q, k, v = (
-        widened(t.reshape(-1, *t.shape[-2:]), query.dtype) for t in (query, key, value)
-    )
+    heads = math.prod(shape[:-1])
+    q, k, v = (widened(t.reshape(heads, *t.shape[-2:]), query.dtype) for t in (query, key, value))
     full = (*shape, key.shape[-2])
     added = excluded = None
     if is_causal:
         excluded = ~np.tri(full[-2], full[-1], dtype=bool)[None]
     elif attn_mask is not None:
-        mask = attn_mask.expand(full).reshape(-1, *full[-2:])
+        mask = attn_mask.expand(full).reshape(heads, *full[-2:])
         if mask.dtype == torch.bool:
             excluded = ~mask.numpy()
         else:
