@@ -9,58 +9,24 @@
 // so that the side not chosen may hold any garbage. Polynomials are Horner chains of fma.
 #pragma once
 
-#include <limits>
-
-#include "numerics.h"
+#include "format.h"
 
 namespace bninv {
 namespace BNINV_LEVEL {
 
 namespace detail {
 
-// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits of the sum.
-constexpr float kRounder = 0x1.8p+23f;
-constexpr float kLog2E = 0x1.715476p+0f;
-// ln 2 in two parts. The high one has 16 bits, so its product with an exponent is exact.
-constexpr float kLn2High = 0x1.62e4p-1f;
-constexpr float kLn2Low = 0x1.7f7d1cp-20f;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
-// A parameter of this type takes no part in the deduction of V, so it accepts a float as well.
-template <typename V>
-struct SameType {
-  using Type = V;
-};
-
-template <typename V>
-BNINV_INLINE V negative_abs(V x) {
-  return from_bits(to_bits(x) | INT32_MIN);
-}
-
-// magnitude >= 0 with the sign of x.
-template <typename V>
-BNINV_INLINE V with_sign_of(V magnitude, V x) {
-  return from_bits(to_bits(magnitude) | (to_bits(x) & INT32_MIN));
-}
-
-// max(x, floor) and min(x, ceiling) for a bound that is no zero; NaN stays.
-template <typename V>
-BNINV_INLINE V at_least(V x, float floor) {
-  return select(x < V(floor), V(floor), x);
-}
-template <typename V>
-BNINV_INLINE V at_most(V x, float ceiling) {
-  return select(x > V(ceiling), V(ceiling), x);
-}
-
 // (exp(r) - 1 - r) / r^2 for |r| <= ln(2) / 2.
 template <typename V>
 BNINV_INLINE V exp_tail(V r) {
-  V q = fma(V(0x1.6b9b7cp-10f), r, V(0x1.1226e8p-7f));
-  q = fma(q, r, V(0x1.5556f4p-5f));
-  q = fma(q, r, V(0x1.5554b2p-3f));
-  return fma(q, r, V(0x1.fffffep-2f));
+  if constexpr (kIsBinary64<V>)
+    return polynomial(r, 0x1.1f25184decb69p-29, 0x1.af5d23d2bd50ep-26, 0x1.27e5053cf20fap-22,
+                      0x1.71ddf9342cd10p-19, 0x1.a01a0198e57f7p-16, 0x1.a01a01af98f42p-13,
+                      0x1.6c16c16c1762bp-10, 0x1.111111110f71cp-7, 0x1.5555555555558p-5,
+                      0x1.5555555555559p-3, 0x1p-1);
+  else
+    return polynomial(r, 0x1.6b9b7cp-10f, 0x1.1226e8p-7f, 0x1.5556f4p-5f, 0x1.5554b2p-3f,
+                      0x1.fffffep-2f);
 }
 
 // exp(z) = 2^n * (1 + fraction), with n the integer nearest to z / ln 2. Keeping the 1 apart lets
@@ -71,36 +37,34 @@ struct Exponential {
   V scale;  // 2^(n + kShift)
 };
 
-// For n + kShift from -126 to 127; n + kShift = -127 gives the scale +0.
+// The number that n is added to, in its low bits: shifted by kFraction, those are 2^(n + kShift).
+template <typename V, int kShift>
+inline constexpr Scalar<V> kBiasedRounder = FormatOf<V>::kRounder + (FormatOf<V>::kBias + kShift);
+
+// For n + kShift from 1 - kBias to kBias; n + kShift = -kBias gives the scale +0.
 template <int kShift, typename V>
 BNINV_INLINE Exponential<V> exponential(V z) {
-  constexpr float kBiasedRounder = kRounder + (127 + kShift);  // 127: the exponent field's bias
-  V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
-  V n = rounded - V(kBiasedRounder);
-  V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), z));
-  return {fma(r * r, exp_tail(r), r), from_bits(to_bits(rounded) << 23)};
+  using F = FormatOf<V>;
+  constexpr auto kRounder = kBiasedRounder<V, kShift>;
+  V rounded = fma(z, V(F::kLog2E), V(kRounder));
+  V n = rounded - V(kRounder);
+  V r = fma(n, V(-F::kLn2Low), fma(n, V(-F::kLn2High), z));
+  return {fma(r * r, exp_tail(r), r), from_bits(to_bits(rounded) << F::kFraction)};
 }
 
 // The same of z + z_low, with less error in the fraction: what rounding r loses is kept.
 template <int kShift, typename V>
 BNINV_INLINE Exponential<V> exponential(V z, V z_low) {
-  constexpr float kBiasedRounder = kRounder + (127 + kShift);
-  V rounded = fma(z, V(kLog2E), V(kBiasedRounder));
-  V n = rounded - V(kBiasedRounder);
-  V r_high = fma(n, V(-kLn2High), z);
-  V r_low = fma(n, V(-kLn2Low), z_low);
+  using F = FormatOf<V>;
+  constexpr auto kRounder = kBiasedRounder<V, kShift>;
+  V rounded = fma(z, V(F::kLog2E), V(kRounder));
+  V n = rounded - V(kRounder);
+  V r_high = fma(n, V(-F::kLn2High), z);
+  V r_low = fma(n, V(-F::kLn2Low), z_low);
   V r = r_high + r_low;
   V r_rest = (r_high - r) + r_low;
-  return {r + fma(r * r, exp_tail(r), r_rest), from_bits(to_bits(rounded) << 23)};
+  return {r + fma(r * r, exp_tail(r), r_rest), from_bits(to_bits(rounded) << F::kFraction)};
 }
-
-// Exponentials that reach down to the subnormals carry this shift, so that their scale stays a
-// normal number from n = 0 to n = -158 and is +0 at -159, where all results are zero.
-constexpr int kTailShift = 32;
-constexpr float kTailUnshift = 0x1p-32f;
-// Arguments are kept above this. Here n is -159 and the fraction is negative, so x (1 + fraction)
-// does not overflow, and times the scale it is -0, or NaN at -infinity.
-constexpr float kLeastExponent = -110.25f;
 
 // x / (1 + exp(-z)), where e is exp(-|z|), shifted, and `negative` is z < 0.
 //
@@ -110,13 +74,14 @@ constexpr float kLeastExponent = -110.25f;
 // which joins the fraction. The scale is applied last, so that nothing before it is subnormal.
 template <typename V, typename Mask>
 BNINV_INLINE V times_sigmoid(V x, Mask negative, Exponential<V> e) {
-  V small = e.scale * V(kTailUnshift);
+  using F = FormatOf<V>;
+  V small = e.scale * V(F::kTailUnshift);
   V t = fma(small, e.fraction, small);
   V denominator = V(1.0f) + t;
   V quotient = select(negative, t, x) / denominator;
   V rest = t - (denominator - V(1.0f));
   V y = fma(x, fma(quotient, rest, e.fraction), x);
-  return select(negative, (fma(-y, quotient, y) * e.scale) * V(kTailUnshift), quotient);
+  return select(negative, (fma(-y, quotient, y) * e.scale) * V(F::kTailUnshift), quotient);
 }
 
 }  // namespace detail
@@ -126,42 +91,56 @@ BNINV_INLINE V times_sigmoid(V x, Mask negative, Exponential<V> e) {
 template <typename V>
 BNINV_INLINE V exp(V x) {
   using namespace detail;
+  using F = FormatOf<V>;
   // The exponents' bias comes in with the rounding, once for each of the two factors.
-  constexpr float kBiasedRounder = kRounder + 2 * 127;
-  x = at_least(at_most(x, 89.0f), -104.0f);
-  V rounded = fma(x, V(kLog2E), V(kBiasedRounder));
-  V n = rounded - V(kBiasedRounder);
-  V r = fma(n, V(-kLn2Low), fma(n, V(-kLn2High), x));
+  constexpr auto kRounder = kBiasedRounder<V, F::kBias>;
+  x = at_least(at_most(x, F::kGreatestExp), F::kLeastExp);
+  V rounded = fma(x, V(F::kLog2E), V(kRounder));
+  V n = rounded - V(kRounder);
+  V r = fma(n, V(-F::kLn2Low), fma(n, V(-F::kLn2High), x));
   V p = fma(fma(exp_tail(r), r, V(1.0f)), r, V(1.0f));
   auto bits = to_bits(rounded);
   auto half = bits >> 1;
-  V lower = from_bits(half << 23);
-  V upper = from_bits((bits - half) << 23);
+  V lower = from_bits(half << F::kFraction);
+  V upper = from_bits((bits - half) << F::kFraction);
   return (p * lower) * upper;
 }
+
+namespace detail {
+
+// (log(1 + f) - f) / f^2 for 1 + f between sqrt(1/2) and sqrt(2).
+template <typename V>
+BNINV_INLINE V log_tail(V f) {
+  if constexpr (kIsBinary64<V>)
+    return polynomial(f, -0x1.d950a51f44b06p-6, 0x1.03d54a18d837cp-4, -0x1.067fa5955ea3dp-4,
+                      0x1.ab840b5809ffep-5, -0x1.acd651daa40a9p-5, 0x1.de35c05f91429p-5,
+                      -0x1.0181ffbee0036p-4, 0x1.11684e341c939p-4, -0x1.2478b7dfbecd5p-4,
+                      0x1.3b0c41c748d1ep-4, -0x1.55565805c144dp-4, 0x1.745d72f7afe15p-4,
+                      -0x1.9999939f58417p-4, 0x1.c71c6f34704fcp-4, -0x1.00000009990edp-3,
+                      0x1.24924929b7284p-3, -0x1.55555555471f3p-3, 0x1.999999998f94cp-3,
+                      -0x1.0000000000034p-2, 0x1.555555555558bp-2, -0x1p-1);
+  else
+    return polynomial(f, -0x1.381392p-4f, 0x1.087506p-3f, -0x1.0f520ap-3f, 0x1.226c84p-3f,
+                      -0x1.5423e8p-3f, 0x1.99a41cp-3f, -0x1.000438p-2f, 0x1.55555p-2f,
+                      -0x1.fffff8p-2f);
+}
+
+}  // namespace detail
 
 // log(x) = k ln 2 + log(1 + f), x = 2^k (1 + f), 1 + f between sqrt(1/2) and sqrt(2).
 template <typename V>
 BNINV_INLINE V log(V x) {
   using namespace detail;
-  constexpr int32_t kSqrtHalf = 0x3f3504f3;
-  auto subnormal = x < V(0x1p-126f);
-  V normal = select(subnormal, x * V(0x1p+23f), x);
-  V least = select(subnormal, V(-23.0f), V(0.0f));
+  using F = FormatOf<V>;
+  auto subnormal = x < V(F::kLeastNormal);
+  V normal = select(subnormal, x * V(F::kFromSubnormal), x);
+  V least = select(subnormal, V(-F::kFromSubnormalExponent), V(0.0f));
   // Without its sign the pattern cannot overflow here; a negative x is NaN in the end.
-  auto bits = (to_bits(normal) & INT32_MAX) - kSqrtHalf;
-  // The exponent, made a float by putting it into the low bits of a large one.
-  V k = (V(from_bits((bits >> 23) + 0x4b400000)) - V(kRounder)) + least;
-  V f = V(from_bits((bits & 0x007fffff) + kSqrtHalf)) - V(1.0f);
-  V q = fma(V(-0x1.381392p-4f), f, V(0x1.087506p-3f));
-  q = fma(q, f, V(-0x1.0f520ap-3f));
-  q = fma(q, f, V(0x1.226c84p-3f));
-  q = fma(q, f, V(-0x1.5423e8p-3f));
-  q = fma(q, f, V(0x1.99a41cp-3f));
-  q = fma(q, f, V(-0x1.000438p-2f));
-  q = fma(q, f, V(0x1.55555p-2f));
-  q = fma(q, f, V(-0x1.fffff8p-2f));
-  V y = fma(k, V(kLn2High), fma(k, V(kLn2Low), fma(f * f, q, f)));
+  auto bits = (to_bits(normal) & F::kMagnitude) - F::kSqrtHalfBits;
+  // The exponent, made a number by putting it into the low bits of a large one.
+  V k = (V(from_bits((bits >> F::kFraction) + F::kRounderBits)) - V(F::kRounder)) + least;
+  V f = V(from_bits((bits & F::kFractionMask) + F::kSqrtHalfBits)) - V(1.0f);
+  V y = fma(k, V(F::kLn2High), fma(k, V(F::kLn2Low), fma(f * f, log_tail(f), f)));
   y = select(x > V(0.0f), y, select(x == V(0.0f), V(-kInfinity), V(kNaN)));
   return select(x < V(kInfinity), y, x);
 }
@@ -171,32 +150,59 @@ BNINV_INLINE V log(V x) {
 template <typename V>
 BNINV_INLINE V tanh(V x) {
   using namespace detail;
-  V z = at_least(V(negative_abs(x) * V(2.0f)), -20.0f);
-  Exponential<V> e = exponential<0>(z);
+  using F = FormatOf<V>;
+  V z = at_least(V(negative_abs(x) * V(2.0f)), F::kTanhIsOne);
+  // Without its low part binary64 would exceed 2 ulp.
+  Exponential<V> e;
+  if constexpr (kIsBinary64<V>)
+    e = exponential<0>(z, V(0.0));
+  else
+    e = exponential<0>(z);
   V m = fma(e.scale, e.fraction, e.scale - V(1.0f));
   V denominator = fma(e.scale, e.fraction, e.scale + V(1.0f));
   return with_sign_of(V(abs(m) / denominator), x);
 }
 
+namespace detail {
+
+// erf(x) / x - 1 as a function of x^2, for |x| up to 7/8.
+template <typename V>
+BNINV_INLINE V erf_inner(V square) {
+  if constexpr (kIsBinary64<V>)
+    return polynomial(square, -0x1.6284e14479c8fp-30, 0x1.117a2d053e757p-26, -0x1.64e1fdeb31145p-23,
+                      0x1.baabdcf60fe5bp-20, -0x1.f4e30ba0b092fp-17, 0x1.f9a40b743cc5ap-14,
+                      -0x1.c02dbbc99c3b5p-11, 0x1.565bcd389b4fbp-8, -0x1.b82ce31393143p-6,
+                      0x1.ce2f21a0461cep-4, -0x1.812746b037a2bp-2, 0x1.06eba8214db69p-3);
+  else
+    return polynomial(square, -0x1.43f608p-11f, 0x1.49755ap-8f, -0x1.b6e386p-6f, 0x1.ce1fccp-4f,
+                      -0x1.8127p-2f, 0x1.06eba6p-3f);
+}
+
+// log(1 - erf(a)) / a + 1, for a from 7/8 to where erf rounds to 1.
+template <typename V>
+BNINV_INLINE V erf_outer(V a) {
+  if constexpr (kIsBinary64<V>)
+    return polynomial(a, -0x1.2c7c8952adcd6p-43, 0x1.f22feb2b786a8p-38, -0x1.82007a51c7922p-33,
+                      0x1.73b38dafafb7bp-29, -0x1.f2a35572e34d1p-26, 0x1.ee717293ac6e4p-23,
+                      -0x1.76800735377a6p-20, 0x1.b7c92e40c73cdp-18, -0x1.8ea2668f14a77p-16,
+                      0x1.0c56d01fa5054p-14, -0x1.ce8068efbcb08p-14, 0x1.80bc477813702p-16,
+                      0x1.1fbff85a57defp-11, -0x1.b57e0941d98c4p-10, 0x1.99d04d3e3aac2p-13,
+                      0x1.397bee6ba887ap-6, -0x1.a4f63ff66c33fp-4, -0x1.45f3001020fb7p-1,
+                      -0x1.06ebaa0f6b329p-3);
+  else
+    return polynomial(a, 0x1.c35d92p-13f, -0x1.a6b994p-9f, 0x1.778f8p-6f, -0x1.af5bbcp-4f,
+                      -0x1.4577e8p-1f, -0x1.07385ep-3f);
+}
+
+}  // namespace detail
+
 // erf: x + x P(x^2) up to 7/8; beyond, 1 - exp(-a + a R(a)) with a = |x|.
 template <typename V>
 BNINV_INLINE V erf(V x) {
   using namespace detail;
-  V square = x * x;
-  V p = fma(V(-0x1.43f608p-11f), square, V(0x1.49755ap-8f));
-  p = fma(p, square, V(-0x1.b6e386p-6f));
-  p = fma(p, square, V(0x1.ce1fccp-4f));
-  p = fma(p, square, V(-0x1.8127p-2f));
-  p = fma(p, square, V(0x1.06eba6p-3f));
-  V inner = fma(p, x, x);
-
-  V a = at_most(abs(x), 4.0f);
-  V z = fma(V(0x1.c35d92p-13f), a, V(-0x1.a6b994p-9f));
-  z = fma(z, a, V(0x1.778f8p-6f));
-  z = fma(z, a, V(-0x1.af5bbcp-4f));
-  z = fma(z, a, V(-0x1.4577e8p-1f));
-  z = fma(z, a, V(-0x1.07385ep-3f));
-  z = fma(z, a, -a);
+  V inner = fma(erf_inner(V(x * x)), x, x);
+  V a = at_most(abs(x), FormatOf<V>::kErfIsOne);
+  V z = fma(erf_outer(a), a, -a);
   Exponential<V> e = exponential<0>(z);
   V outer = fma(-e.scale, e.fraction, V(1.0f) - e.scale);
   return select(a < V(0.875f), inner, with_sign_of(outer, x));
@@ -207,9 +213,10 @@ BNINV_INLINE V erf(V x) {
 template <typename V>
 BNINV_INLINE V sigmoid(V x) {
   using namespace detail;
-  V z = at_least(negative_abs(x), kLeastExponent);
-  Exponential<V> e = exponential<kTailShift>(z);
-  V small = e.scale * V(kTailUnshift);
+  using F = FormatOf<V>;
+  V z = at_least(negative_abs(x), F::kLeastExponent);
+  Exponential<V> e = exponential<F::kTailShift>(z);
+  V small = e.scale * V(F::kTailUnshift);
   V t = fma(small, e.fraction, small);
   V q = t / (V(1.0f) + t);
   V y = select(x < V(0.0f), t, V(1.0f));
@@ -220,8 +227,9 @@ BNINV_INLINE V sigmoid(V x) {
 template <typename V>
 BNINV_INLINE V silu(V x) {
   using namespace detail;
-  V z = at_least(negative_abs(x), kLeastExponent);
-  return times_sigmoid(x, x < V(0.0f), exponential<kTailShift>(z));
+  using F = FormatOf<V>;
+  V z = at_least(negative_abs(x), F::kLeastExponent);
+  return times_sigmoid(x, x < V(0.0f), exponential<F::kTailShift>(z));
 }
 
 // mish(x) = x tanh(log(1 + exp(x))). With t = exp(-|x|) the tangent is 1/2 + h, times t for negative x:
@@ -230,10 +238,11 @@ BNINV_INLINE V silu(V x) {
 template <typename V>
 BNINV_INLINE V mish(V x) {
   using namespace detail;
+  using F = FormatOf<V>;
   auto negative = x < V(0.0f);
-  V z = at_least(negative_abs(x), kLeastExponent);
-  Exponential<V> e = exponential<kTailShift>(z, V(0.0f));
-  V small = e.scale * V(kTailUnshift);
+  V z = at_least(negative_abs(x), F::kLeastExponent);
+  Exponential<V> e = exponential<F::kTailShift>(z, V(0.0f));
+  V small = e.scale * V(F::kTailUnshift);
   V t = fma(small, e.fraction, small);
   V numerator =
       fma(t * select(negative, V(-0.5f), V(2.0f)), select(negative, t, V(1.0f) - t), V(1.0f));
@@ -242,8 +251,41 @@ BNINV_INLINE V mish(V x) {
   V h = numerator / denominator;
   V half = x * V(0.5f);
   V y = fma(x, fma(e.fraction, h + V(0.5f), h), half);
-  return select(negative, (y * e.scale) * V(kTailUnshift), fma(x, h, half));
+  return select(negative, (y * e.scale) * V(F::kTailUnshift), fma(x, h, half));
 }
+
+namespace detail {
+
+// (Phi(x) - 1/2) / x as a function of x^2, for |x| up to 0.65; Phi is the normal distribution function.
+template <typename V>
+BNINV_INLINE V gelu_inner(V square) {
+  if constexpr (kIsBinary64<V>)
+    return polynomial(square, 0x1.0ea7374ddcaaep-29, -0x1.5f36de92273c8p-25, 0x1.656e53a2c3163p-21,
+                      -0x1.3ce86066074abp-17, 0x1.e42b0952a23cap-14, -0x1.37403f63e4133p-10,
+                      0x1.46d0429758e67p-7, -0x1.1058377e2cde8p-4, 0x1.9884533d4365p-2);
+  else
+    return polynomial(square, -0x1.1b5434p-10f, 0x1.45b194p-7f, -0x1.1053ep-4f, 0x1.98844ap-2f);
+}
+
+// p of gelu below, as a function of v + 7/16, or of v + 1/2 in binary64.
+template <typename V>
+BNINV_INLINE V gelu_outer(V y) {
+  if constexpr (kIsBinary64<V>)
+    return polynomial(
+        y, 0x1.3d5d2c1a8e5a5p-6, 0x1.e6d1c98802601p-6, -0x1.e09e2bda58037p-6, -0x1.5c87e10c41c36p-5,
+        0x1.6ef74803acbb2p-5, 0x1.22ca39b7f0a0ap-5, -0x1.14e5d27333971p-4, -0x1.5260f19b1f8a3p-6,
+        0x1.8d8e67cdb0357p-4, 0x1.810690ba4fd83p-8, -0x1.26d2b0d8a69b4p-3, -0x1.0024e873b77f7p-8,
+        0x1.e4a43a4eb07d6p-3, 0x1.17a4b2c3f4c7bp-4, -0x1.ab825fff5ef63p-2, -0x1.c81719dc729b7p-2,
+        0x1.ee27610549d6ap-2, 0x1.eec4cc3e53071p+0, 0x1.7dff2bff6814fp+1, 0x1.8c6dbf2cfc271p+1,
+        0x1.373e3a893c28bp+1, 0x1.0569771929b9cp-1);
+
+  else
+    return polynomial(y, 0x1.71e4eap-3f, -0x1.1a7b2cp-4f, -0x1.f2444ep-3f, 0x1.d71c24p-3f,
+                      0x1.aac5d4p-3f, -0x1.e6398ep-2f, -0x1.17fa32p-2f, 0x1.042686p+0f,
+                      0x1.dd514p+0f, 0x1.0d37e2p-1f);
+}
+
+}  // namespace detail
 
 // gelu(x) = x Phi(x) with the normal distribution function Phi; NaN at -infinity.
 //
@@ -253,38 +295,27 @@ BNINV_INLINE V mish(V x) {
 //   t = exp(-x^2 / 2) v (1 + p(v + 7/16)) / 2,  p a polynomial.
 //
 // t exp(x^2 / 2) as a function of v levels off towards v = -1, so the rounding errors of v matter
-// little as long as both places take the same v; v + 7/16 is exact from |x| = 0.7 on.
+// little as long as both places take the same v; v + 7/16 is exact from |x| = 0.7 on. In binary64 a 4
+// and 1/2 stand for 5/2 and 7/16: the polynomial is shorter so.
 template <typename V>
 BNINV_INLINE V gelu(V x) {
   using namespace detail;
-  V square = x * x;
-  V inner = fma(V(-0x1.1b5434p-10f), square, V(0x1.45b194p-7f));
-  inner = fma(inner, square, V(-0x1.1053ep-4f));
-  inner = fma(inner, square, V(0x1.98844ap-2f));
-  inner = x * fma(inner, x, V(0.5f));
+  using F = FormatOf<V>;
+  V inner = x * fma(gelu_inner(V(x * x)), x, V(0.5f));
 
-  V w = at_least(negative_abs(x), -14.8375f);
+  V w = at_least(negative_abs(x), F::kGeluLeast);
   // -x^2/2, and what its rounding lost.
   V half = w * V(-0.5f);
   V z = w * half;
-  Exponential<V> e = exponential<kTailShift>(z, V(fma(w, half, -z)));
-  V v = w / (V(2.5f) - w);
-  V y = v + V(0.4375f);
-  V p = fma(V(0x1.71e4eap-3f), y, V(-0x1.1a7b2cp-4f));
-  p = fma(p, y, V(-0x1.f2444ep-3f));
-  p = fma(p, y, V(0x1.d71c24p-3f));
-  p = fma(p, y, V(0x1.aac5d4p-3f));
-  p = fma(p, y, V(-0x1.e6398ep-2f));
-  p = fma(p, y, V(-0x1.17fa32p-2f));
-  p = fma(p, y, V(0x1.042686p+0f));
-  p = fma(p, y, V(0x1.dd514p+0f));
-  p = fma(p, y, V(0x1.0d37e2p-1f));
+  Exponential<V> e = exponential<F::kTailShift>(z, V(fma(w, half, -z)));
+  V v = w / (V(F::kGeluPole) - w);
+  V p = gelu_outer(V(v + V(F::kGeluShift)));
   // (1 + fraction) (1 + p) = 1 + c: c is rounded more finely than 1 + c would be.
   V c = fma(e.fraction, p + V(1.0f), p);
-  V t = (fma(v, c, v) * e.scale) * V(0.5f * kTailUnshift);
+  V t = (fma(v, c, v) * e.scale) * V(0.5f * F::kTailUnshift);
   // x * 0 rather than 0: it is -0 for negative x, and NaN at -infinity.
   V outer = select(x > V(0.0f), x, x * V(0.0f)) + t;
-  return select(w > V(-0.65f), inner, outer);
+  return select(w > V(F::kGeluBreak), inner, outer);
 }
 
 // gelu with PyTorch's tanh approximation: x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3), since
@@ -295,18 +326,17 @@ BNINV_INLINE V gelu(V x) {
 template <typename V>
 BNINV_INLINE V gelu_tanh(V x) {
   using namespace detail;
-  constexpr float kC = 0x1.2444f2p-4f, kCLow = 0x1.49b16ap-29f;  // 0.08943 sqrt(2/pi)
-  constexpr float kK = 0x1.65d2p+4f, kKLow = 0x1.7b767cp-14f;    // 1 / 0.044715
-  V w = at_least(negative_abs(x), -10.92f);
+  using F = FormatOf<V>;
+  V w = at_least(negative_abs(x), F::kGeluTanhLeast);
   V square = w * w;
   V square_low = fma(w, w, -square);
-  V sum = square + V(kK);
-  V sum_low = (square - (sum - V(kK))) + (square_low + V(kKLow));
-  V factor = w * V(kC);
-  V factor_low = fma(w, V(kCLow), fma(w, V(kC), -factor));
+  V sum = square + V(F::kK);
+  V sum_low = (square - (sum - V(F::kK))) + (square_low + V(F::kKLow));
+  V factor = w * V(F::kC);
+  V factor_low = fma(w, V(F::kCLow), fma(w, V(F::kC), -factor));
   V z = factor * sum;
   V z_low = fma(factor, sum_low, fma(factor_low, sum, fma(factor, sum, -z)));
-  return times_sigmoid(x, x < V(0.0f), exponential<kTailShift>(z, z_low));
+  return times_sigmoid(x, x < V(0.0f), exponential<F::kTailShift>(z, z_low));
 }
 
 // The piecewise linear functions. A zero that relu and relu6 give is +0, whatever the sign of x.

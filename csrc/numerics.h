@@ -110,10 +110,18 @@ BNINV_INLINE double from_bits(int64_t bits) {
 BNINV_INLINE float select(bool condition, float a, float b) { return condition ? a : b; }
 BNINV_INLINE double select(bool condition, double a, double b) { return condition ? a : b; }
 
-// Of binary32 only.
+// Whether V is binary64 or a vector of it.
+template <typename V>
+inline constexpr bool kIsBinary64 = false;
+template <>
+inline constexpr bool kIsBinary64<double> = true;
+
 template <typename V>
 BNINV_INLINE V abs(V a) {
-  return from_bits(to_bits(a) & 0x7fffffff);
+  if constexpr (kIsBinary64<V>)
+    return from_bits(to_bits(a) & INT64_MAX);
+  else
+    return from_bits(to_bits(a) & INT32_MAX);
 }
 
 // ---- R0: comparisons -----------------------------------------------------------------------------

@@ -18,7 +18,15 @@ typedef int64_t LongLanes __attribute__((vector_size(BNINV_VEC_WIDTH * 4)));
 struct VecLong {
   LongLanes v;
   BNINV_INLINE VecLong(LongLanes lanes) : v(lanes) {}
+  BNINV_INLINE VecLong(int64_t value) : v(LongLanes{} + value) {}
+  friend BNINV_INLINE VecLong operator+(VecLong a, VecLong b) { return a.v + b.v; }
+  friend BNINV_INLINE VecLong operator-(VecLong a, VecLong b) { return a.v - b.v; }
   friend BNINV_INLINE VecLong operator&(VecLong a, VecLong b) { return a.v & b.v; }
+  friend BNINV_INLINE VecLong operator|(VecLong a, VecLong b) { return a.v | b.v; }
+  friend BNINV_INLINE VecLong operator^(VecLong a, VecLong b) { return a.v ^ b.v; }
+  friend BNINV_INLINE VecLong operator~(VecLong a) { return ~a.v; }
+  friend BNINV_INLINE VecLong operator<<(VecLong a, int n) { return a.v << n; }
+  friend BNINV_INLINE VecLong operator>>(VecLong a, int n) { return a.v >> n; }  // arithmetic
 };
 
 struct VecDouble {
@@ -28,14 +36,21 @@ struct VecDouble {
   BNINV_INLINE VecDouble(double value) : v(value - DoubleLanes{}) {}  // as Vec: keeps -0
   friend BNINV_INLINE VecDouble operator+(VecDouble a, VecDouble b) { return a.v + b.v; }
   friend BNINV_INLINE VecDouble operator-(VecDouble a, VecDouble b) { return a.v - b.v; }
+  friend BNINV_INLINE VecDouble operator-(VecDouble a) {
+    return -a.v;
+  }  // flips the sign, of zeros too
   friend BNINV_INLINE VecDouble operator*(VecDouble a, VecDouble b) { return a.v * b.v; }
   friend BNINV_INLINE VecDouble operator/(VecDouble a, VecDouble b) { return a.v / b.v; }
   friend BNINV_INLINE VecLong operator>(VecDouble a, VecDouble b) { return LongLanes(a.v > b.v); }
+  friend BNINV_INLINE VecLong operator>=(VecDouble a, VecDouble b) { return LongLanes(a.v >= b.v); }
   friend BNINV_INLINE VecLong operator<(VecDouble a, VecDouble b) { return LongLanes(a.v < b.v); }
   friend BNINV_INLINE VecLong operator<=(VecDouble a, VecDouble b) { return LongLanes(a.v <= b.v); }
   friend BNINV_INLINE VecLong operator==(VecDouble a, VecDouble b) { return LongLanes(a.v == b.v); }
   friend BNINV_INLINE VecLong operator!=(VecDouble a, VecDouble b) { return LongLanes(a.v != b.v); }
 };
+
+template <>
+inline constexpr bool kIsBinary64<VecDouble> = true;
 
 BNINV_INLINE VecLong to_bits(VecDouble a) { return LongLanes(a.v); }
 BNINV_INLINE VecDouble from_bits(VecLong bits) { return DoubleLanes(bits.v); }

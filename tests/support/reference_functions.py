@@ -1,287 +1,401 @@
 """Rule R6 of the contract (docs/functions.md) in NumPy: the same expressions, element by element.
 
-Inputs and results are float32 arrays. Every `+ - * /` below is one float32 operation and every
-`fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads aside).
-Coefficients are hexadecimal strings, as in docs/functions.md.
+Inputs and results are float32 or float64 arrays. Every `+ - * /` below is one operation of that type
+and every `fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads
+aside). Coefficients are hexadecimal strings, as in docs/functions.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.reference import F32, fma
+from tests.support.reference import fma as fma32
+from tests.support.reference_fma64 import fma64
 
-I32 = NDArray[np.int32]
+Reals = NDArray[Any]
+Integers = NDArray[Any]
 
-
-def f(hexadecimal: str) -> np.float32:
-    """A float32 constant; a spelling that is no float32 is a mistake."""
-    value = float.fromhex(hexadecimal)
-    assert float(np.float32(value)) == value, hexadecimal
-    return np.float32(value)
-
-
-ZERO, HALF, ONE, TWO, THREE, FOUR, SIX = map(np.float32, (0, 0.5, 1, 2, 3, 4, 6))
 INF, NAN = np.float32(np.inf), np.float32(np.nan)
-SIGN = np.int32(-(2**31))
-LOG2_E = f("0x1.715476p+0")
-LN2_HIGH, LN2_LOW = f("0x1.62e4p-1"), f("0x1.7f7d1cp-20")
-ROUNDER = f("0x1.8p+23")
-TAIL_SHIFT, TAIL_UNSHIFT = 32, f("0x1p-32")
-LEAST_EXPONENT = np.float32(-110.25)
 
-EXP_TAIL = ["0x1.6b9b7cp-10", "0x1.1226e8p-7", "0x1.5556f4p-5", "0x1.5554b2p-3", "0x1.fffffep-2"]
-LOG_TAIL = [
-    "-0x1.381392p-4", "0x1.087506p-3", "-0x1.0f520ap-3", "0x1.226c84p-3", "-0x1.5423e8p-3",
-    "0x1.99a41cp-3", "-0x1.000438p-2", "0x1.55555p-2", "-0x1.fffff8p-2",
-]  # fmt: skip
-ERF_INNER = [
-    "-0x1.43f608p-11", "0x1.49755ap-8", "-0x1.b6e386p-6",
-    "0x1.ce1fccp-4", "-0x1.8127p-2", "0x1.06eba6p-3",
-]  # fmt: skip
-ERF_OUTER = [
-    "0x1.c35d92p-13", "-0x1.a6b994p-9", "0x1.778f8p-6",
-    "-0x1.af5bbcp-4", "-0x1.4577e8p-1", "-0x1.07385ep-3",
-]  # fmt: skip
-GELU_INNER = ["-0x1.1b5434p-10", "0x1.45b194p-7", "-0x1.1053ep-4", "0x1.98844ap-2"]
-GELU_OUTER = [
-    "0x1.71e4eap-3", "-0x1.1a7b2cp-4", "-0x1.f2444ep-3", "0x1.d71c24p-3", "0x1.aac5d4p-3",
-    "-0x1.e6398ep-2", "-0x1.17fa32p-2", "0x1.042686p+0", "0x1.dd514p+0", "0x1.0d37e2p-1",
-]  # fmt: skip
+
+@dataclass(frozen=True)
+class Format:
+    """What the two arithmetic types differ in; called, it makes a constant of its type."""
+
+    real: type
+    integer: type
+    fraction: int
+    bias: int
+    fma: Callable[..., Reals]
+    log2_e: str
+    ln2: tuple[str, str]
+    exp_range: tuple[str, str]
+    sqrt_half: int  # its pattern
+    tail_shift: int
+    least_exponent: str
+    tanh_is_one: str
+    erf_is_one: str
+    gelu_least: str
+    gelu_tanh_least: str
+    polynomials: dict[str, list[str]]
+
+    def __call__(self, value: str | float) -> Any:
+        """A spelling that is no number of this type is a mistake."""
+        number = float.fromhex(value) if isinstance(value, str) else value
+        assert float(self.real(number)) == number, value
+        return self.real(number)
+
+    def pattern(self, value: int) -> Any:
+        return self.integer(value)
+
+
+BINARY32 = Format(
+    *(np.float32, np.int32, 23, 127, fma32),
+    log2_e="0x1.715476p+0",
+    ln2=("0x1.62e4p-1", "0x1.7f7d1cp-20"),
+    exp_range=("-0x1.ap+6", "0x1.64p+6"),
+    sqrt_half=0x3F3504F3,
+    tail_shift=32,
+    least_exponent="-0x1.b9p+6",
+    tanh_is_one="-0x1.4p+4",
+    erf_is_one="0x1p+2",
+    gelu_least=float(np.float32(-14.8375)).hex(),
+    gelu_tanh_least=float(np.float32(-10.92)).hex(),
+    polynomials={
+        "exp tail": [
+            "0x1.6b9b7cp-10", "0x1.1226e8p-7", "0x1.5556f4p-5", "0x1.5554b2p-3", "0x1.fffffep-2",
+        ],
+        "log tail": [
+            "-0x1.381392p-4", "0x1.087506p-3", "-0x1.0f520ap-3", "0x1.226c84p-3", "-0x1.5423e8p-3",
+            "0x1.99a41cp-3", "-0x1.000438p-2", "0x1.55555p-2", "-0x1.fffff8p-2",
+        ],
+        "erf inner": [
+            "-0x1.43f608p-11", "0x1.49755ap-8", "-0x1.b6e386p-6",
+            "0x1.ce1fccp-4", "-0x1.8127p-2", "0x1.06eba6p-3",
+        ],
+        "erf outer": [
+            "0x1.c35d92p-13", "-0x1.a6b994p-9", "0x1.778f8p-6",
+            "-0x1.af5bbcp-4", "-0x1.4577e8p-1", "-0x1.07385ep-3",
+        ],
+        "gelu inner": ["-0x1.1b5434p-10", "0x1.45b194p-7", "-0x1.1053ep-4", "0x1.98844ap-2"],
+        "gelu outer": [
+            "0x1.71e4eap-3", "-0x1.1a7b2cp-4", "-0x1.f2444ep-3", "0x1.d71c24p-3", "0x1.aac5d4p-3",
+            "-0x1.e6398ep-2", "-0x1.17fa32p-2", "0x1.042686p+0", "0x1.dd514p+0", "0x1.0d37e2p-1",
+        ],
+        "gelu tanh": ["0x1.65d2p+4", "0x1.7b767cp-14", "0x1.2444f2p-4", "0x1.49b16ap-29"],
+    },
+)  # fmt: skip
+
+BINARY64 = Format(
+    *(np.float64, np.int64, 52, 1023, fma64),
+    log2_e="0x1.71547652b82fep+0",
+    ln2=("0x1.62e42fefa38p-1", "0x1.ef35793c7673p-45"),
+    exp_range=("-0x1.75p+9", "0x1.63p+9"),
+    sqrt_half=0x3FE6A09E667F3BCD,
+    tail_shift=64,
+    least_exponent="-0x1.78dp+9",
+    tanh_is_one="-0x1.4p+5",
+    erf_is_one="0x1.8p+2",
+    gelu_least="-0x1.368p+5",
+    gelu_tanh_least=(-21.6).hex(),
+    polynomials={
+        "exp tail": [
+            "0x1.1f25184decb69p-29", "0x1.af5d23d2bd50ep-26", "0x1.27e5053cf20fap-22",
+            "0x1.71ddf9342cd10p-19", "0x1.a01a0198e57f7p-16", "0x1.a01a01af98f42p-13",
+            "0x1.6c16c16c1762bp-10", "0x1.111111110f71cp-7", "0x1.5555555555558p-5",
+            "0x1.5555555555559p-3", "0x1p-1",
+        ],
+        "log tail": [
+            "-0x1.d950a51f44b06p-6", "0x1.03d54a18d837cp-4", "-0x1.067fa5955ea3dp-4",
+            "0x1.ab840b5809ffep-5", "-0x1.acd651daa40a9p-5", "0x1.de35c05f91429p-5",
+            "-0x1.0181ffbee0036p-4", "0x1.11684e341c939p-4", "-0x1.2478b7dfbecd5p-4",
+            "0x1.3b0c41c748d1ep-4", "-0x1.55565805c144dp-4", "0x1.745d72f7afe15p-4",
+            "-0x1.9999939f58417p-4", "0x1.c71c6f34704fcp-4", "-0x1.00000009990edp-3",
+            "0x1.24924929b7284p-3", "-0x1.55555555471f3p-3", "0x1.999999998f94cp-3",
+            "-0x1.0000000000034p-2", "0x1.555555555558bp-2", "-0x1p-1",
+        ],
+    },
+)  # fmt: skip
+
+
+def of(x: Reals) -> Format:
+    return BINARY64 if x.dtype == np.float64 else BINARY32
 
 
 # ---- Parts ---------------------------------------------------------------------------------------
 
 
-def bits(x: F32) -> I32:
-    return np.ascontiguousarray(x, np.float32).view(np.int32)
+def fma(a: Any, b: Any, c: Any) -> Reals:
+    wide = any(np.asarray(value).dtype == np.float64 for value in (a, b, c))
+    return fma64(a, b, c) if wide else fma32(a, b, c)
 
 
-def from_bits(pattern: I32) -> F32:
-    return np.asarray(pattern, np.int32).view(np.float32)
+def bits(x: Reals) -> Integers:
+    return np.ascontiguousarray(x).view(of(x).integer)
 
 
-def negative_abs(x: F32) -> F32:
-    return from_bits(bits(x) | SIGN)
+def from_bits(pattern: Integers) -> Reals:
+    return np.asarray(pattern).view(np.float64 if pattern.dtype == np.int64 else np.float32)
 
 
-def with_sign_of(magnitude: F32, x: F32) -> F32:
-    return from_bits(bits(magnitude) | (bits(x) & SIGN))
+def sign(x: Reals) -> Integers:
+    return bits(x) & np.iinfo(of(x).integer).min
 
 
-def at_least(x: F32, floor: np.float32) -> F32:
+def negative_abs(x: Reals) -> Reals:
+    return from_bits(bits(x) | np.iinfo(of(x).integer).min)
+
+
+def with_sign_of(magnitude: Reals, x: Reals) -> Reals:
+    return from_bits(bits(magnitude) | sign(x))
+
+
+def at_least(x: Reals, floor: Any) -> Reals:
     return np.where(x < floor, floor, x)
 
 
-def at_most(x: F32, ceiling: np.float32) -> F32:
+def at_most(x: Reals, ceiling: Any) -> Reals:
     return np.where(x > ceiling, ceiling, x)
 
 
-def horner(coefficients: list[str], x: F32) -> F32:
+def horner(coefficients: list[str], x: Reals) -> Reals:
     """The coefficient of the highest power comes first."""
-    value = np.full_like(x, f(coefficients[0]))
+    c = of(x)
+    value = np.full_like(x, c(coefficients[0]))
     for coefficient in coefficients[1:]:
-        value = fma(value, x, f(coefficient))
+        value = fma(value, x, c(coefficient))
     return value
 
 
-def exponential(z: F32, shift: int, z_low: F32 | None = None) -> tuple[F32, F32]:
+def reduced(x: Reals, shift: int) -> tuple[Reals, Reals]:
+    """x / ln 2 rounded to an integer, and the number that has it, the bias and a shift in its low bits."""
+    c = of(x)
+    biased_rounder = c(1.5 * 2.0**c.fraction + (c.bias + shift))
+    rounded = fma(x, c(c.log2_e), biased_rounder)
+    return rounded - biased_rounder, rounded
+
+
+def exponential(z: Reals, shift: int, z_low: Any = None) -> tuple[Reals, Reals]:
     """exp(z + z_low) = (1 + fraction) * scale * 2^-shift; returns fraction and scale."""
-    biased_rounder = np.float32(ROUNDER + np.float32(127 + shift))
-    rounded = fma(z, LOG2_E, biased_rounder)
-    n = rounded - biased_rounder
-    r = fma(n, -LN2_HIGH, z)
+    c = of(z)
+    ln2_high, ln2_low = map(c, c.ln2)
+    n, rounded = reduced(z, shift)
+    r = fma(n, -ln2_high, z)
     if z_low is None:
-        r = fma(n, -LN2_LOW, r)
-        fraction = fma(r * r, horner(EXP_TAIL, r), r)
+        r = fma(n, -ln2_low, r)
+        fraction = fma(r * r, horner(c.polynomials["exp tail"], r), r)
     else:
-        r_low = fma(n, -LN2_LOW, z_low)
+        r_low = fma(n, -ln2_low, z_low)
         r_high, r = r, r + r_low
         r_rest = (r_high - r) + r_low
-        fraction = r + fma(r * r, horner(EXP_TAIL, r), r_rest)
-    return fraction, from_bits(bits(rounded) << 23)
+        fraction = r + fma(r * r, horner(c.polynomials["exp tail"], r), r_rest)
+    return fraction, from_bits(bits(rounded) << c.fraction)
 
 
-def times_sigmoid(x: F32, negative: NDArray[np.bool_], fraction: F32, scale: F32) -> F32:
+def shifted(z: Reals, z_low: Any = None) -> tuple[Reals, Reals, Any]:
+    """An exponential whose scale reaches down to the subnormals, and what undoes its shift."""
+    c = of(z)
+    return *exponential(z, c.tail_shift, z_low), c(2.0**-c.tail_shift)
+
+
+def times_sigmoid(
+    x: Reals, negative: NDArray[np.bool_], fraction: Reals, scale: Reals, unshift: Any
+) -> Reals:
     """x / (1 + exp(-z)), given exp(-|z|) and where z is negative."""
-    small = scale * TAIL_UNSHIFT
+    one = of(x)(1)
+    small = scale * unshift
     t = fma(small, fraction, small)
-    denominator = ONE + t
+    denominator = one + t
     quotient = np.where(negative, t, x) / denominator
-    rest = t - (denominator - ONE)
+    rest = t - (denominator - one)
     y = fma(x, fma(quotient, rest, fraction), x)
-    return np.where(negative, (fma(-y, quotient, y) * scale) * TAIL_UNSHIFT, quotient)
+    return np.where(negative, (fma(-y, quotient, y) * scale) * unshift, quotient)
 
 
 # ---- Functions -----------------------------------------------------------------------------------
 
 
-def elementwise(function: Callable[..., F32]) -> Callable[..., F32]:
+def elementwise(function: Callable[..., Reals]) -> Callable[..., Reals]:
     """Values not chosen by a `where` may overflow or be NaN: silence that, and check the type."""
 
     @wraps(function)
-    def quiet(x: F32, **options: object) -> F32:
+    def quiet(x: Reals, **options: object) -> Reals:
+        x = np.asarray(x)
         with np.errstate(all="ignore"):
-            y = function(np.asarray(x, np.float32), **options)
-        assert y.dtype == np.float32, y.dtype
+            y = function(x if x.dtype == np.float64 else x.astype(np.float32), **options)
+        assert y.dtype == of(x).real, y.dtype
         return y
 
     return quiet
 
 
 @elementwise
-def exp(x: F32) -> F32:
-    biased_rounder = np.float32(ROUNDER + np.float32(2 * 127))
-    x = at_least(at_most(x, np.float32(89)), np.float32(-104))
-    rounded = fma(x, LOG2_E, biased_rounder)
-    n = rounded - biased_rounder
-    r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    p = fma(fma(horner(EXP_TAIL, r), r, ONE), r, ONE)
+def exp(x: Reals) -> Reals:
+    c = of(x)
+    least, greatest = map(c, c.exp_range)
+    ln2_high, ln2_low = map(c, c.ln2)
+    x = at_least(at_most(x, greatest), least)
+    n, rounded = reduced(x, c.bias)
+    r = fma(n, -ln2_low, fma(n, -ln2_high, x))
+    p = fma(fma(horner(c.polynomials["exp tail"], r), r, c(1)), r, c(1))
     half = bits(rounded) >> 1
-    return (p * from_bits(half << 23)) * from_bits((bits(rounded) - half) << 23)
+    return (p * from_bits(half << c.fraction)) * from_bits((bits(rounded) - half) << c.fraction)
 
 
 @elementwise
-def log(x: F32) -> F32:
-    sqrt_half = np.int32(0x3F3504F3)
-    subnormal = x < f("0x1p-126")
-    normal = np.where(subnormal, x * f("0x1p+23"), x)
-    pattern = (bits(normal) & np.int32(0x7FFFFFFF)) - sqrt_half
-    k = (from_bits((pattern >> 23) + np.int32(0x4B400000)) - ROUNDER) + np.where(
-        subnormal, np.float32(-23), ZERO
+def log(x: Reals) -> Reals:
+    c = of(x)
+    ln2_high, ln2_low = map(c, c.ln2)
+    rounder = c(1.5 * 2.0**c.fraction)
+    sqrt_half = c.pattern(c.sqrt_half)
+    subnormal = x < c(2.0 ** (1 - c.bias))
+    normal = np.where(subnormal, x * c(2.0**c.fraction), x)
+    pattern = (bits(normal) & np.iinfo(c.integer).max) - sqrt_half
+    k = (from_bits((pattern >> c.fraction) + bits(np.asarray(rounder))) - rounder) + np.where(
+        subnormal, c(-c.fraction), c(0)
     )
-    m = from_bits((pattern & np.int32(0x007FFFFF)) + sqrt_half) - ONE
-    y = fma(k, LN2_HIGH, fma(k, LN2_LOW, fma(m * m, horner(LOG_TAIL, m), m)))
+    m = from_bits((pattern & c.pattern((1 << c.fraction) - 1)) + sqrt_half) - c(1)
+    tail = fma(m * m, horner(c.polynomials["log tail"], m), m)
+    y = fma(k, ln2_high, fma(k, ln2_low, tail))
     y = np.where(x > 0, y, np.where(x == 0, -INF, NAN))
     return np.where(x < INF, y, x)
 
 
 @elementwise
-def sqrt(x: F32) -> F32:
+def sqrt(x: Reals) -> Reals:
     return np.sqrt(x)
 
 
 @elementwise
-def rsqrt(x: F32) -> F32:
-    return ONE / np.sqrt(x)
+def rsqrt(x: Reals) -> Reals:
+    return of(x)(1) / np.sqrt(x)
 
 
 @elementwise
-def tanh(x: F32) -> F32:
-    z = at_least(negative_abs(x) * np.float32(2), np.float32(-20))
-    fraction, scale = exponential(z, 0)
-    m = fma(scale, fraction, scale - ONE)
-    return with_sign_of(np.abs(m) / fma(scale, fraction, scale + ONE), x)
+def tanh(x: Reals) -> Reals:
+    c = of(x)
+    z = at_least(negative_abs(x) * c(2), c(c.tanh_is_one))
+    fraction, scale = exponential(z, 0, c(0) if c is BINARY64 else None)
+    m = fma(scale, fraction, scale - c(1))
+    return with_sign_of(np.abs(m) / fma(scale, fraction, scale + c(1)), x)
 
 
 @elementwise
-def erf(x: F32) -> F32:
-    inner = fma(horner(ERF_INNER, x * x), x, x)
-    a = at_most(np.abs(x), np.float32(4))
-    fraction, scale = exponential(fma(horner(ERF_OUTER, a), a, -a), 0)
-    outer = fma(-scale, fraction, ONE - scale)
-    return np.where(a < np.float32(0.875), inner, with_sign_of(outer, x))
+def erf(x: Reals) -> Reals:
+    c = of(x)
+    inner = fma(horner(c.polynomials["erf inner"], x * x), x, x)
+    a = at_most(np.abs(x), c(c.erf_is_one))
+    fraction, scale = exponential(fma(horner(c.polynomials["erf outer"], a), a, -a), 0)
+    outer = fma(-scale, fraction, c(1) - scale)
+    return np.where(a < c(0.875), inner, with_sign_of(outer, x))
 
 
 @elementwise
-def sigmoid(x: F32) -> F32:
-    fraction, scale = exponential(at_least(negative_abs(x), LEAST_EXPONENT), TAIL_SHIFT)
-    small = scale * TAIL_UNSHIFT
+def sigmoid(x: Reals) -> Reals:
+    c = of(x)
+    fraction, scale, unshift = shifted(at_least(negative_abs(x), c(c.least_exponent)))
+    small = scale * unshift
     t = fma(small, fraction, small)
-    q = t / (ONE + t)
-    y = np.where(x < 0, t, ONE)
+    q = t / (c(1) + t)
+    y = np.where(x < 0, t, c(1))
     return fma(-y, q, y)
 
 
 @elementwise
-def silu(x: F32) -> F32:
-    fraction, scale = exponential(at_least(negative_abs(x), LEAST_EXPONENT), TAIL_SHIFT)
-    return times_sigmoid(x, x < 0, fraction, scale)
+def silu(x: Reals) -> Reals:
+    c = of(x)
+    z = at_least(negative_abs(x), c(c.least_exponent))
+    return times_sigmoid(x, x < 0, *shifted(z))
 
 
 @elementwise
-def mish(x: F32) -> F32:
+def mish(x: Reals) -> Reals:
+    c = of(x)
+    one, half = c(1), c(0.5)
     negative = x < 0
-    z = at_least(negative_abs(x), LEAST_EXPONENT)
-    fraction, scale = exponential(z, TAIL_SHIFT, ZERO)
-    small = scale * TAIL_UNSHIFT
+    z = at_least(negative_abs(x), c(c.least_exponent))
+    fraction, scale, unshift = shifted(z, c(0))
+    small = scale * unshift
     t = fma(small, fraction, small)
-    numerator = fma(t * np.where(negative, -HALF, TWO), np.where(negative, t, ONE - t), ONE)
-    denominator = fma(t * np.where(negative, ONE, FOUR), t + np.where(negative, TWO, ONE), TWO)
+    numerator = fma(t * np.where(negative, -half, c(2)), np.where(negative, t, one - t), one)
+    denominator = fma(t * np.where(negative, one, c(4)), t + np.where(negative, c(2), one), c(2))
     h = numerator / denominator
-    half = x * HALF
-    y = fma(x, fma(fraction, h + HALF, h), half)
-    return np.where(negative, (y * scale) * TAIL_UNSHIFT, fma(x, h, half))
+    y = fma(x, fma(fraction, h + half, h), x * half)
+    return np.where(negative, (y * scale) * unshift, fma(x, h, x * half))
 
 
 @elementwise
-def gelu(x: F32, approximate: str = "none") -> F32:
+def gelu(x: Reals, approximate: str = "none") -> Reals:
     return {"none": gelu_erf, "tanh": gelu_tanh}[approximate](x)
 
 
 @elementwise
-def gelu_erf(x: F32) -> F32:
-    inner = x * fma(horner(GELU_INNER, x * x), x, HALF)
+def gelu_erf(x: Reals) -> Reals:
+    c = of(x)
+    inner = x * fma(horner(c.polynomials["gelu inner"], x * x), x, c(0.5))
 
-    w = at_least(negative_abs(x), np.float32(-14.8375))
-    half = w * -HALF
+    w = at_least(negative_abs(x), c(c.gelu_least))
+    half = w * c(-0.5)
     z = w * half
-    fraction, scale = exponential(z, TAIL_SHIFT, fma(w, half, -z))
-    v = w / (np.float32(2.5) - w)
-    p = horner(GELU_OUTER, v + np.float32(0.4375))
-    c = fma(fraction, p + ONE, p)
-    t = (fma(v, c, v) * scale) * f("0x1p-33")
-    outer = np.where(x > 0, x, x * ZERO) + t
-    return np.where(w > np.float32(-0.65), inner, outer)
+    fraction, scale, unshift = shifted(z, fma(w, half, -z))
+    wide = c is BINARY64
+    v = w / (c(4.0 if wide else 2.5) - w)
+    p = horner(c.polynomials["gelu outer"], v + c(0.5 if wide else 0.4375))
+    factor = fma(fraction, p + c(1), p)
+    t = (fma(v, factor, v) * scale) * (c(0.5) * unshift)
+    outer = np.where(x > 0, x, x * c(0)) + t
+    return np.where(w > c.real(-0.65), inner, outer)
 
 
 @elementwise
-def gelu_tanh(x: F32) -> F32:
-    c, c_low = f("0x1.2444f2p-4"), f("0x1.49b16ap-29")
-    k, k_low = f("0x1.65d2p+4"), f("0x1.7b767cp-14")
-    w = at_least(negative_abs(x), np.float32(-10.92))
+def gelu_tanh(x: Reals) -> Reals:
+    c = of(x)
+    k, k_low, scale, scale_low = map(c, c.polynomials["gelu tanh"])
+    w = at_least(negative_abs(x), c(c.gelu_tanh_least))
     square = w * w
     square_low = fma(w, w, -square)
     total = square + k
     total_low = (square - (total - k)) + (square_low + k_low)
-    factor = w * c
-    factor_low = fma(w, c_low, fma(w, c, -factor))
+    factor = w * scale
+    factor_low = fma(w, scale_low, fma(w, scale, -factor))
     z = factor * total
     z_low = fma(factor, total_low, fma(factor_low, total, fma(factor, total, -z)))
-    return times_sigmoid(x, x < 0, *exponential(z, TAIL_SHIFT, z_low))
+    return times_sigmoid(x, x < 0, *shifted(z, z_low))
 
 
 @elementwise
-def relu(x: F32) -> F32:
-    return np.where(x <= 0, ZERO, x)
+def relu(x: Reals) -> Reals:
+    return np.where(x <= 0, of(x)(0), x)
 
 
 @elementwise
-def relu6(x: F32) -> F32:
-    return at_most(relu(x), SIX)
+def relu6(x: Reals) -> Reals:
+    return at_most(relu(x), of(x)(6))
 
 
 @elementwise
-def hardsigmoid(x: F32) -> F32:
-    return relu6(x + THREE) / SIX
+def hardsigmoid(x: Reals) -> Reals:
+    return relu6(x + of(x)(3)) / of(x)(6)
 
 
 @elementwise
-def hardswish(x: F32) -> F32:
+def hardswish(x: Reals) -> Reals:
     return x * hardsigmoid(x)
 
 
 @elementwise
-def leaky_relu(x: F32, negative_slope: float = 0.01) -> F32:
-    return np.where(x > 0, x, x * np.float32(negative_slope))
+def leaky_relu(x: Reals, negative_slope: float = 0.01) -> Reals:
+    return np.where(x > 0, x, x * of(x).real(negative_slope))
 
 
 # By the names and options of torch.nn.functional.
-FUNCTIONS: dict[str, Callable[..., F32]] = {
+FUNCTIONS: dict[str, Callable[..., Reals]] = {
     function.__name__: function
     for function in (
         exp, log, tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
