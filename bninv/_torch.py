@@ -5,6 +5,7 @@ Elsewhere it is used under these names alone.
 
 from __future__ import annotations
 
+import types
 from typing import Any
 
 import torch
@@ -17,6 +18,13 @@ NN: Any = _C._nn
 LINALG: Any = _C._linalg
 SPECIAL: Any = _C._special
 einsum_as_given = _C._VariableFunctions.einsum  # torch.einsum may reorder its operands first
+# Its code as it is, but for the question at its start whether a mode is to be asked.
+multi_head_attention_code = types.FunctionType(
+    torch.nn.functional.multi_head_attention_forward.__code__,
+    {**vars(torch.nn.functional), "has_torch_function": lambda tensors: False},
+    "multi_head_attention_forward",
+    torch.nn.functional.multi_head_attention_forward.__defaults__,
+)
 set_grad_enabled = _C._set_grad_enabled  # what a TorchFunctionMode gets for torch.no_grad()
 
 OpOverload = torch._ops.OpOverload

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ContextDecorator
+from collections.abc import Iterator, Mapping
+from contextlib import ContextDecorator, contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +39,9 @@ class Catch(_protection.Protection):
         self, row: table.Row, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """Do what a row says with a call; outside of this mode, as one that was caught."""
+        if row.inside is not None:
+            with _again(self):
+                return row.inside(*args, **kwargs)
         if row.adapter is not None:
             try:
                 return covered.call(row.name, row.adapter, args, kwargs)
@@ -69,6 +72,16 @@ class Catch(_protection.Protection):
         net = Net(self.policy)
         with net:
             return net.run(func, args, kwargs)
+
+
+@contextmanager
+def _again(catch: Catch) -> Iterator[None]:
+    """The mode in place while it does what a row says."""
+    _torch.push_mode(catch)
+    try:
+        yield
+    finally:
+        _torch.pop_mode()
 
 
 class Net(TorchDispatchMode):

@@ -30,15 +30,6 @@ class UncoveredCall:
     first: str
 
 
-# What helps against an operator, by a part of its name.
-_REMEDIES = {
-    "scaled_dot_product": (
-        "attention is covered where it is written out: timm.layers.set_fused_attn(False) before "
-        'the model is made, attn_implementation="eager" for transformers'
-    ),
-}
-
-
 class Policy:
     """Warns of uncovered operators, once each, or raises; keeps the list. Shared by a model.
 
@@ -72,14 +63,13 @@ class Policy:
         file, line = _place(place)
         what = f"{operator} is not covered: its result may move with the batch"
         if self.strict:
-            raise NotInvariantError(f"{what} ({file}:{line}){_remedies(operator)}")
+            raise NotInvariantError(f"{what} ({file}:{line})")
         with _lock:
             entry = self.found.setdefault(operator, UncoveredCall(operator, 0, f"{file}:{line}"))
             entry.count += 1
             if self.gathers and entry.count == 1:
                 self._untold.append(entry)
         if not self.gathers and entry.count == 1:
-            what += _remedies(operator)
             warnings.warn_explicit(what, NotInvariantWarning, file, line)
 
     def foresee(self, functions: Mapping[str, str]) -> None:
@@ -99,16 +89,15 @@ class Policy:
             untold, self._untold = self._untold, []
         if not untold:
             return
-        remedies = _remedies(*(call.operator for call in untold))
         if len(untold) == 1:
             file, number = _place(untold[0].first)
             text = f"{untold[0].operator} is not covered: its result may move with the batch"
-            warnings.warn_explicit(text + remedies, NotInvariantWarning, file, number)
+            warnings.warn_explicit(text, NotInvariantWarning, file, number)
             return
         file, line, _ = calling_line() or ("<unknown>", 1, {})
         calls = "".join(f"\n  {call.operator} ({call.first})" for call in untold)
         what = "operators are not covered, and their results may move with the batch"
-        text = f"{len(untold)} {what}:{calls}{remedies}"
+        text = f"{len(untold)} {what}:{calls}"
         warnings.warn_explicit(text, NotInvariantWarning, file, line)
 
     def lost(self, operator: str, route: str) -> NotInvariantError:
@@ -116,7 +105,6 @@ class Policy:
         return NotInvariantError(
             f"{operator} is not covered, and {route} would lose the warning: its result may move "
             "with the batch. Run the model eagerly, or leave this call out of the patched model"
-            f"{_remedies(operator)}"
         )
 
 
@@ -126,13 +114,6 @@ def _place(text: str | None) -> tuple[str, int]:
         return file, line
     file, _, number = text.rpartition(":")
     return file, int(number)
-
-
-def _remedies(*operators: str) -> str:
-    helps = [
-        text for part, text in _REMEDIES.items() if any(part in operator for operator in operators)
-    ]
-    return "".join(f"\n{text}" for text in helps)
 
 
 _lock = threading.Lock()

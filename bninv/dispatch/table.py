@@ -48,6 +48,7 @@ class Row:
     repair: Adapter | None = None
     instead: Callable[..., Any] | None = None  # how an exact call is made, if not as it stands
     in_order: Callable[..., Any] | None = None
+    inside: Callable[..., Any] | None = None  # its code in Python, whose own calls are looked up
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -64,7 +65,7 @@ _QUESTIONS = exact.names(
     register_hook retain_grad tolist numpy cpu cuda from_numpy is_grad_enabled
     result_type promote_types can_cast __len__ __bool__ __repr__ __str__ __format__ __hash__
     __iter__ __contains__ __array__ __index__ __int__ __float__ __deepcopy__ __reduce_ex__ __dir__
-    __dlpack__ __dlpack_device__"""
+    __dlpack__ __dlpack_device__ _nested_tensor_from_mask_left_aligned"""
 )
 
 _OPERATORS = {
@@ -214,6 +215,8 @@ def _method_rows() -> dict[Any, Row]:
     rows[_torch.set_grad_enabled] = Row("set_grad_enabled", passes=True)
     rows[torch.functional.einsum] = Row("einsum", in_order=composed.einsum_left_to_right)
     rows[torch.functional.chain_matmul] = Row("chain_matmul", adapter=chain_matmul)
+    name = "multi_head_attention_forward"
+    rows[getattr(torch.nn.functional, name)] = Row(name, inside=_torch.multi_head_attention_code)
     rows[operator.matmul] = _named("matmul")  # what Dynamo makes of `a @ b`
     return rows
 

@@ -55,6 +55,7 @@ _BY_CALLS = {
     "activation": {
         "Hardshrink",
         "Hardtanh",
+        "MultiheadAttention",
         "PReLU",
         "Softmin",
         "Softsign",
@@ -68,6 +69,11 @@ _BY_CALLS = {
         *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
     },
     "sparse": {"Embedding"},
+    "transformer": {
+        "Transformer",
+        *("TransformerEncoder", "TransformerEncoderLayer"),
+        *("TransformerDecoder", "TransformerDecoderLayer"),
+    },
 }
 
 _CALLING = {

@@ -32,8 +32,8 @@ def scaled_dot_product_attention(
     query without a key is +0. A NaN among the scores makes the query's result NaN.
 
     Args:
-        query: [..., heads, queries, E]; float32, float16 or bfloat16. The others have its dtype,
-            and leading dimensions that broadcast with its own.
+        query: [..., heads, queries, E]; float32, float64, float16 or bfloat16. The others have its
+            dtype, and leading dimensions that broadcast with its own.
         key: [..., heads, keys, E].
         value: [..., heads, keys, Ev].
         attn_mask: broadcastable to [..., heads, queries, keys]: bool, True where a key takes part;
@@ -87,12 +87,19 @@ def _of_four_dimensions(
     """The leading dimensions of the result, and the operands as [batch, heads, rows, columns]."""
     tensors = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
     present = [t for t in tensors if t is not None]
-    if enable_gqa:  # heads that are shared do not broadcast
-        outer = torch.broadcast_shapes(*(t.shape[:-3] for t in present))
-        heads = [None if t is None else t.shape[-3] for t in tensors]
+    kept = 3 if enable_gqa else 2  # heads that are shared do not broadcast
+    try:
+        leading = list(torch.broadcast_shapes(*(t.shape[:-kept] for t in present)))
+    except RuntimeError:
+        shapes = ", ".join(str(list(t.shape)) for t in operands if t is not None)
+        raise ValueError(
+            f"`query`, `key`, `value` (and `attn_mask`) have shapes {shapes}; their first "
+            f"dimensions, all but {kept}, may broadcast"
+        ) from None
+    if enable_gqa:
+        outer, heads = leading, [None if t is None else t.shape[-3] for t in tensors]
     else:
-        *outer, shared = torch.broadcast_shapes(*(t.shape[:-2] for t in present))
-        heads = [shared] * 4
+        outer, heads = leading[:-1], leading[-1:] * 4
     batch = math.prod(outer)
     shaped = [
         None if t is None else t.expand(*outer, h, -1, -1).reshape(batch, h, *t.shape[-2:])
@@ -134,7 +141,6 @@ OPERATORS = [
         "float? scale=None, bool enable_gqa=False) -> Tensor",
         _fake,
         _draw,
-        float64=False,
     ),
 ]
 

@@ -311,16 +311,8 @@ void attention_of(const AttentionArgs& args, int64_t begin, int64_t end) {
 }  // namespace
 
 void attention(const AttentionArgs& args, int64_t begin, int64_t end) {
-  switch (args.dtype) {
-    case DType::kFloat:
-      return attention_of<float>(args, begin, end);
-    case DType::kHalf:
-      return attention_of<Half>(args, begin, end);
-    case DType::kBFloat16:
-      return attention_of<BFloat16>(args, begin, end);
-    case DType::kDouble:
-      return;  // not defined: refused before a kernel is chosen
-  }
+  with_type(args.dtype,
+            [&](auto type) { attention_of<typename decltype(type)::Type>(args, begin, end); });
 }
 
 }  // namespace BNINV_LEVEL

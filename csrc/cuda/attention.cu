@@ -350,16 +350,8 @@ void launch_dtype(const AttentionArgs& args, void* stream) {
 }  // namespace
 
 void attention(const AttentionArgs& args, void* stream) {
-  switch (args.dtype) {
-    case DType::kFloat:
-      return launch_dtype<float>(args, stream);
-    case DType::kHalf:
-      return launch_dtype<Half>(args, stream);
-    case DType::kBFloat16:
-      return launch_dtype<BFloat16>(args, stream);
-    case DType::kDouble:
-      return;  // not defined: refused before a kernel is chosen
-  }
+  with_type(args.dtype,
+            [&](auto type) { launch_dtype<typename decltype(type)::Type>(args, stream); });
 }
 
 }  // namespace cuda

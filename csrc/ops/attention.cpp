@@ -69,8 +69,7 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value,
                  std::optional<Tensor> attn_mask, bool is_causal, std::optional<double> scale,
                  bool enable_gqa) {
   AttentionArgs args{};
-  args.dtype =
-      check_dtype(kOp, "query", query, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
+  args.dtype = check_dtype(kOp, "query", query, kFloatingTypes);
   const Tensor q = check_heads("query", query, query), k = check_heads("key", key, query),
                v = check_heads("value", value, query);
   args.batch = q.size(0), args.heads = q.size(1), args.queries = q.size(2);

@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bninv
@@ -83,21 +82,3 @@ def test_a_scope_warns_at_once() -> None:
             X.exp()
         with pytest.warns(bninv.NotInvariantWarning, match="aten::cumsum is not covered"):
             X.cumsum(1)
-
-
-class Attention(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(x, x, x)
-
-
-def test_a_warning_names_the_remedy() -> None:
-    x = torch.ones(2, 1, 3, 4)
-    remedy = r"(?s)scaled_dot_product.*set_fused_attn\(False\).*attn_implementation=.eager."
-    net = bninv.patch(Attention().eval())
-    with torch.no_grad(), pytest.warns(bninv.NotInvariantWarning, match=remedy):
-        net(x)
-    strict = bninv.patch(Attention().eval(), strict=True)
-    with torch.no_grad(), pytest.raises(bninv.NotInvariantError, match=remedy):
-        strict(x)
-    with pytest.raises(Exception, match=remedy):
-        torch.jit.trace(net, x)

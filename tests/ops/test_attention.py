@@ -58,13 +58,12 @@ class TestAttention(ContractTests):
 @dtypes
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_masks_and_sizes(dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
+    if dtype == torch.float64:  # slow in NumPy
+        sizes = tuple(min(size, most) for size, most in zip(sizes, (1, 2, 5, 150, 140, 40)))
     q, k, v = operands(*sizes, dtype=dtype)
-    for mask in masks(*sizes[:4]):
-        for given_mask in {None if mask is None else mask.dtype, dtype}:
-            if mask is not None and mask.dtype != torch.bool and given_mask is not None:
-                mask = mask.to(given_mask)
-            expected = reference.on_tensors(q, k, v, mask)
-            assert_equals_at_each_level(lambda m=mask: attention(q, k, v, m), expected, str(mask))
+    for mask in masks(*sizes[:4], dtype):
+        expected = reference.on_tensors(q, k, v, mask)
+        assert_equals_at_each_level(lambda m=mask: attention(q, k, v, m), expected, str(mask))
     expected = reference.on_tensors(q, k, v, is_causal=True)
     assert_equals_at_each_level(lambda: attention(q, k, v, is_causal=True), expected, "causal")
 
@@ -77,23 +76,23 @@ def test_shared_heads(dtype: torch.dtype) -> None:
     torch.testing.assert_close(
         expected, stock(q, k, v, enable_gqa=True), rtol=2e-2, atol=2e-2 if dtype in NARROW else 1e-5
     )
-    with pytest.raises(RuntimeError, match=r"`key` has shape \[2, 2, 140, 12\].*may be 6"):
+    with pytest.raises(ValueError, match=r"\[2, 6, 19, 12\], \[2, 2, 140, 12\].* may broadcast"):
         attention(q, k, v)
 
 
 @given(
-    st.tuples(*map(st.integers, (1, 1, 1, 0, 1, 1), (3, 3, 140, 400, 40, 70))),
-    st.sampled_from(DTYPES),
+    st.tuples(*map(st.integers, (1, 1, 1, 0, 1, 1), (2, 2, 70, 300, 40, 70))),
+    st.sampled_from([torch.float32, *NARROW]),  # binary64 is slow in NumPy
     st.integers(0, 6),
     st.booleans(),
 )
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_any_size(sizes: tuple[int, ...], dtype: torch.dtype, which: int, special: bool) -> None:
     q, k, v = operands(*sizes, dtype=dtype)
     if special:
         q, k, v = (with_specials(t, i, 2 / max(t.numel(), 1)) for i, t in enumerate((q, k, v)))
     causal = which == 6
-    mask = None if causal else masks(*sizes[:4])[which]
+    mask = None if causal else masks(*sizes[:4], dtype)[which]
     expected = reference.on_tensors(q, k, v, mask, causal)
     assert_equals_at_each_level(lambda: attention(q, k, v, mask, is_causal=causal), expected)
 
@@ -194,7 +193,7 @@ def test_is_public() -> None:
     assert F.scaled_dot_product_attention is attention
 
 
-@dtypes
+@pytest.mark.parametrize("dtype", [torch.float32, *NARROW], ids=str)
 def test_accuracy(dtype: torch.dtype) -> None:
     q, k, v = operands(2, 3, 197, 197, 64, 64, dtype=dtype)
     exact = stock(q.double(), k.double(), v.double())

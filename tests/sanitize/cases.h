@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "attention.h"
 #include "batch_norm.h"
 #include "cpu/schedule.h"
 #include "group_norm.h"
@@ -36,6 +37,7 @@ namespace bninv {
 
 struct Level {
   const char* name;
+  void (*attention)(const AttentionArgs&, int64_t, int64_t);
   void (*batch_norm)(const BatchNormArgs&, int64_t, int64_t);
   void (*layer_norm)(const LayerNormArgs&, int64_t, int64_t);
   void (*group_norm)(const GroupNormArgs&, int64_t, int64_t);
@@ -62,12 +64,12 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
-        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
-        level::vec_operations                                                                 \
+#define LEVEL(level)                                                                       \
+  Level {                                                                                  \
+    #level, level::attention, level::batch_norm, level::layer_norm, level::group_norm,     \
+        level::softmax, level::linear, level::conv2d, level::conv2d_depthwise,             \
+        level::conv2d_grouped, level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, \
+        level::sum, level::unary, level::vec_operations                                    \
   }
 
 inline std::vector<Level> levels() {
@@ -146,6 +148,7 @@ void run_level(const Level& level, Member kernel, const Args& args, int64_t task
 void product_cases(int number);
 void window_cases(int number);
 void typed_cases(int number);
+void attention_cases(int number);
 
 // The vectors that kernels are written with.
 void vec_case();

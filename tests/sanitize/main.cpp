@@ -44,6 +44,7 @@ int main(int count, char** arguments) {
     product_cases(i);
     window_cases(i);
     typed_cases(i);
+    attention_cases(i);
   }
   std::string names;
   for (const Level& level : levels()) names += std::string(" ") + level.name;

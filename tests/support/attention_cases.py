@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from tests.support.properties import INF, normal
-from tests.support.reference_dtypes import NARROW
+from tests.support.reference_dtypes import FLOATING
 
-DTYPES = (torch.float32, *NARROW)
+DTYPES = FLOATING
 
 
 def operands(
@@ -34,8 +34,12 @@ SIZES = [
 ]
 
 
-def masks(batch: int, heads: int, queries: int, keys: int) -> list[Tensor | None]:
-    added = normal("mask", batch, 1, queries, keys)
+def masks(
+    batch: int, heads: int, queries: int, keys: int, dtype: torch.dtype
+) -> list[Tensor | None]:
+    """Added ones, of the operands' dtype and beside them, and boolean ones, of several shapes."""
+    added = normal("mask", batch, 1, queries, keys).to(dtype)
     kept = normal("kept", 1, heads, queries, keys) > -0.5
     hidden = added.masked_fill(kept[:, :1], -INF)
-    return [None, added, kept, hidden, normal("row", 1, keys), kept[0, 0, :, :1]]
+    row = normal("row", 1, 1, 1, keys).to(torch.promote_types(dtype, torch.float32))
+    return [None, added, kept, hidden, row, kept[:, :, :, :1]]

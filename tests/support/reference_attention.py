@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.support import reference_functions
 from tests.support.reference import Reals, dot, fma_of, maximum, sum32
 from tests.support.reference_dtypes import rounded, widened
+from tests.support.reference_functions import exp
 
 KEYS = 128  # in a block
 
@@ -59,10 +59,6 @@ def attention(
     with np.errstate(all="ignore"):
         result = (output + dtype.type(0)) / total[:, :, None]
     return np.where((greatest == -np.inf)[:, :, None], dtype.type(0), result)
-
-
-def exp(x: Reals) -> Reals:
-    return reference_functions.exp(x)
 
 
 def on_tensors(
