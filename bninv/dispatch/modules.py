@@ -86,6 +86,8 @@ class SeenByCalls(Protected):
     """A module of torch.nn that stays what it is, but whose calls are looked up as it runs."""
 
     fuses = False
+    # MultiheadAttention's, which it hands to `linear`.
+    panel_parameters = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 class Excluded(Patched):

@@ -11,7 +11,7 @@ constexpr const char* kOp = "scaled_dot_product_attention";
 
 // [batch, heads, rows, columns], of `query`'s dtype and device, columns dense.
 Tensor check_heads(const char* argument, const Tensor& tensor, const Tensor& query) {
-  check_beside(kOp, argument, tensor, query);
+  check_beside(kOp, argument, tensor, query, "a `query`");
   BNINV_CHECK(tensor.dim() == 4, kOp, ": `", argument, "` has shape ", sizes_text(tensor),
               "; it may be [batch, heads, rows, columns]");
   return tensor.size(3) > 1 && tensor.stride(3) != 1 ? torch::stable::contiguous(tensor) : tensor;

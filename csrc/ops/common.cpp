@@ -151,11 +151,12 @@ void check_device(const char* op, const char* argument, const Tensor& tensor, co
       op, ": `", argument, "` is on another device than `input`; it may only be on the same");
 }
 
-void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input) {
+void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
+                  const char* first) {
   BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
   const char* own = dtype_name(input.scalar_type());
   BNINV_CHECK(tensor.scalar_type() == input.scalar_type(), op, ": `", argument, "` has dtype ",
-              dtype_name(tensor.scalar_type()), "; beside an `input` of ", own, " it may be ", own);
+              dtype_name(tensor.scalar_type()), "; beside ", first, " of ", own, " it may be ", own);
   check_device(op, argument, tensor, input);
 }
 

@@ -67,7 +67,8 @@ void check_like(const char* op, const char* argument, const Tensor& tensor, cons
 void check_device(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
 
 // `tensor` is on `input`'s device and of its dtype.
-void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);
+void check_beside(const char* op, const char* argument, const Tensor& tensor, const Tensor& input,
+                  const char* first = "an `input`");
 
 // One value for each channel of `input`, on its device: of its dtype, or float32 beside a narrower
 // input. A tensor with gaps is replaced by a dense copy, which must outlive the parameter's use.

@@ -107,7 +107,8 @@ def test_meta_infers_shapes(name: str) -> None:
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("value", [None, 3, [1.0], "x"])
 def test_not_a_tensor(name: str, value: Any) -> None:
-    assert_refused(name, "input", input=value)
+    first = next(iter(CALLS[name][1]))
+    assert_refused(name, first, **{first: value})
 
 
 # ---- Empty, gradients ----------------------------------------------------------------------------
@@ -115,8 +116,10 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_empty_batch(name: str) -> None:
-    empty = CALLS[name][1]["input"][:0]
-    assert call(name, input=empty).shape == (0, *call(name).shape[1:])
+    tensors = CALLS[name][1]
+    of_samples = ("query", "key", "value") if "query" in tensors else ("input",)
+    empty = call(name, **{argument: tensors[argument][:0] for argument in of_samples})
+    assert empty.shape == (0, *call(name).shape[1:])
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "batch_norm"])

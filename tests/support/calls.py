@@ -17,6 +17,7 @@ ERRORS = (TypeError, ValueError, RuntimeError)
 X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
 W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
+QUERY, KEY = normal("query", 2, 3, 4, 6), normal("key", 2, 3, 7, 6)
 STATISTICS = {
     "running_mean": normal("mean", 6),
     "running_var": normal("var", 6).abs(),
@@ -39,6 +40,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "group_norm": (F.group_norm, {"input": X4, "num_groups": 3, **AFFINE}),
     "instance_norm": (F.instance_norm, {"input": X4, **AFFINE}),
     "softmax": (F.softmax, {"input": X4, "dim": 1}),
+    "scaled_dot_product_attention": (
+        F.scaled_dot_product_attention,
+        {"query": QUERY, "key": KEY, "value": KEY + 1},
+    ),
     "log_softmax": (F.log_softmax, {"input": X4, "dim": -1}),
     "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
     "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
@@ -55,7 +60,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
-PRODUCTS = {"conv1d", "conv2d", "linear"}
+PRODUCTS = {"conv1d", "conv2d", "linear", "scaled_dot_product_attention"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.
