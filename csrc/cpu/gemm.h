@@ -122,14 +122,33 @@ inline void pack_columns(const T* panel, int64_t panel_stride, int64_t length, i
   }
 }
 
-// One block of outputs: rows [row, row + rows), columns [column, column + columns) of a product.
-//   pack_row(row, k, length, destination) writes the row's terms [k, k + length);
-//   store_row(row, totals) takes the row's finished `columns` totals.
+// The right operand of a block, from its first column on: terms x columns, columns dense. Others have the
+// same functions.
+template <typename T>
+struct DensePanel {
+  static constexpr bool kInPlace = true;  // tiles can read `data`
+  const T* data;
+  int64_t stride;
+
+  // The panel from term k and column j on.
+  DensePanel from(int64_t k, int64_t j) const { return {data + k * stride + j, stride}; }
+  bool packing_pays(int64_t row_tiles) const {
+    return BNINV_LEVEL::packing_pays<T>(row_tiles, stride);
+  }
+  // Copies `length` terms x `columns` to rows of `width` elements, the rest of each row +0.
+  void pack(int64_t length, int64_t columns, int64_t width, Arithmetic<T>* packed) const {
+    pack_columns(data, stride, length, columns, width, packed);
+  }
+};
+
+// One block of outputs, rows x columns of a product.
+//   pack_rows(rows, k, length, destination) writes the rows' terms [k, k + length), kSegment apart;
+//   store_row(i, totals) takes row i's finished `columns` totals.
 // `scratch` holds gemm_scratch<T>(schedule) elements.
-template <typename T, typename PackRow, typename StoreRow>
-inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
-                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
-                       const StoreRow& store_row) {
+template <typename T, typename Panel, typename PackRows, typename StoreRow>
+inline void multiply_block(int64_t rows, int64_t columns, int64_t terms, const Panel& panel,
+                           Arithmetic<T>* scratch, const PackRows& pack_rows,
+                           const StoreRow& store_row) {
   using A = Arithmetic<T>;
   const int64_t totals_stride = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
   A* totals = scratch;
@@ -139,22 +158,23 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
 
   // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
   const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = packing_pays<T>(row_tiles, panel_stride);
+  const bool pack = panel.packing_pays(row_tiles);
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
-    for (int64_t i = 0; i < rows; ++i) pack_row(row + i, k, length, packed_rows + i * kSegment);
-    const T* segment = panel + k * panel_stride;
+    pack_rows(rows, k, length, packed_rows);
     int64_t j = 0;
-    const auto wide_tiles = [&](auto vectors, auto max_rows) {
-      constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
-      constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
-      if constexpr (kMaxRows > 0)
-        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
-          tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, segment + j, panel_stride, length,
-                                               totals + j, totals_stride);
-    };
-    wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
-    wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+    if constexpr (Panel::kInPlace) {
+      const auto wide_tiles = [&](auto vectors, auto max_rows) {
+        constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
+        constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
+        if constexpr (kMaxRows > 0)
+          for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+            tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, panel.from(k, j).data, panel.stride,
+                                                 length, totals + j, totals_stride);
+      };
+      wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
+      wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+    }
     for (; j < columns; j += kTileColumns<A>) {
       const int64_t count = min64(kTileColumns<A>, columns - j);
       const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
@@ -167,11 +187,12 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
           i = next;
         }
       };
-      if (!pack && count == kTileColumns<A>) {
-        multiply(tile_of<T, kTileVectors, kTileRows>, segment + j, panel_stride);
-        continue;
-      }
-      pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
+      if constexpr (Panel::kInPlace)
+        if (!pack && count == kTileColumns<A>) {
+          multiply(tile_of<T, kTileVectors, kTileRows>, panel.from(k, j).data, panel.stride);
+          continue;
+        }
+      panel.from(k, j).pack(length, count, width, packed_columns);
       const A* packed = packed_columns;
       if (narrow)
         multiply(tile_of<A, 1, kTileRows>, packed, width);
@@ -179,7 +200,21 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
         multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
     }
   }
-  for (int64_t i = 0; i < rows; ++i) store_row(row + i, totals + i * totals_stride);
+  for (int64_t i = 0; i < rows; ++i) store_row(i, totals + i * totals_stride);
+}
+
+// The same for rows [row, row + rows) of a larger product, packed one by one:
+// pack_row(row, k, length, destination), store_row(row, totals).
+template <typename T, typename PackRow, typename StoreRow>
+inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
+                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
+                       const StoreRow& store_row) {
+  using A = Arithmetic<T>;
+  const auto pack_rows = [&](int64_t count, int64_t k, int64_t length, A* destination) {
+    for (int64_t i = 0; i < count; ++i) pack_row(row + i, k, length, destination + i * kSegment);
+  };
+  multiply_block<T>(rows, columns, terms, DensePanel<T>{panel, panel_stride}, scratch, pack_rows,
+                    [&](int64_t i, const A* totals) { store_row(row + i, totals); });
 }
 
 template <typename T>
