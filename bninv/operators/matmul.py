@@ -40,6 +40,8 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
         return linear(input, other.unsqueeze(0), precision=precision).squeeze(-1)
     if other.dim() == 2:
         return linear(input, other.t(), precision=precision)
+    if input.dim() == other.dim() == 3 and input.shape[0] == other.shape[0]:
+        return call(ops.bmm.default, input, other, precision)
     rows = input if input.dim() > 1 else input.unsqueeze(0)
     batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
     left = rows.expand(*batch, *rows.shape[-2:]).flatten(0, -3)

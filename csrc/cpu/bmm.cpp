@@ -15,10 +15,15 @@ struct LeftRows {
   const T* data;
   int64_t row_stride, term_stride;
 
-  // Terms [k, k + length) of rows [row, row + rows), each to a row of kSegment.
-  void pack(int64_t row, int64_t rows, int64_t k, int64_t length, A* packed) const {
+  // Terms [k, k + length) of rows [row, row + rows), where a tile can read them.
+  Rows<A> pack(int64_t row, int64_t rows, int64_t k, int64_t length, A* packed) const {
     const T* first = data + row * row_stride + k * term_stride;
     if (term_stride == 1 || length == 1) {
+      // Rows so far apart fall into few sets of a cache, fewer than a tile has rows.
+      constexpr int64_t kConflict = 1024;
+      if constexpr (std::is_same_v<T, A>)
+        if (row_stride * static_cast<int64_t>(sizeof(T)) % kConflict != 0)
+          return {first, row_stride};
       for (int64_t i = 0; i < rows; ++i)
         widen_run(first + i * row_stride, length, packed + i * kSegment);
     } else if (row_stride == 1) {
@@ -28,6 +33,7 @@ struct LeftRows {
         for (int64_t l = 0; l < length; ++l)
           packed[i * kSegment + l] = widen(first[i * row_stride + l * term_stride]);
     }
+    return {packed, kSegment};
   }
 };
 
@@ -79,18 +85,23 @@ void bmm_of(const BmmArgs& args, int64_t begin, int64_t end) {
                             left.column};
     const T* panel = static_cast<const T*>(args.mat2) + sample * right.sample;
     const auto pack = [&](int64_t count, int64_t k, int64_t length, A* packed) {
-      input.pack(row, count, k, length, packed);
+      return input.pack(row, count, k, length, packed);
     };
     const auto store_row = [&](int64_t i, const A* totals) {
       output.store_row(totals, column, columns, (sample * gemm.rows + row + i) * gemm.columns);
     };
-    if (right.column == 1 || gemm.columns == 1)
-      multiply_block<T>(rows, columns, gemm.terms, DensePanel<T>{panel + column, right.row},
-                        scratch.data, pack, store_row);
+    DirectOutput<A> direct{nullptr, gemm.columns};
+    if constexpr (std::is_same_v<T, A>)
+      if (args.epilogue.is_empty())
+        direct.data =
+            static_cast<T*>(args.output) + (sample * gemm.rows + row) * gemm.columns + column;
+    const auto multiply = [&](const auto& from) {
+      multiply_block<T>(rows, columns, gemm.terms, from, scratch.data, pack, store_row, direct);
+    };
+    if (right.column == 1)
+      multiply(DensePanel<T>{panel + column, right.row});
     else
-      multiply_block<T>(rows, columns, gemm.terms,
-                        StridedPanel<T>{panel + column * right.column, right.row, right.column},
-                        scratch.data, pack, store_row);
+      multiply(StridedPanel<T>{panel + column * right.column, right.row, right.column});
   }
 }
 

@@ -43,7 +43,7 @@ template <typename T>
 struct EpilogueEnd {
   using V = typename Lanes<T>::Value;
   static constexpr int kCount = Lanes<T>::kCount;
-  const T* bias;         // nullptr: none
+  const T* bias;  // nullptr: none
   bool scales;
   Arithmetic<T> alpha, beta;
   ChannelLanes<T> norm;  // of nullptr: no batch_norm

@@ -48,13 +48,15 @@ __attribute__((noinline)) void transpose(const T* from, int64_t from_stride, int
     for (int64_t j = 0; j < columns; j += kWidth) {
       const int64_t high = min64(kWidth, rows - i), wide = min64(kWidth, columns - j);
       const T* block = from + i * from_stride + j;
+      float* transposed = to + j * to_stride + i;
       FloatLanes lanes[kWidth];
-      if (high == kWidth && wide == kWidth) {
+      if (wide == kWidth) {
 #pragma GCC unroll 16
-        for (int r = 0; r < kWidth; ++r) lanes[r] = load(block + r * from_stride).v;
+        for (int r = 0; r < kWidth; ++r)
+          lanes[r] = r < high ? load(block + r * from_stride).v : FloatLanes{};
         transpose_block(lanes);
 #pragma GCC unroll 16
-        for (int r = 0; r < kWidth; ++r) Vec(lanes[r]).store(to + (j + r) * to_stride + i);
+        for (int r = 0; r < kWidth; ++r) Vec(lanes[r]).store(transposed + r * to_stride);
         continue;
       }
       float memory[kWidth][kWidth];
@@ -64,7 +66,7 @@ __attribute__((noinline)) void transpose(const T* from, int64_t from_stride, int
       transpose_block(lanes);
       memcpy(memory, lanes, sizeof(lanes));
       for (int64_t r = 0; r < wide; ++r)
-        memcpy(to + (j + r) * to_stride + i, memory[r], sizeof(memory[r]));
+        memcpy(transposed + r * to_stride, memory[r], sizeof(memory[r]));
     }
 }
 

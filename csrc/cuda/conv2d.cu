@@ -30,8 +30,7 @@ class PointSource {
  public:
   __device__ __forceinline__ PointSource(const Conv2dArgs& args, const Block& block)
       : terms_(block.last - block.first - copy_term<Tile>()) {
-    const int64_t channel =
-        block.group * args.plan.groups.input + block.first + copy_term<Tile>();
+    const int64_t channel = block.group * args.plan.groups.input + block.first + copy_term<Tile>();
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
       const int64_t row = block.row + copy_row<Tile>(i);

@@ -286,9 +286,9 @@ __global__ void __launch_bounds__(kAddThreads) add_segments(const Conv2dArgs arg
     for (int l = 0; l < 4; ++l) totals[l] = totals[l] + sum.lane[l];
   }
   const Channels channels(args, i / quads / gemm.rows, i % quads * 4);
-  finish_row<T>(
-      args, ChannelEpilogue<T, 4>(args.epilogue, args.bias, channels.first, channels.count), totals,
-      i / quads % gemm.rows, channels);
+  finish_row<T>(args,
+                ChannelEpilogue<T, 4>(args.epilogue, args.bias, channels.first, channels.count),
+                totals, i / quads % gemm.rows, channels);
 }
 
 }  // namespace cuda

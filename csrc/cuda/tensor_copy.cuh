@@ -108,10 +108,9 @@ class ChunkWindows {
       const Pixel at = pixel_of(args, row);
       const int top = static_cast<int>(at.h * args.step_h - args.pad_h);
       const int left = static_cast<int>(at.w * args.step_w - args.pad_w);
-      chunks_[i] =
-          static_cast<int>((at.n * args.stride_n + top * args.stride_h + left * args.stride_w +
-                            block.group * args.plan.groups.input) /
-                           Tile::kChunk);
+      chunks_[i] = static_cast<int>((at.n * args.stride_n + top * args.stride_h +
+                                     left * args.stride_w + block.group * args.plan.groups.input) /
+                                    Tile::kChunk);
       const int kernel_w = static_cast<int>(args.kernel_w);
       unsigned line = 0;
       for (int s = 0; s < kernel_w; ++s) {
@@ -266,7 +265,8 @@ class ElementPanel {
     for (int i = 0; i < Tile::kPanelCopies; ++i) {
       const int term = term_ + i * Tile::kPanelStep, tap = term / padded_, c = term % padded_;
       const bool exists = term < last_ && c < args_.plan.group_channels;
-      const T* from = first_ + (int64_t{tap} * args_.plan.group_channels + c) * args_.plan.groups.term;
+      const T* from =
+          first_ + (int64_t{tap} * args_.plan.group_channels + c) * args_.plan.groups.term;
       if (args_.plan.whole_panel)
         copy_chunk(stage + Tile::panel_at(term_of_copy<Tile>(i), panel_chunk<Tile>()), from,
                    exists && columns_ > 0);
