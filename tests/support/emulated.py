@@ -29,6 +29,7 @@ from tests.support.places import CSRC
 # csrc/ops/*.cpp with operators that have CUDA kernels.
 FAMILIES = (
     "batch_norm",
+    "bmm",
     "conv2d",
     "linear",
     "normalization",
