@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import Precision, need_precision, need_tensor, number
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, cast_tensors, ops
@@ -40,7 +41,8 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
         return linear(input, other.unsqueeze(0), precision=precision).squeeze(-1)
     if other.dim() == 2:
         return linear(input, other.t(), precision=precision)
-    if input.dim() == other.dim() == 3 and input.shape[0] == other.shape[0]:
+    traced = _torch.tracing_state() is not None  # a comparison of sizes would be a constant of it
+    if not traced and input.dim() == other.dim() == 3 and input.shape[0] == other.shape[0]:
         return call(ops.bmm.default, input, other, precision)
     rows = input if input.dim() > 1 else input.unsqueeze(0)
     batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
@@ -184,6 +186,13 @@ def _baddbmm(
     return baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
 
 
+def _in_place(function: Adapter) -> Adapter:
+    def adapter(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return input.copy_(function(input, *args, **kwargs))
+
+    return adapter
+
+
 def _mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
     need(out_dtype is None)
     return linear(input, mat2.t())
@@ -233,6 +242,10 @@ ATEN: dict[str, Adapter] = {
     "vdot": _vdot,
     "addr": _addr,
     "baddbmm": _baddbmm,
+    "addmm_": _in_place(_addmm),
+    "addmv_": _in_place(_addmv),
+    "addr_": _in_place(_addr),
+    "baddbmm_": _in_place(_baddbmm),
     "bmm": _bmm,
     "matmul": matmul,
     "linalg_multi_dot": _multi_dot,

@@ -63,8 +63,10 @@ void reproduce_tensor_cores(const BmmArgs& args) {
 Tensor multiply(const char* op, const char* left, const char* right, const Tensor& input,
                 const Tensor& mat2, const std::optional<Tensor>& addend, double beta, double alpha,
                 const std::string& precision) {
-  const DType dtype = check_dtype(op, left, input, kFloatingTypes);
-  check_beside(op, right, mat2, input);
+  const Tensor& first = addend.has_value() ? *addend : input;
+  const DType dtype = check_dtype(op, "input", first, kFloatingTypes);
+  if (addend.has_value()) check_beside(op, left, input, first);
+  check_beside(op, right, mat2, first);
   BNINV_CHECK(input.dim() == 3, op, ": `", left, "` has shape ", sizes_text(input),
               "; it may be [batch, rows, features]");
   const int64_t batch = input.size(0), rows = input.size(1), terms = input.size(2);

@@ -113,7 +113,7 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 # ---- Empty, gradients ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [n for n in CALLS if n != "baddbmm"])  # its input is added
 def test_empty_batch(name: str) -> None:
     empty = CALLS[name][1]["input"][:0]
     assert call(name, input=empty).shape == (0, *call(name).shape[1:])

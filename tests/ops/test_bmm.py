@@ -116,7 +116,9 @@ def test_expanded_operands(dtype: torch.dtype) -> None:
     assert_bits(F.matmul(same, right.expand(4, 37, 21)), expected[:, :1].expand(4, 9, 21))
     ones = torch.ones(1, 1, 1, dtype=dtype).expand(4, 9, 37)
     found = F.matmul(ones, right.expand(4, 37, 21))
-    assert_bits(found, reference_dtypes.bmm(torch.ones(1, 9, 37, dtype=dtype), right).expand(4, 9, 21))
+    assert_bits(
+        found, reference_dtypes.bmm(torch.ones(1, 9, 37, dtype=dtype), right).expand(4, 9, 21)
+    )
 
 
 @floating
@@ -180,12 +182,12 @@ FACTORS = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.3), (-0.7, 1.0), (0.1, -2.3), (0.0, 0
 @floating
 @pytest.mark.parametrize(("beta", "alpha"), FACTORS, ids=str)
 def test_baddbmm(dtype: torch.dtype, beta: float, alpha: float) -> None:
-    left, right = normal("l", 3, 17, 140, dtype=dtype), normal("r", 3, 140, 37, dtype=dtype)
-    for shape in ((3, 17, 37), (1, 17, 1), (37,), (3, 1, 37), ()):
+    left, right = normal("l", 3, 9, 140, dtype=dtype), normal("r", 3, 140, 37, dtype=dtype)
+    for shape in ((3, 9, 37), (9, 1), (37,), ()):
         addend = with_specials(normal("a", *shape, dtype=dtype)) if shape else normal("a", 1)[0]
         addend = addend.to(dtype)
         expected = reference_dtypes.baddbmm(addend, left, right, beta=beta, alpha=alpha)
-        for right_name, b in list(orders(right))[:3]:
+        for right_name, b in list(orders(right))[:2]:
             assert_equals_at_each_level(
                 lambda a=addend, b=b: F.baddbmm(a, left, b, beta=beta, alpha=alpha),
                 expected,
@@ -209,7 +211,9 @@ def test_a_beta_of_0_ignores_nan() -> None:
 def test_baddbmm_of_a_shape_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"`input` has shape \[4, 5\]; it may be one that broad"):
         F.baddbmm(torch.ones(4, 5), torch.ones(2, 3, 6), torch.ones(2, 6, 5))
-    with pytest.raises(RuntimeError, match=r"`batch2` has shape \[2, 7, 5\].* may be \[2, 6, colum"):
+    with pytest.raises(
+        RuntimeError, match=r"`batch2` has shape \[2, 7, 5\].* may be \[2, 6, colum"
+    ):
         F.baddbmm(torch.ones(3, 5), torch.ones(2, 3, 6), torch.ones(2, 7, 5))
     with pytest.raises(ValueError, match=r"`alpha` is 'x' \(str\); it may be a number"):
         F.baddbmm(torch.ones(3, 5), torch.ones(2, 3, 6), torch.ones(2, 6, 5), alpha="x")
