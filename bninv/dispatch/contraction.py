@@ -22,7 +22,9 @@ def einsum(equation: str, *operands: Any, path: Any = None) -> Tensor:
         operands = tuple(operands[0])
     need(isinstance(equation, str) and len(operands) == 2 and path is None)
     left, right, output = _letters(equation, operands)
-    sizes = [dict(zip(x, t.shape, strict=True)) for x, t in zip((left, right), operands)]
+    sizes = [
+        dict(zip(x, t.shape, strict=True)) for x, t in ((left, operands[0]), (right, operands[1]))
+    ]
     # A dimension of size 1 beside another one is repeated. A trace cannot ask.
     if _torch.tracing_state() is None:
         need(all(sizes[0][c] == sizes[1][c] for c in left if c in right))

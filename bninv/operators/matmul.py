@@ -1,7 +1,7 @@
 """Products of matrices: rules R1 and, where `precision` asks for it, R9.
 
-A product with one matrix is `linear`. That of two batches of matrices is an operator of its own, `bmm`,
-with the bits of `linear` for each sample; `baddbmm` adds to it what PyTorch's does.
+A product with one matrix is `linear`. That of two batches of matrices is an operator of its own,
+`bmm`, with the bits of `linear` for each sample; `baddbmm` goes on from there as PyTorch's does.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from tests.support.properties import (
 )
 
 floating = pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
-# batch, rows, terms, columns: single elements, tiles and one more, several segments, windows of Swin.
+# batch, rows, terms, columns: single elements, tiles and one more, several segments, windows.
 SHAPES = [
     (1, 1, 1, 1),
     (3, 5, 7, 9),

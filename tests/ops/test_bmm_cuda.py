@@ -1,4 +1,4 @@
-"""bmm and baddbmm on CUDA have the bits of the CPU: emulated everywhere, on a GPU with `-m cuda`."""
+"""bmm and baddbmm on CUDA have the CPU's bits: emulated everywhere, on a GPU with `-m cuda`."""
 
 from __future__ import annotations
 

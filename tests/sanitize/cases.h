@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "batch_norm.h"
+#include "bmm.h"
 #include "cpu/schedule.h"
 #include "group_norm.h"
 #include "hostile_state.h"
@@ -41,6 +42,7 @@ struct Level {
   void (*group_norm)(const GroupNormArgs&, int64_t, int64_t);
   void (*softmax)(const SoftmaxArgs&, int64_t, int64_t);
   void (*linear)(const LinearArgs&, int64_t, int64_t);
+  void (*bmm)(const BmmArgs&, int64_t, int64_t);
   void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
@@ -62,12 +64,12 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
-        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
-        level::vec_operations                                                                 \
+#define LEVEL(level)                                                                              \
+  Level {                                                                                         \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,              \
+        level::linear, level::bmm, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped, \
+        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary,     \
+        level::vec_operations                                                                     \
   }
 
 inline std::vector<Level> levels() {
