@@ -75,6 +75,7 @@ kernels: environment ## tabulate the CUDA kernels' registers, spills and instruc
 bench: environment ## time patched models and convolutions against stock
 	$(VENV_PYTHON) -m benchmarks.bench_models
 	$(VENV_PYTHON) -m benchmarks.bench_conv
+	$(VENV_PYTHON) -m benchmarks.bench_bmm
 	$(VENV_PYTHON) -m benchmarks.bench_dtypes
 	$(VENV_PYTHON) -m benchmarks.bench_protection
 	$(VENV_PYTHON) -m benchmarks.bench_batch_norm

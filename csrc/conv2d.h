@@ -42,6 +42,8 @@ namespace cuda {
 // bytes as it says. The first is for all kernels but the last.
 void plan_conv2d(Conv2dArgs& args);
 void plan_conv2d_tensor(Conv2dArgs& args);
+// The same for groups that do not lie side by side, under either rule.
+void plan_groups(Conv2dArgs& args, const GroupStrides& groups);
 
 }  // namespace cuda
 

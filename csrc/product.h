@@ -9,8 +9,11 @@
 namespace bninv {
 
 // What may follow a product in its kernel: activation(batch_norm(y) + residual), each step rounded to
-// the storage type as the separate operators round (docs/numerics.md, R2).
+// the storage type as the separate operators round (docs/numerics.md, R2). Or else, of `scales`, the
+// product's own last steps (R1): alpha * y + beta * residual, of which the result alone is rounded so.
 struct Epilogue {
+  bool scales;
+  double alpha, beta;
   bool normalizes;
   Parameter running_mean, running_var, weight, bias;
   double eps;
@@ -19,7 +22,7 @@ struct Epilogue {
   double negative_slope;  // leaky_relu's
 
   bool is_empty() const {
-    return !normalizes && residual == nullptr && activation == Activation::kNone;
+    return !scales && !normalizes && residual == nullptr && activation == Activation::kNone;
   }
 };
 
@@ -28,6 +31,12 @@ struct GemmSchedule {
   int64_t rows, columns, terms;
   int64_t block_rows, block_columns;
   int64_t row_blocks, column_blocks;
+};
+
+// Elements from a group to the next, in each of a product's tensors, and from a term of the weight to the
+// next. A group is a convolution's, or a sample of bmm's.
+struct GroupStrides {
+  int64_t input, weight, output, term;
 };
 
 // How a CUDA kernel cuts a product into blocks. Free under the contract: no bit depends on it.
@@ -43,6 +52,7 @@ struct TilePlan {
   bool whole_depthwise;  // the same for each output channel's own input channel
   bool whole_output;     // so are four neighbouring elements of the output, and of the residual
   bool dense_rows;       // the output's pixels are evenly spaced in memory
+  GroupStrides groups;
 };
 
 namespace cuda {

@@ -55,6 +55,12 @@ def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1
     return (input.to(wide) + tensor1.to(wide) * tensor2.to(wide)).to(dtype)
 
 
+def outer(input: Tensor, vec2: Tensor) -> Tensor:
+    # One multiplication an element, whatever a backend's own kernel makes of it.
+    need(input.dim() == vec2.dim() == 1 and input.dtype == vec2.dtype)
+    return input[:, None] * vec2
+
+
 def maximum(input: Tensor, other: Tensor) -> Tensor:
     # R0: NaN wins, and of two zeros +0. Stock chooses one of the zeros by its place in a vector.
     need(input.is_floating_point() and other.is_floating_point())

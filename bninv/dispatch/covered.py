@@ -26,6 +26,8 @@ ATEN: dict[str, Adapter] = {
     "square": composed.square,
     "square_": composed.square_,
     "addcmul": composed.addcmul,
+    "outer": composed.outer,
+    "ger": composed.outer,
     "maximum": composed.maximum,
     "minimum": composed.minimum,
     **{
@@ -51,11 +53,11 @@ _NO_FLOAT64 = {
 }
 
 # Functions that autocast passes by, and the operator in each of them that it casts for.
-_CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm"}
+_CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm", "einsum": "bmm"}
 
 
 # Functions that take their tensors in a list.
-OF_LISTS = {"linalg_multi_dot", "chain_matmul"}
+OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
 _OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
 

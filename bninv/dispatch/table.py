@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
-from bninv.dispatch import composed, conditions, covered, exact, layout
+from bninv.dispatch import composed, conditions, contraction, covered, exact, layout
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 from bninv.operators.matmul import chain_matmul
@@ -213,7 +213,9 @@ def _method_rows() -> dict[Any, Row]:
     divides = exact.Group("two IEEE operations", nothing, conditions.number_over_tensor)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
     rows[_torch.set_grad_enabled] = Row("set_grad_enabled", passes=True)
-    rows[torch.functional.einsum] = Row("einsum", in_order=composed.einsum_left_to_right)
+    rows[torch.functional.einsum] = Row(
+        "einsum", adapter=contraction.einsum, in_order=composed.einsum_left_to_right
+    )
     rows[torch.functional.chain_matmul] = Row("chain_matmul", adapter=chain_matmul)
     name = "multi_head_attention_forward"
     rows[getattr(torch.nn.functional, name)] = Row(name, inside=_torch.multi_head_attention_code)

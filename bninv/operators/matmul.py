@@ -1,7 +1,7 @@
 """Products of matrices: rules R1 and, where `precision` asks for it, R9.
 
 A product with one matrix is `linear`. That of two batches of matrices is an operator of its own,
-which runs `linear` sample by sample: a graph then holds one call, whatever the batch.
+`bmm`, with the bits of `linear` for each sample; `baddbmm` goes on from there as PyTorch's does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv._arguments import Precision, need_precision, need_tensor
+from bninv import _torch
+from bninv._arguments import Precision, need_precision, need_tensor, number
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, cast_tensors, ops
 from bninv.operators.draw import Draw
@@ -24,8 +25,8 @@ from bninv.operators.operator import Operator
 def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Tensor:
     """`input @ other` by torch.matmul's rules of shape, rule R1 over the last dimension of `input`.
 
-    A product of two batches of matrices runs sample by sample: it is there to be right, for the
-    small ones that convolutional networks have. `precision` is as for `conv2d`.
+    Operands of any strides are read in place on a CPU; on a GPU what is not dense in its last
+    dimension is copied for the call. `precision` is as for `conv2d`.
     """
     need_precision(precision)
     need_tensor("input", input)
@@ -40,6 +41,9 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
         return linear(input, other.unsqueeze(0), precision=precision).squeeze(-1)
     if other.dim() == 2:
         return linear(input, other.t(), precision=precision)
+    traced = _torch.tracing_state() is not None  # a comparison of sizes would be a constant of it
+    if not traced and input.dim() == other.dim() == 3 and input.shape[0] == other.shape[0]:
+        return call(ops.bmm.default, input, other, precision)
     rows = input if input.dim() > 1 else input.unsqueeze(0)
     batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
     left = rows.expand(*batch, *rows.shape[-2:]).flatten(0, -3)
@@ -49,48 +53,86 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
     return result if input.dim() > 1 else result.squeeze(-2)
 
 
-# ---- The operator --------------------------------------------------------------------------------
+def baddbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+    precision: Precision = "ieee",
+) -> Tensor:
+    """`alpha * (batch1 @ batch2) + beta * input`: rule R1's product, and its last steps.
 
+    Args:
+        input: what broadcasts to the result; of its dtype. Ignored, NaN and all, if `beta` is 0.
+        batch1: [batch, rows, features]; float32, float64, float16 or bfloat16.
+        batch2: [batch, features, columns].
+        beta, alpha: numbers, rounded to the arithmetic type.
+        precision: as for `conv2d`.
 
-def _bmm_samples(input: Tensor, mat2: Tensor, precision: str = "ieee") -> Tensor:
-    _need_batches(input, mat2)
-    result = input.new_empty(len(input), input.size(1), mat2.size(2))
-    for sample, left, right in zip(result, input, mat2, strict=True):
-        sample.copy_(ops.linear.default(left, right.t(), None, precision))
-    return result
-
-
-def _need_batches(input: Tensor, mat2: Tensor) -> None:
-    for name, tensor in (("input", input), ("mat2", mat2)):
-        if tensor.dim() != 3:
+    Returns:
+        [batch, rows, columns], contiguous; rounded to the dtype once, at the end.
+    """
+    need_precision(precision)
+    for name, tensor in (("input", input), ("batch1", batch1), ("batch2", batch2)):
+        need_tensor(name, tensor)
+    input, batch1, batch2 = cast_tensors("baddbmm", input, batch1, batch2)
+    if batch1.dim() == 3 and batch2.dim() == 3:
+        shape = (batch1.shape[0], batch1.shape[1], batch2.shape[2])
+        try:
+            input = input.expand(shape)
+        except RuntimeError:
             raise ValueError(
-                f"`{name}` has {tensor.dim()} dimensions; it may have 3: batch, rows, columns"
-            )
-    if mat2.size(0) != input.size(0) or mat2.size(1) != input.size(2):
-        raise ValueError(
-            f"`mat2` has shape {list(mat2.shape)}; beside an `input` of {list(input.shape)} it may "
-            f"be [{input.size(0)}, {input.size(2)}, columns]"
-        )
+                f"`input` has shape {list(input.shape)}; it may be one that broadcasts to the "
+                f"result's, {list(shape)}"
+            ) from None
+    numbers = number(beta, "beta"), number(alpha, "alpha")
+    return call(ops.baddbmm.default, input, batch1, batch2, *numbers, precision)
+
+
+# ---- The operators -------------------------------------------------------------------------------
 
 
 def _fake_bmm(input: Tensor, mat2: Tensor, *_: Any) -> Tensor:
-    _need_batches(input, mat2)
     return input.new_empty(input.size(0), input.size(1), mat2.size(2))
+
+
+def _fake_baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *_: Any) -> Tensor:
+    return _fake_bmm(batch1, batch2)
 
 
 def _draw_bmm(draw: Draw) -> list[Any]:
     samples, features = draw.random.randint(0, 4), draw.size(max(1, draw.most // 64))
     rows, columns = (draw.size(min(65, max(1, draw.most // (4 * features)))) for _ in range(2))
-    return [draw.input(samples, rows, features), draw.input(samples, features, columns)]
+    operands = []
+    for shape in ((samples, rows, features), (samples, features, columns)):
+        way = draw.random.random()
+        if way < 0.2:  # the same matrix for all
+            operands.append(draw.tensor(1, *shape[1:]).expand(shape))
+        elif way < 0.5:
+            operands.append(draw.input(shape[0], shape[2], shape[1]).transpose(1, 2))
+        else:
+            operands.append(draw.input(*shape))
+    return operands
+
+
+def _draw_baddbmm(draw: Draw) -> list[Any]:
+    left, right = _draw_bmm(draw)
+    numbers = [draw.random.choice((0.0, 1.0, -0.3)) for _ in range(2)]
+    return [draw.input(left.size(0), left.size(1), right.size(2)), left, right, *numbers]
 
 
 OPERATORS = [
     Operator(
-        "bmm",
-        "(Tensor input, Tensor mat2, str precision='ieee') -> Tensor",
-        _fake_bmm,
-        _draw_bmm,
-        kernel=_bmm_samples,
+        "bmm", "(Tensor input, Tensor mat2, str precision='ieee') -> Tensor", _fake_bmm, _draw_bmm
+    ),
+    Operator(
+        "baddbmm",
+        "(Tensor input, Tensor batch1, Tensor batch2, float beta=1, float alpha=1, "
+        "str precision='ieee') -> Tensor",
+        _fake_baddbmm,
+        _draw_baddbmm,
     ),
 ]
 
@@ -108,13 +150,47 @@ def _addmm(
     beta: float = 1,
     alpha: float = 1,
 ) -> Tensor:
-    need(input.shape == mat2.shape[1:] and beta == 1 and alpha == 1 and out_dtype is None)
-    return linear(mat1, mat2.t(), input)
+    need(out_dtype is None and mat1.dim() == 2 and mat2.dim() == 2)
+    if input.shape == mat2.shape[1:] and beta == 1 and alpha == 1:
+        return linear(mat1, mat2.t(), input)
+    need(input.dim() <= 2)
+    return baddbmm(input, mat1[None], mat2[None], beta=beta, alpha=alpha)[0]
 
 
 def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
-    need(input.shape == mat.shape[:1] and beta == 1 and alpha == 1)
-    return linear(vec, mat, input)
+    need(mat.dim() == 2 and vec.dim() == 1 and input.dim() <= 1)
+    if input.shape == mat.shape[:1] and beta == 1 and alpha == 1:
+        return linear(vec, mat, input)
+    column = input.unsqueeze(-1) if input.dim() == 1 else input
+    return _addmm(column, mat, vec.unsqueeze(1), beta=beta, alpha=alpha).squeeze(1)
+
+
+def _addr(
+    input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    # A product of one term.
+    need(vec1.dim() == 1 and vec2.dim() == 1 and input.dim() <= 2)
+    return baddbmm(input, vec1[None, :, None], vec2[None, None], beta=beta, alpha=alpha)[0]
+
+
+def _baddbmm(
+    input: Tensor,
+    batch1: Tensor,
+    batch2: Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    beta: float = 1,
+    alpha: float = 1,
+) -> Tensor:
+    need(out_dtype is None and input.dim() <= 3)
+    return baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+
+
+def _in_place(function: Adapter) -> Adapter:
+    def adapter(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return input.copy_(function(input, *args, **kwargs))
+
+    return adapter
 
 
 def _mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -164,6 +240,12 @@ ATEN: dict[str, Adapter] = {
     "mv": _mv,
     "dot": _dot,
     "vdot": _vdot,
+    "addr": _addr,
+    "baddbmm": _baddbmm,
+    "addmm_": _in_place(_addmm),
+    "addmv_": _in_place(_addmv),
+    "addr_": _in_place(_addr),
+    "baddbmm_": _in_place(_baddbmm),
     "bmm": _bmm,
     "matmul": matmul,
     "linalg_multi_dot": _multi_dot,
@@ -171,4 +253,4 @@ ATEN: dict[str, Adapter] = {
 }
 PYTHON: dict[str, Adapter] = {}
 
-__all__ = ["matmul"]
+__all__ = ["baddbmm", "matmul"]

@@ -53,11 +53,11 @@ struct ColumnTiles {
   static int64_t padded(int64_t columns) { return ceil_div(columns, kFull) * kFull; }
 };
 
-// `packed` holds, tile by tile, `length` terms x its width. rows x columns of totals get their chains
-// added.
+// `packed` holds, tile by tile, `length` terms x its width. rows x columns of totals become their chains,
+// or get them added where these are not the first.
 template <typename A>
 void multiply(const A* rows, int64_t count, const A* packed, int64_t length, int64_t columns,
-              A* totals, int64_t totals_stride) {
+              A* totals, int64_t totals_stride, bool first) {
   const int64_t row_tiles = ceil_div(count, kTileRows);
   for (int64_t j = 0; j < columns; j += kTileColumns<A>) {
     const int64_t width = ColumnTiles<A>::width(columns - j);
@@ -65,8 +65,8 @@ void multiply(const A* rows, int64_t count, const A* packed, int64_t length, int
       const int64_t next = count * (t + 1) / row_tiles;
       const auto tile = width == kTileColumns<A> ? tile_of<A, kTileVectors, kTileRows>(next - i)
                                                  : tile_of<A, 1, kTileRows>(next - i);
-      tile(rows + i * kSegment, packed, width, length, totals + i * totals_stride + j,
-           totals_stride);
+      tile(rows + i * kSegment, kSegment, packed, width, length, totals + i * totals_stride + j,
+           totals_stride, first);
       i = next;
     }
     packed += length * width;
@@ -141,8 +141,8 @@ class Head {
       const int64_t terms = min64(kSegment, args_.terms - s * kSegment);
       for (int64_t j = 0; j < length; j += kTileColumns<A>) {
         const int64_t width = ColumnTiles<A>::width(length - j);
-        pack_transposed(key + j * args_.key_strides.row + s * kSegment, args_.key_strides.row,
-                        min64(length - j, width), terms, width, packed);
+        transpose(key + j * args_.key_strides.row + s * kSegment, args_.key_strides.row,
+                  min64(length - j, width), terms, packed, width);
         packed += terms * width;
       }
     }
@@ -168,26 +168,26 @@ class Head {
   // Queries [i, i + rows) of the task take keys [k, k + length).
   void take_keys(int64_t i, int64_t rows, int64_t k, int64_t length) {
     A* scores = scores_.data;
-    for (int64_t s = 0; s < rows * kKeyBlock; ++s) scores[s] = 0;
+    if (segments_ == 0)
+      for (int64_t s = 0; s < rows * kKeyBlock; ++s) scores[s] = 0;
     const A* keys = keys_.data;
     for (int64_t s = 0; s < segments_; ++s) {
       const int64_t terms = min64(kSegment, args_.terms - s * kSegment);
       multiply(queries_.data + (s * args_.block_queries + i) * kSegment, rows, keys, terms, length,
-               scores, kKeyBlock);
+               scores, kKeyBlock, s == 0);
       keys += terms * packed_columns(length);
     }
     A decay[kPaddedRows];
     weigh(scores, i, rows, k, length, decay);
 
     A* products = products_.data;
-    for (int64_t p = 0; p < rows * columns_; ++p) products[p] = 0;
     if (finite_)
-      multiply(scores, rows, values_.data, length, args_.columns, products, columns_);
+      multiply(scores, rows, values_.data, length, args_.columns, products, columns_, true);
     else
       multiply_existing(scores, rows, length, products);
     for (int64_t r = 0; r < rows; ++r) {
       A* output = outputs_.data + (i + r) * columns_;
-      for (int64_t j = 0; j < columns_; j += kCount)
+      for (int64_t j = 0; j < args_.columns; j += kCount)
         store(output + j, fma(load(output + j), V(decay[r]), load(products + r * columns_ + j)));
     }
   }
@@ -266,6 +266,7 @@ class Head {
 
   // The second product where a value is infinite or NaN, which an excluded key's may be.
   void multiply_existing(const A* weights, int64_t rows, int64_t length, A* products) const {
+    for (int64_t p = 0; p < rows * columns_; ++p) products[p] = 0;
     const A* packed = values_.data;
     for (int64_t j = 0; j < args_.columns; j += kTileColumns<A>) {
       const int64_t width = ColumnTiles<A>::width(args_.columns - j);

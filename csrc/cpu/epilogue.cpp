@@ -32,6 +32,9 @@ template <typename T>
 Output<T>::Output(const Epilogue& epilogue, const void* bias, void* output, int64_t stride,
                   int64_t first, int64_t count)
     : end_{static_cast<const T*>(bias),
+           epilogue.scales,
+           static_cast<A>(epilogue.alpha),
+           static_cast<A>(epilogue.beta),
            {nullptr, 0},
            first,
            static_cast<const T*>(epilogue.residual),

@@ -43,7 +43,9 @@ template <typename T>
 struct EpilogueEnd {
   using V = typename Lanes<T>::Value;
   static constexpr int kCount = Lanes<T>::kCount;
-  const T* bias;         // nullptr: none
+  const T* bias;  // nullptr: none
+  bool scales;
+  Arithmetic<T> alpha, beta;
   ChannelLanes<T> norm;  // of nullptr: no batch_norm
   int64_t first;         // norm's first channel
   const T* residual;     // nullptr: none
@@ -82,6 +84,13 @@ struct EpilogueEnd {
     each([&](int i, int j) { values[i][j] = totals[i][j]; });
     if (bias != nullptr)
       each([&](int i, int j) { values[i][j] = values[i][j] + elements(bias + c + j * kCount); });
+    if (scales) {
+      each([&](int i, int j) { values[i][j] = V(alpha) * values[i][j]; });
+      if (residual == nullptr) return;
+      return each([&](int i, int j) {
+        values[i][j] = values[i][j] + V(beta) * elements(residual + pixels[i] + c + j * kCount);
+      });
+    }
     if (norm.means != nullptr)
       each([&](int i, int j) {
         const auto channel = norm(c - first + j * kCount);

@@ -3,8 +3,8 @@
 // A block owns block_rows x block_columns outputs. It walks the terms segment by segment; within a
 // segment each tile of kTileRows x kTileVectors vectors is one fma chain a term, started at +0, and
 // the finished chain is added to the block's running totals: R1's order, whatever the blocking.
-// A rows are packed to kSegment dense terms each, so a tile addresses them from one pointer; B comes
-// straight from the panel, or packed to the tile's width where many tiles use it.
+// Rows of A have dense terms: packed, kSegment apart, or where they lie. B comes straight from the panel,
+// or packed to the tile's width where many tiles use it.
 //
 // T is the storage type. Packing widens to the arithmetic type A; a tile that reads the panel widens as
 // it loads, so that few rows, whose time is that of reading B, gain from B's being narrow.
@@ -38,11 +38,13 @@ inline constexpr int kTileColumns = kTileVectors * Lanes<A>::kCount;
 // since rows a power of two apart fall into few sets of the first.
 constexpr int kPrefetchRows = 32, kLongRun = 512, kCacheLine = 64;
 
-// totals[i][j] += fma chain over `length` terms of a[i][k] * b[k][j]; B is of type T.
+// totals[i][j] += fma chain over `length` terms of a[i][k] * b[k][j]; B is of type T. The first segment
+// is added to +0, whatever the totals hold.
 template <typename T, int kRows, int kVectors>
-__attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* __restrict b,
-                                    int64_t b_stride, int64_t length,
-                                    Arithmetic<T>* __restrict totals, int64_t totals_stride) {
+__attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, int64_t a_stride,
+                                    const T* __restrict b, int64_t b_stride, int64_t length,
+                                    Arithmetic<T>* __restrict totals, int64_t totals_stride,
+                                    bool first) {
   using V = typename Lanes<T>::Value;
   constexpr int kCount = Lanes<T>::kCount;
   V sums[kRows][kVectors];
@@ -50,10 +52,21 @@ __attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* 
   for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) sums[i][j] = V(0);
+  // Two pointers, from which a few registers reach all rows.
+  constexpr int kLow = (kRows + 1) / 2;
+  const Arithmetic<T>*low = a, *high = a + kLow * a_stride;
+  // The rows of the next tile, a line of one at a time: asking for them took a fifth off the time of
+  // products as small as attention's.
+  constexpr int kLineOfA = kCacheLine / sizeof(Arithmetic<T>);
+  const Arithmetic<T>*next = a + kRows * a_stride, *last = next + kRows * a_stride;
 #pragma GCC unroll 2
-  for (int64_t k = 0; k < length; ++k) {
+  for (int64_t k = 0; k < length; ++k, ++low, ++high) {
+    asm("" : "+r"(low), "+r"(high));  // else a pointer for each row, in memory
     V columns[kVectors];
     const T* row = b + k * b_stride;
+    __builtin_prefetch(next, 0, 3);
+    next += a_stride;
+    if (next == last) next += kLineOfA - kRows * a_stride, last += kLineOfA;
 #pragma GCC unroll 8
     for (int j = 0; j < kVectors; ++j) columns[j] = load(row + j * kCount);
     // By each line's last element: of a row that no line begins with, the first part came with the
@@ -64,22 +77,27 @@ __attribute__((noinline)) void tile(const Arithmetic<T>* __restrict a, const T* 
         __builtin_prefetch(row + kPrefetchRows * b_stride + j, 0, 2);
 #pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const V term(a[i * kSegment + k]);
+      const V term(i < kLow ? low[i * a_stride] : high[(i - kLow) * a_stride]);
 #pragma GCC unroll 8
       for (int j = 0; j < kVectors; ++j) sums[i][j] = fma(term, columns[j], sums[i][j]);
     }
   }
+  const auto finish = [&](const auto& former) {
 #pragma GCC unroll 16
-  for (int i = 0; i < kRows; ++i)
+    for (int i = 0; i < kRows; ++i)
 #pragma GCC unroll 8
-    for (int j = 0; j < kVectors; ++j) {
-      Arithmetic<T>* total = totals + i * totals_stride + j * kCount;
-      store(total, load(total) + sums[i][j]);
-    }
+      for (int j = 0; j < kVectors; ++j) {
+        Arithmetic<T>* total = totals + i * totals_stride + j * kCount;
+        store(total, former(total) + sums[i][j]);
+      }
+  };
+  if (first) return finish([](const Arithmetic<T>*) { return V(0); });
+  finish([](const Arithmetic<T>* total) { return load(total); });
 }
 
 template <typename T>
-using Tile = void (*)(const Arithmetic<T>*, const T*, int64_t, int64_t, Arithmetic<T>*, int64_t);
+using Tile = void (*)(const Arithmetic<T>*, int64_t, const T*, int64_t, int64_t, Arithmetic<T>*,
+                      int64_t, bool);
 
 template <typename T, int kVectors, int... kRowsLessOne>
 inline Tile<T> nth_tile(int64_t rows, std::integer_sequence<int, kRowsLessOne...>) {
@@ -122,56 +140,105 @@ inline void pack_columns(const T* panel, int64_t panel_stride, int64_t length, i
   }
 }
 
-// One block of outputs: rows [row, row + rows), columns [column, column + columns) of a product.
-//   pack_row(row, k, length, destination) writes the row's terms [k, k + length);
-//   store_row(row, totals) takes the row's finished `columns` totals.
+// The right operand of a block, from its first column on: terms x columns, columns dense. Others have the
+// same functions.
+template <typename T>
+struct DensePanel {
+  static constexpr bool kInPlace = true;  // tiles can read `data`
+  const T* data;
+  int64_t stride;
+
+  // The panel from term k and column j on.
+  DensePanel from(int64_t k, int64_t j) const { return {data + k * stride + j, stride}; }
+  bool packing_pays(int64_t row_tiles) const {
+    return BNINV_LEVEL::packing_pays<T>(row_tiles, stride);
+  }
+  // Copies `length` terms x `columns` to rows of `width` elements, the rest of each row +0.
+  void pack(int64_t length, int64_t columns, int64_t width, Arithmetic<T>* packed) const {
+    pack_columns(data, stride, length, columns, width, packed);
+  }
+};
+
+// Rows of A of the arithmetic type, terms dense.
+template <typename A>
+struct Rows {
+  const A* data;
+  int64_t stride;
+};
+
+// Where a block's totals may stand from the first segment on: an output of the arithmetic type that
+// nothing follows. nullptr: there is none.
+template <typename A>
+struct DirectOutput {
+  A* data;
+  int64_t stride;
+};
+
+// One block of outputs, rows x columns of a product.
+//   pack_rows(rows, k, length, destination) writes the rows' terms [k, k + length), kSegment apart, or
+//     does not, and says where they are;
+//   store_row(i, totals) takes row i's finished `columns` totals, where they do not go to `direct`.
 // `scratch` holds gemm_scratch<T>(schedule) elements.
-template <typename T, typename PackRow, typename StoreRow>
-inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
-                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
-                       const StoreRow& store_row) {
+template <typename T, typename Panel, typename PackRows, typename StoreRow>
+inline void multiply_block(int64_t rows, int64_t columns, int64_t terms, const Panel& panel,
+                           Arithmetic<T>* scratch, const PackRows& pack_rows,
+                           const StoreRow& store_row,
+                           const DirectOutput<Arithmetic<T>>& direct = {nullptr, 0}) {
   using A = Arithmetic<T>;
-  const int64_t totals_stride = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
-  A* totals = scratch;
-  A* packed_rows = totals + rows * totals_stride;
+  constexpr int64_t kCount = Lanes<A>::kCount;
+  const int64_t room = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
+  A* packed_rows = scratch + rows * room;
   A* packed_columns = packed_rows + rows * kSegment;
-  for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0;
+  // Tiles are of whole vectors. Beyond the last column there is room in scratch memory; in an output the
+  // last tile repeats some columns of the one before it, which adding twice would not allow.
+  const bool is_direct =
+      direct.data != nullptr && terms > 0 &&
+      (columns % kTileColumns<A> == 0 || (terms <= kSegment && columns >= kTileColumns<A>));
+  A* totals = is_direct ? direct.data : scratch;
+  const int64_t totals_stride = is_direct ? direct.stride : room;
+  if (terms == 0)
+    for (int64_t i = 0; i < rows * room; ++i) totals[i] = 0;
 
   // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
   const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = packing_pays<T>(row_tiles, panel_stride);
+  const bool pack = panel.packing_pays(row_tiles);
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
-    for (int64_t i = 0; i < rows; ++i) pack_row(row + i, k, length, packed_rows + i * kSegment);
-    const T* segment = panel + k * panel_stride;
+    const bool first = k == 0;
+    const Rows<A> a = pack_rows(rows, k, length, packed_rows);
     int64_t j = 0;
-    const auto wide_tiles = [&](auto vectors, auto max_rows) {
-      constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
-      constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
-      if constexpr (kMaxRows > 0)
-        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
-          tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, segment + j, panel_stride, length,
-                                               totals + j, totals_stride);
-    };
-    wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
-    wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+    if constexpr (Panel::kInPlace) {
+      const auto wide_tiles = [&](auto vectors, auto max_rows) {
+        constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
+        constexpr int64_t kColumns = kVectors * kCount;
+        if constexpr (kMaxRows > 0)
+          for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+            tile_of<T, kVectors, kMaxRows>(rows)(a.data, a.stride, panel.from(k, j).data,
+                                                 panel.stride, length, totals + j, totals_stride,
+                                                 first);
+      };
+      wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
+      wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+    }
     for (; j < columns; j += kTileColumns<A>) {
-      const int64_t count = min64(kTileColumns<A>, columns - j);
-      const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
-      const int64_t width = narrow ? Lanes<A>::kCount : kTileColumns<A>;
+      const bool narrow = kTileVectors > 1 && columns - j <= kCount;
+      const int64_t width = narrow ? kCount : kTileColumns<A>;
+      if (is_direct) j = min64(j, columns - width);
+      const int64_t count = min64(width, columns - j);
       const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
         for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
           const int64_t next = rows * (t + 1) / row_tiles;
-          of(next - i)(packed_rows + i * kSegment, b, b_stride, length,
-                       totals + i * totals_stride + j, totals_stride);
+          of(next - i)(a.data + i * a.stride, a.stride, b, b_stride, length,
+                       totals + i * totals_stride + j, totals_stride, first);
           i = next;
         }
       };
-      if (!pack && count == kTileColumns<A>) {
-        multiply(tile_of<T, kTileVectors, kTileRows>, segment + j, panel_stride);
-        continue;
-      }
-      pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
+      if constexpr (Panel::kInPlace)
+        if (!pack && count == kTileColumns<A>) {
+          multiply(tile_of<T, kTileVectors, kTileRows>, panel.from(k, j).data, panel.stride);
+          continue;
+        }
+      panel.from(k, j).pack(length, count, width, packed_columns);
       const A* packed = packed_columns;
       if (narrow)
         multiply(tile_of<A, 1, kTileRows>, packed, width);
@@ -179,7 +246,23 @@ inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms
         multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
     }
   }
-  for (int64_t i = 0; i < rows; ++i) store_row(row + i, totals + i * totals_stride);
+  if (is_direct) return;
+  for (int64_t i = 0; i < rows; ++i) store_row(i, totals + i * totals_stride);
+}
+
+// The same for rows [row, row + rows) of a larger product, packed one by one:
+// pack_row(row, k, length, destination), store_row(row, totals).
+template <typename T, typename PackRow, typename StoreRow>
+inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
+                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
+                       const StoreRow& store_row) {
+  using A = Arithmetic<T>;
+  const auto pack_rows = [&](int64_t count, int64_t k, int64_t length, A* destination) {
+    for (int64_t i = 0; i < count; ++i) pack_row(row + i, k, length, destination + i * kSegment);
+    return Rows<A>{destination, kSegment};
+  };
+  multiply_block<T>(rows, columns, terms, DensePanel<T>{panel, panel_stride}, scratch, pack_rows,
+                    [&](int64_t i, const A* totals) { store_row(row + i, totals); });
 }
 
 template <typename T>

@@ -30,7 +30,7 @@ class PointSource {
  public:
   __device__ __forceinline__ PointSource(const Conv2dArgs& args, const Block& block)
       : terms_(block.last - block.first - copy_term<Tile>()) {
-    const int64_t channel = block.group * args.gemm.terms + block.first + copy_term<Tile>();
+    const int64_t channel = block.group * args.plan.groups.input + block.first + copy_term<Tile>();
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
       const int64_t row = block.row + copy_row<Tile>(i);
@@ -129,7 +129,7 @@ class WindowSource {
       const int top = static_cast<int>(at.h * args.step_h - args.pad_h);
       const int left = static_cast<int>(at.w * args.step_w - args.pad_w);
       sample_[i] += at.n * args.stride_n + top * args.stride_h + left * args.stride_w +
-                    block.group * channels;
+                    block.group * args.plan.groups.input;
       windows_[i].place(args, top, left);
     }
   }

@@ -74,9 +74,17 @@ DeviceLimits limits_of_device() {
   return limits;
 }
 
+// Where a convolution's groups lie: side by side.
+GroupStrides groups_of(const Conv2dArgs& args) {
+  const int64_t columns = args.gemm.columns;
+  return {args.channels / args.groups, columns, columns * args.out_stride_c, args.out_channels};
+}
+
 // What the epilogue and the addresses of outputs go by.
-void describe_output(Conv2dArgs& args, int64_t group) {
+void describe_output(Conv2dArgs& args, const GroupStrides& groups) {
   const int bytes = storage_bytes(args.dtype);
+  const int64_t group = args.channels / args.groups;
+  args.plan.groups = groups;
   args.plan.group_channels = group > 0 ? static_cast<int>(group) : 1;
   args.plan.whole_output =
       in_fours({args.out_channels, args.out_stride_n, args.out_stride_h, args.out_stride_w}) &&
@@ -86,24 +94,15 @@ void describe_output(Conv2dArgs& args, int64_t group) {
                          args.out_stride_n == args.out_height * args.out_stride_h;
 }
 
-}  // namespace
-
-void set_plan(int64_t tile, int64_t segments_per_block) {
-  forced_tile = tile < kTiles ? static_cast<int>(tile) : -1;
-  forced_segments = segments_per_block;
-}
-
-int64_t tiles() { return kTiles; }
-
-void plan_conv2d(Conv2dArgs& args) {
+void plan_ieee(Conv2dArgs& args, const GroupStrides& groups) {
   check_sizes(args);
   const int bytes = storage_bytes(args.dtype);
   const int64_t group = args.channels / args.groups;
-  const bool whole_weight = in_fours({args.out_channels}) && is_aligned(args.weight, bytes);
-  const bool whole_panel = in_fours({args.gemm.columns}) && whole_weight;
+  const bool whole_weight = in_fours({groups.term}) && is_aligned(args.weight, bytes);
+  const bool whole_panel = in_fours({args.gemm.columns, groups.weight}) && whole_weight;
   const bool whole_pixels =
       in_fours({args.stride_n, args.stride_h, args.stride_w}) && is_aligned(args.input, bytes);
-  const bool whole_copies = whole_panel && whole_pixels && in_fours({group});
+  const bool whole_copies = whole_panel && whole_pixels && in_fours({group, groups.input});
   const Product product{args.gemm.rows,
                         args.gemm.columns,
                         args.gemm.terms,
@@ -114,13 +113,13 @@ void plan_conv2d(Conv2dArgs& args) {
                         args.kernel_h * args.kernel_w};
   const DeviceLimits limits = limits_of_device();
   args.plan = forced_plan(product, choose_plan(product, limits), limits);
-  describe_output(args, group);
+  describe_output(args, groups);
   args.plan.whole_panel = whole_panel;
   args.plan.whole_copies = whole_copies;
   args.plan.whole_depthwise = whole_weight && whole_pixels;
 }
 
-void plan_conv2d_tensor(Conv2dArgs& args) {
+void plan_tensor(Conv2dArgs& args, const GroupStrides& groups) {
   args.gemm.terms = tensor_terms(args);  // a linear layer counts its own
   check_sizes(args);
   const int bytes = storage_bytes(args.dtype), chunk = 16 / bytes;
@@ -128,9 +127,9 @@ void plan_conv2d_tensor(Conv2dArgs& args) {
   const auto in_chunks = [&](const void* p, std::initializer_list<int64_t> sizes) {
     return reinterpret_cast<uintptr_t>(p) % 16 == 0 && in_pieces(chunk, sizes);
   };
-  args.plan.whole_panel = in_chunks(args.weight, {args.out_channels, args.gemm.columns});
+  args.plan.whole_panel = in_chunks(args.weight, {groups.term, groups.weight, args.gemm.columns});
   args.plan.whole_copies =
-      in_chunks(args.input, {group, args.stride_n, args.stride_h, args.stride_w});
+      in_chunks(args.input, {group, groups.input, args.stride_n, args.stride_h, args.stride_w});
   const bool whole = tensor_gather(args, bytes) != TensorGather::kElements;
   const Product product{args.gemm.rows,
                         args.gemm.columns,
@@ -151,7 +150,24 @@ void plan_conv2d_tensor(Conv2dArgs& args) {
   }
   plan.whole_panel = args.plan.whole_panel, plan.whole_copies = args.plan.whole_copies;
   args.plan = plan;
-  describe_output(args, group);
+  describe_output(args, groups);
+}
+
+}  // namespace
+
+void set_plan(int64_t tile, int64_t segments_per_block) {
+  forced_tile = tile < kTiles ? static_cast<int>(tile) : -1;
+  forced_segments = segments_per_block;
+}
+
+int64_t tiles() { return kTiles; }
+
+void plan_conv2d(Conv2dArgs& args) { plan_ieee(args, groups_of(args)); }
+
+void plan_conv2d_tensor(Conv2dArgs& args) { plan_tensor(args, groups_of(args)); }
+
+void plan_groups(Conv2dArgs& args, const GroupStrides& groups) {
+  args.precision == Precision::kIeee ? plan_ieee(args, groups) : plan_tensor(args, groups);
 }
 
 }  // namespace cuda

@@ -66,6 +66,12 @@ class ChannelEpilogue {
 #pragma unroll
     for (int l = 0; l < kCount; ++l) {
       y[l] = has_bias_ ? totals[l] + bias_[l] : totals[l];
+      if (args_.scales) {
+        y[l] = static_cast<A>(args_.alpha) * y[l];
+        if (args_.residual != nullptr)
+          y[l] = y[l] + static_cast<A>(args_.beta) * widen(residual.lane[l]);
+        continue;
+      }
       if (args_.normalizes)
         y[l] = normalize(rounded<T>(y[l]), norm_[l].mean, norm_[l].scale, norm_[l].bias);
       if (args_.residual != nullptr) y[l] = rounded<T>(y[l]) + widen(residual.lane[l]);

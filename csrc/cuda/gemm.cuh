@@ -119,20 +119,37 @@ __device__ __forceinline__ int64_t output_offset(const Conv2dArgs& args, int64_t
   return at.n * args.out_stride_n + at.h * args.out_stride_h + at.w * args.out_stride_w;
 }
 
+// Where four neighbouring output channels of a group lie: elements from a pixel's first on, and the
+// channel's number over all groups.
+struct Channels {
+  int64_t offset, first;
+  int count;  // that exist
+
+  __device__ __forceinline__ Channels(const Conv2dArgs& args, int64_t group, int64_t column)
+      : offset(group * args.plan.groups.output + column * args.out_stride_c),
+        first(group * args.gemm.columns + column) {
+    const int64_t left = args.gemm.columns - column;
+    count = left < 0 ? 0 : left < 4 ? static_cast<int>(left) : 4;
+  }
+  __device__ __forceinline__ bool whole(const Conv2dArgs& args) const {
+    return count == 4 && first % 4 == 0 && args.plan.whole_output;
+  }
+};
+
 // Totals of four channels of one pixel: the epilogue, then one rounding.
 template <typename T>
 __device__ __forceinline__ void finish_row(const Conv2dArgs& args,
                                            const ChannelEpilogue<T, 4>& epilogue,
                                            const Arithmetic<T> (&totals)[4], int64_t row,
-                                           int64_t channel, int count) {
+                                           const Channels& channels) {
   const int64_t stride = args.out_stride_c;
-  const int64_t at = output_offset(args, row) + channel * stride;
-  const bool whole = count == 4 && channel % 4 == 0 && args.plan.whole_output;
+  const int64_t at = output_offset(args, row) + channels.offset;
+  const bool whole = channels.whole(args);
   Elements<T, 4> residual{};
   if (args.epilogue.residual != nullptr)
     residual = load_elements<T, 4>(static_cast<const T*>(args.epilogue.residual) + at, stride,
-                                   count, whole);
-  store_elements<T, 4>(static_cast<T*>(args.output) + at, stride, count, whole,
+                                   channels.count, whole);
+  store_elements<T, 4>(static_cast<T*>(args.output) + at, stride, channels.count, whole,
                        epilogue(totals, residual));
 }
 
@@ -236,15 +253,14 @@ __device__ __forceinline__ void multiply_tile(const Conv2dArgs& args) {
   for (int q = 0; q < Tile::kQuads; ++q) {
     const int64_t column = block.column + sums.column() + q * Tile::kLaneColumns * 4;
     if (column >= gemm.columns) break;
-    const int count = gemm.columns - column < 4 ? static_cast<int>(gemm.columns - column) : 4;
-    const int64_t channel = block.group * gemm.columns + column;
-    const ChannelEpilogue<T, 4> epilogue(args.epilogue, args.bias, channel, count);
+    const Channels channels(args, block.group, column);
+    const ChannelEpilogue<T, 4> epilogue(args.epilogue, args.bias, channels.first, channels.count);
 #pragma unroll 1
     for (int i = 0; i < Tile::kThreadRows; ++i) {
       const int64_t row = block.row + sums.row() + i * Tile::kLaneRows;
       if (row >= gemm.rows) break;
       finish_row<T>(args, epilogue, shared.totals[i * Tile::kQuads + q][Tile::thread()], row,
-                    channel, count);
+                    channels);
     }
   }
 }
@@ -269,11 +285,10 @@ __global__ void __launch_bounds__(kAddThreads) add_segments(const Conv2dArgs arg
 #pragma unroll
     for (int l = 0; l < 4; ++l) totals[l] = totals[l] + sum.lane[l];
   }
-  const int64_t column = i % quads * 4, row = i / quads % gemm.rows;
-  const int64_t channel = i / quads / gemm.rows * gemm.columns + column;
-  const int count = gemm.columns - column < 4 ? static_cast<int>(gemm.columns - column) : 4;
-  finish_row<T>(args, ChannelEpilogue<T, 4>(args.epilogue, args.bias, channel, count), totals, row,
-                channel, count);
+  const Channels channels(args, i / quads / gemm.rows, i % quads * 4);
+  finish_row<T>(args,
+                ChannelEpilogue<T, 4>(args.epilogue, args.bias, channels.first, channels.count),
+                totals, i / quads % gemm.rows, channels);
 }
 
 }  // namespace cuda

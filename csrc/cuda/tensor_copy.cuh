@@ -56,7 +56,7 @@ class ChunkPoints {
   __device__ __forceinline__ ChunkPoints(const Conv2dArgs& args, const Block& block)
       : rows_(0), left_(block.last - block.first - row_chunk() * Tile::kChunk) {
     const int64_t channel =
-        block.group * args.gemm.terms + block.first + row_chunk() * Tile::kChunk;
+        block.group * args.plan.groups.input + block.first + row_chunk() * Tile::kChunk;
     next_ = static_cast<const T*>(args.input) + channel;
 #pragma unroll
     for (int i = 0; i < Tile::kRowCopies; ++i) {
@@ -108,10 +108,9 @@ class ChunkWindows {
       const Pixel at = pixel_of(args, row);
       const int top = static_cast<int>(at.h * args.step_h - args.pad_h);
       const int left = static_cast<int>(at.w * args.step_w - args.pad_w);
-      chunks_[i] =
-          static_cast<int>((at.n * args.stride_n + top * args.stride_h + left * args.stride_w +
-                            int64_t{block.group} * args.plan.group_channels) /
-                           Tile::kChunk);
+      chunks_[i] = static_cast<int>((at.n * args.stride_n + top * args.stride_h +
+                                     left * args.stride_w + block.group * args.plan.groups.input) /
+                                    Tile::kChunk);
       const int kernel_w = static_cast<int>(args.kernel_w);
       unsigned line = 0;
       for (int s = 0; s < kernel_w; ++s) {
@@ -167,7 +166,7 @@ class ChunkElements {
       top_[i] = static_cast<int>(at.h * args.step_h - args.pad_h);
       left_[i] = static_cast<int>(at.w * args.step_w - args.pad_w);
       corner_[i] += at.n * args.stride_n + top_[i] * args.stride_h + left_[i] * args.stride_w +
-                    int64_t{block.group} * args.plan.group_channels;
+                    block.group * args.plan.groups.input;
     }
   }
 
@@ -223,11 +222,11 @@ template <typename T, typename Tile>
 class WholePanel {
  public:
   __device__ __forceinline__ WholePanel(const Conv2dArgs& args, const Block& block)
-      : stride_(args.out_channels), left_(block.last - block.first - term_of_copy<Tile>(0)) {
+      : stride_(args.plan.groups.term), left_(block.last - block.first - term_of_copy<Tile>(0)) {
     const int64_t column = block.column + panel_chunk<Tile>() * Tile::kChunk;
     if (column >= args.gemm.columns) left_ = 0;
     next_ = static_cast<const T*>(args.weight) + (block.first + term_of_copy<Tile>(0)) * stride_ +
-            block.group * args.gemm.columns + column;
+            block.group * args.plan.groups.weight + column;
   }
 
   __device__ __forceinline__ void start(uint32_t stage) {
@@ -258,7 +257,7 @@ class ElementPanel {
     const int64_t column = block.column + panel_chunk<Tile>() * Tile::kChunk;
     const int64_t left = args.gemm.columns - column;
     columns_ = left < 0 ? 0 : left < Tile::kChunk ? static_cast<int>(left) : Tile::kChunk;
-    first_ = static_cast<const T*>(args.weight) + block.group * args.gemm.columns + column;
+    first_ = static_cast<const T*>(args.weight) + block.group * args.plan.groups.weight + column;
   }
 
   __device__ __forceinline__ void start(uint32_t stage) {
@@ -266,7 +265,8 @@ class ElementPanel {
     for (int i = 0; i < Tile::kPanelCopies; ++i) {
       const int term = term_ + i * Tile::kPanelStep, tap = term / padded_, c = term % padded_;
       const bool exists = term < last_ && c < args_.plan.group_channels;
-      const T* from = first_ + (int64_t{tap} * args_.plan.group_channels + c) * args_.out_channels;
+      const T* from =
+          first_ + (int64_t{tap} * args_.plan.group_channels + c) * args_.plan.groups.term;
       if (args_.plan.whole_panel)
         copy_chunk(stage + Tile::panel_at(term_of_copy<Tile>(i), panel_chunk<Tile>()), from,
                    exists && columns_ > 0);

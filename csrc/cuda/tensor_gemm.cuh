@@ -146,10 +146,8 @@ __device__ __forceinline__ void finish_tensor_tile(const Conv2dArgs& args,
 
   const int quad = static_cast<int>(threadIdx.x) % kQuads;
   const int first = static_cast<int>(threadIdx.x) / kQuads;
-  const int64_t left = gemm.columns - block.column - quad * 4;
-  const int count = left < 0 ? 0 : left < 4 ? static_cast<int>(left) : 4;
-  const int64_t channel = block.group * gemm.columns + block.column + quad * 4;
-  const bool whole = count == 4 && channel % 4 == 0 && args.plan.whole_output;
+  const Channels channels(args, block.group, block.column + quad * 4);
+  const bool whole = channels.whole(args);
   const bool copied = whole && args.epilogue.residual != nullptr;
   const int64_t stride = args.out_stride_c;
   const int64_t rows = gemm.rows - block.row < Tile::kRows ? gemm.rows - block.row : Tile::kRows;
@@ -158,7 +156,7 @@ __device__ __forceinline__ void finish_tensor_tile(const Conv2dArgs& args,
     for (int row = first; row < rows; row += kRowStep)
       copy_async<sizeof(Four)>(residuals + row * kQuads + quad,
                                static_cast<const T*>(args.epilogue.residual) +
-                                   output_offset(args, block.row + row) + channel * stride);
+                                   output_offset(args, block.row + row) + channels.offset);
   copy_async_commit();
   totals.each_run([&](int row, int column, const auto& run) {
     *reinterpret_cast<std::decay_t<decltype(run)>*>(memory + row * Tile::kTotalsPitch + column) =
@@ -166,20 +164,20 @@ __device__ __forceinline__ void finish_tensor_tile(const Conv2dArgs& args,
   });
   copy_async_wait<0>();
   __syncthreads();
-  if (count == 0) return;
-  const ChannelEpilogue<T, 4> epilogue(args.epilogue, args.bias, channel, count);
+  if (channels.count == 0) return;
+  const ChannelEpilogue<T, 4> epilogue(args.epilogue, args.bias, channels.first, channels.count);
 #pragma unroll 1
   for (int row = first; row < rows; row += kRowStep) {
-    const int64_t at = output_offset(args, block.row + row) + channel * stride;
+    const int64_t at = output_offset(args, block.row + row) + channels.offset;
     Four residual{};
     if (copied)
       residual = residuals[row * kQuads + quad];
     else if (args.epilogue.residual != nullptr)
       residual = load_elements<T, 4>(static_cast<const T*>(args.epilogue.residual) + at, stride,
-                                     count, whole);
+                                     channels.count, whole);
     const auto four =
         *reinterpret_cast<const Elements<float, 4>*>(memory + row * Tile::kTotalsPitch + quad * 4);
-    store_elements<T, 4>(static_cast<T*>(args.output) + at, stride, count, whole,
+    store_elements<T, 4>(static_cast<T*>(args.output) + at, stride, channels.count, whole,
                          epilogue(four.lane, residual));
   }
 }

@@ -64,7 +64,7 @@ class PanelSource {
   using A = Arithmetic<T>;
 
   __device__ __forceinline__ PanelSource(const Conv2dArgs& args, const Block& block)
-      : stride_(args.out_channels),
+      : stride_(args.plan.groups.term),
         whole_(kWhole || args.plan.whole_panel),
         terms_(block.last - block.first - row()) {
     const int64_t column = block.column + quad() * 4;
@@ -72,7 +72,7 @@ class PanelSource {
     columns_ = left < 0 ? 0 : left < 4 ? static_cast<int>(left) : 4;
     if (columns_ == 0) terms_ = 0;
     next_ = static_cast<const T*>(args.weight) + (block.first + row()) * stride_ +
-            block.group * args.gemm.columns + column;
+            block.group * args.plan.groups.weight + column;
   }
 
   // Starts the copies of the next kDepth terms.

@@ -114,7 +114,7 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 # ---- Empty, gradients ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [n for n in CALLS if n != "baddbmm"])  # its input is added
 def test_empty_batch(name: str) -> None:
     tensors = CALLS[name][1]
     of_samples = ("query", "key", "value") if "query" in tensors else ("input",)

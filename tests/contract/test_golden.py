@@ -46,6 +46,11 @@ def linear(rows: int, k: int, out_features: int) -> tuple:
     return "linear", (inputs(1, rows, k), inputs(2, out_features, k), inputs(3, out_features)), {}
 
 
+def baddbmm(samples: int, rows: int, k: int, columns: int, **options) -> tuple:
+    sizes = ((samples, rows, columns), (samples, rows, k), (samples, k, columns))
+    return "baddbmm", tuple(inputs(seed, *shape) for seed, shape in enumerate(sizes, 1)), options
+
+
 def batch_norm(*shape: int, eps: float = 1e-5) -> tuple:
     mean, var, weight, bias = (inputs(seed, shape[1]) for seed in (2, 3, 4, 5))
     return "batch_norm", (inputs(1, *shape), mean, np.abs(var), weight, bias), {"eps": eps}
@@ -83,6 +88,8 @@ CASES: dict[str, tuple] = {
     "conv2d same": conv2d((2, 5, 8, 7), (6, 5, 2, 4), padding="same"),
     "linear 1000": linear(5, 1000, 67),
     "linear 127": linear(17, 127, 3),
+    "baddbmm": baddbmm(3, 7, 200, 19),
+    "baddbmm alpha, beta": baddbmm(2, 5, 33, 17, beta=0.3, alpha=-1.7),
     "batch_norm": batch_norm(3, 19, 7, 5),
     "batch_norm eps": batch_norm(3, 19, 7, 5, eps=1e-3),
     "avg_pool2d": on("avg_pool2d", (2, 9, 15, 14), 3, 2, 1, True),
@@ -115,6 +122,7 @@ TYPED = [
     "conv2d groups, dilation",
     "conv2d depthwise",
     "linear 1000",
+    "baddbmm alpha, beta",
     "batch_norm",
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",

@@ -94,9 +94,7 @@ def test_a_chain_that_pytorch_refuses_is_refused() -> None:
 # Other sums of products, whose parts do not see their order or have no operator.
 REPORTED: dict[str, Callable[[], Any]] = {
     "bilinear": lambda: TF.bilinear(X[:, :5], X[:, :6], A[:30].view(20, 5, 6)[:3]),
-    "baddbmm": lambda: torch.baddbmm(X[None, :, :20], X[None], A[None]),
     "addbmm": lambda: torch.addbmm(X[:, :20], X[None], A[None]),
-    "addr": lambda: torch.addr(A[:20], A[0], A[0]),
     "cdist": lambda: torch.cdist(X, X),
 }
 
@@ -116,6 +114,124 @@ def test_what_is_made_of_products_in_a_fixed_order() -> None:
         square = A[:20]
         cube = F.matmul(F.matmul(square, square), square)
         assert_bitwise_equal(torch.linalg.matrix_power(square, 3), cube)
+
+
+# ---- einsum of two operands ----
+
+U, V = normal("einsum u", 3, 4, 5, 6), normal("einsum v", 3, 4, 6, 7)
+EQUATIONS: dict[str, tuple[Tensor, Tensor, Callable[[], Tensor]]] = {
+    "bhik,bhkj->bhij": (U, V, lambda: F.matmul(U, V)),
+    "bhik, bhkj -> bihj": (U, V, lambda: F.matmul(U, V).transpose(1, 2)),
+    "ik,kj": (U[0, 0], V[0, 0], lambda: F.matmul(U[0, 0], V[0, 0])),
+    "ki,kj->ji": (U[0, 0].T, V[0, 0], lambda: F.matmul(U[0, 0], V[0, 0]).T),
+    "nc,c->n": (U[0, 0], V[0, 0, :, 0], lambda: F.matmul(U[0, 0], V[0, 0, :, 0])),
+    "c,c->": (U[0, 0, 0], V[0, 0, :, 0], lambda: F.matmul(U[0, 0, 0], V[0, 0, :, 0])),
+    "bnck,kcd->bnd": (
+        U,
+        V[0, 0].reshape(6, 1, 7).expand(6, 5, 7),
+        lambda: F.matmul(U.flatten(2), V[0, 0].repeat(5, 1)),
+    ),
+    "abik,klm->abilm": (
+        U,
+        V[0, 0].view(6, 1, 7),
+        lambda: F.matmul(U, V[0, 0]).unsqueeze(3),
+    ),
+    "i,j->ji": (U[0, 0, 0], V[0, 0, 0], lambda: torch.outer(V[0, 0, 0], U[0, 0, 0])),
+    "bi,bj->bij": (U[0, 0], V[0, 0, :5], lambda: U[0, 0][:, :, None] * V[0, 0, :5, None]),
+    "ij,ij->ij": (U[0, 0], U[0, 1], lambda: U[0, 0] * U[0, 1]),
+}
+
+
+@pytest.mark.parametrize("equation", EQUATIONS)
+def test_einsum_of_two_operands_is_one_product(equation: str) -> None:
+    a, b, expected = EQUATIONS[equation]
+    stock = torch.einsum(equation, a, b)
+    with torch.no_grad(), bninv.invariant(strict=True) as scope:
+        found = torch.einsum(equation, a, b)
+        assert_bitwise_equal(found, expected())
+        assert_bitwise_equal(torch.einsum(equation, [a, b]), found)
+    assert scope.uncovered == []
+    torch.testing.assert_close(found, stock)
+
+
+class Mixer(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bik,bjk->bij", x, x)
+
+
+def test_einsum_of_two_operands_is_in_every_graph() -> None:
+    mixer = bninv.patch(Mixer().eval())
+    with torch.no_grad():
+        assert_bitwise_equal(mixer(BATCH), F.matmul(BATCH, BATCH.mT))
+        assert_serves_every_batch(torch.jit.trace(mixer, BATCH[:2]), mixer)
+    compiled = torch.compile(mixer, backend="eager", fullgraph=True, dynamic=True)
+    assert_serves_every_batch(compiled, mixer)
+
+
+# What two operands have besides is looked at operator by operator.
+OTHER_EQUATIONS = {"ii,ij->j": (A[:20], A[:20]), "...k,kj->...j": (X, A), "ij,kj->i": (A, A)}
+
+
+@pytest.mark.parametrize("equation", OTHER_EQUATIONS)
+def test_other_equations_are_seen_by_their_parts(equation: str) -> None:
+    operands = OTHER_EQUATIONS[equation]
+    stock = torch.einsum(equation, *operands)
+    with torch.no_grad(), bninv.invariant(strict=True):
+        torch.testing.assert_close(torch.einsum(equation, *operands), stock)
+
+
+# ---- Products with factors ----
+
+FACTORS: dict[str, tuple[Callable[[], Tensor], Callable[[], Tensor]]] = {
+    "addmm": (
+        lambda: torch.addmm(B[0], X[:, :20], B, beta=0.5, alpha=2),
+        lambda: F.baddbmm(B[0], X[None, :, :20], B[None], beta=0.5, alpha=2)[0],
+    ),
+    "addmm of a row": (
+        lambda: torch.addmm(B[0], X[:, :20], B),
+        lambda: F.linear(X[:, :20], B.T, B[0]),
+    ),
+    "addmm of a matrix": (
+        lambda: torch.addmm(X[:, :33], X[:, :20], B),
+        lambda: F.baddbmm(X[:, :33], X[None, :, :20], B[None])[0],
+    ),
+    "Tensor.addmm_": (
+        lambda: X[:, :33].clone().addmm_(X[:, :20], B, beta=3),
+        lambda: F.baddbmm(X[:, :33], X[None, :, :20], B[None], beta=3)[0],
+    ),
+    "addmv": (
+        lambda: torch.addmv(X[:, 0], X[:, :20], B[:, 0], alpha=0.1),
+        lambda: F.baddbmm(X[:, :1], X[None, :, :20], B[None, :, :1], alpha=0.1)[0, :, 0],
+    ),
+    "addr": (
+        lambda: torch.addr(A[:20, :9], A[:20, 0], C[0], beta=0.1),
+        lambda: F.baddbmm(A[:20, :9], A[None, :20, :1], C[None, :1], beta=0.1)[0],
+    ),
+    "baddbmm": (
+        lambda: torch.baddbmm(BATCH[:, :, :1], BATCH, BATCH.mT, alpha=5**-0.5),
+        lambda: F.baddbmm(BATCH[:, :, :1], BATCH, BATCH.mT, alpha=5**-0.5),
+    ),
+    "Tensor.baddbmm_": (
+        lambda: F.matmul(BATCH, BATCH.mT).baddbmm_(BATCH, BATCH.mT, beta=0),
+        lambda: F.matmul(BATCH, BATCH.mT),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_products_with_factors(name: str) -> None:
+    called, expected = FACTORS[name]
+    stock = called()
+    with torch.no_grad(), bninv.invariant(strict=True):
+        found = called()
+    assert_bitwise_equal(found, expected())
+    torch.testing.assert_close(found, stock)
+
+
+def test_outer_products_are_exact() -> None:
+    with torch.no_grad(), bninv.invariant(strict=True):
+        for outer in (torch.outer, torch.ger):
+            assert_bitwise_equal(outer(X[0], A[0]), X[0][:, None] * A[0])
 
 
 # ---- Products of batches -------------------------------------------------------------------------
@@ -174,9 +290,9 @@ def test_a_product_of_batches_is_its_samples_products() -> None:
 
 
 def test_batches_that_do_not_fit_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="`input` has 2 dimensions; it may have 3"):
+    with pytest.raises(RuntimeError, match=r"`input` has shape \[6, 5\]; it may be \[batch, rows"):
         torch.ops.bninv.bmm(BATCH[0], BATCH)
-    with pytest.raises(ValueError, match=r"`mat2` has shape \[7, 6, 5\].* may be \[7, 5, columns"):
+    with pytest.raises(RuntimeError, match=r"`mat2` has shape \[7, 6, 5\].* be \[7, 5, columns"):
         torch.ops.bninv.bmm(BATCH, BATCH)
 
 

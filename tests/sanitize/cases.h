@@ -12,6 +12,7 @@
 
 #include "attention.h"
 #include "batch_norm.h"
+#include "bmm.h"
 #include "cpu/schedule.h"
 #include "group_norm.h"
 #include "hostile_state.h"
@@ -35,22 +36,28 @@
 
 namespace bninv {
 
+// Every kernel that the cases run, with its arguments. `X` is handed on.
+#define SANITIZED_KERNELS(F, X)      \
+  F(attention, AttentionArgs, X)     \
+  F(avg_pool2d, Pool2dArgs, X)       \
+  F(batch_norm, BatchNormArgs, X)    \
+  F(bmm, BmmArgs, X)                 \
+  F(conv2d, Conv2dArgs, X)           \
+  F(conv2d_depthwise, Conv2dArgs, X) \
+  F(conv2d_grouped, Conv2dArgs, X)   \
+  F(conv2d_tensor, Conv2dArgs, X)    \
+  F(group_norm, GroupNormArgs, X)    \
+  F(layer_norm, LayerNormArgs, X)    \
+  F(linear, LinearArgs, X)           \
+  F(max_pool2d, Pool2dArgs, X)       \
+  F(softmax, SoftmaxArgs, X)         \
+  F(sum, ReduceArgs, X)              \
+  F(unary, UnaryArgs, X)
+
+#define KERNEL_OF_LEVEL(name, Args, X) void (*name)(const Args&, int64_t, int64_t);
 struct Level {
   const char* name;
-  void (*attention)(const AttentionArgs&, int64_t, int64_t);
-  void (*batch_norm)(const BatchNormArgs&, int64_t, int64_t);
-  void (*layer_norm)(const LayerNormArgs&, int64_t, int64_t);
-  void (*group_norm)(const GroupNormArgs&, int64_t, int64_t);
-  void (*softmax)(const SoftmaxArgs&, int64_t, int64_t);
-  void (*linear)(const LinearArgs&, int64_t, int64_t);
-  void (*conv2d)(const Conv2dArgs&, int64_t, int64_t);
-  void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
-  void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
-  void (*conv2d_tensor)(const Conv2dArgs&, int64_t, int64_t);
-  void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
-  void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
-  void (*sum)(const ReduceArgs&, int64_t, int64_t);
-  void (*unary)(const UnaryArgs&, int64_t, int64_t);
+  SANITIZED_KERNELS(KERNEL_OF_LEVEL, )
   float* (*vec_operations)(const float*, const float*, const float*, int64_t, float*);
 };
 
@@ -64,13 +71,9 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                       \
-  Level {                                                                                  \
-    #level, level::attention, level::batch_norm, level::layer_norm, level::group_norm,     \
-        level::softmax, level::linear, level::conv2d, level::conv2d_depthwise,             \
-        level::conv2d_grouped, level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, \
-        level::sum, level::unary, level::vec_operations                                    \
-  }
+#define NAMED_KERNEL(name, Args, level) level::name,
+#define LEVEL(level) \
+  Level { #level, SANITIZED_KERNELS(NAMED_KERNEL, level) level::vec_operations }
 
 inline std::vector<Level> levels() {
   std::vector<Level> found{LEVEL(scalar)};

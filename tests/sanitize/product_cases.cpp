@@ -1,4 +1,4 @@
-// Convolution and linear, in any storage type, alone and with an epilogue.
+// Convolution, linear and products of batches, in any storage type, alone and with an epilogue.
 #include "buffers.h"
 #include "geometry.h"
 
@@ -62,6 +62,57 @@ void linear_case(bool fused) {
   const RandomEpilogue epilogue = random_epilogue(args.dtype, columns, rows * columns, offset);
   args.epilogue = epilogue.value;
   run_case("linear_fused");
+}
+
+// A batch of matrices in exactly the elements that its strides reach: any dimension may be dense, have
+// gaps, or be the same all over.
+struct RandomMatrices {
+  MatrixStrides strides;
+  Bytes memory;
+
+  RandomMatrices(DType dtype, int64_t batch, int64_t rows, int64_t columns, bool dense_rows)
+      : strides(random_strides(batch, rows, columns, dense_rows)),
+        memory(Bytes::numbers(rows * columns == 0
+                                  ? 0
+                                  : 1 + (batch - 1) * strides.sample + (rows - 1) * strides.row +
+                                        (columns - 1) * strides.column,
+                              dtype)) {}
+
+ private:
+  static MatrixStrides random_strides(int64_t batch, int64_t rows, int64_t columns,
+                                      bool dense_rows) {
+    const int64_t gap = between(0, 2), order = dense_rows ? 0 : between(0, 3);
+    MatrixStrides strides{};
+    if (order == 0) strides = {rows * (columns + gap), columns + gap, 1};
+    if (order == 1) strides = {columns * (rows + gap), 1, rows + gap};
+    if (order == 2) strides = {1, batch, batch * rows};
+    if (order == 3) strides = {rows * (2 * columns + gap), 2 * columns + gap, 2};
+    if (between(0, 3) == 0) strides.sample = 0;
+    return strides;
+  }
+};
+
+void bmm_case(bool cuda) {
+  BmmArgs args{};
+  args.dtype = any_dtype();
+  args.batch = one_of({1, 2, 3, 5});
+  const int64_t rows = one_of({1, 2, 5, 13, 15, 29, 49});
+  const int64_t columns = one_of({1, 5, 16, 17, 31, 32, 33, 49, 65});
+  const int64_t terms = one_of({0, 1, 7, 32, 49, 128, 129, 257});
+  args.gemm = gemm_schedule(rows, columns, terms, args.batch, between(1, 4));
+  const RandomMatrices left(args.dtype, args.batch, rows, terms, cuda);
+  const RandomMatrices right(args.dtype, args.batch, terms, columns, cuda);
+  args.input = left.memory.data, args.input_strides = left.strides;
+  args.mat2 = right.memory.data, args.mat2_strides = right.strides;
+  const int64_t outputs = args.batch * rows * columns, offset = between(0, 1);
+  const Bytes addend = Bytes::random(outputs, args.dtype, offset);
+  if (between(0, 2) == 0) {
+    args.epilogue.scales = true, args.epilogue.alpha = 0.7, args.epilogue.beta = -1.3;
+    args.epilogue.residual = between(0, 1) ? addend.data : nullptr;
+  }
+  run<BmmArgs>(cuda ? "bmm" : "bmm_strided", args, &Level::bmm,
+               cuda ? PLANNED_CUDA_KERNEL(plan_bmm, bmm) : nullptr,
+               args.batch * args.gemm.row_blocks * args.gemm.column_blocks, outputs, offset);
 }
 
 enum class Conv { kProduct, kDepthwise, kGrouped, kTensor };
@@ -136,6 +187,8 @@ void conv_case(Conv kind, bool fused) {
 void product_cases(int number) {
   for (int i = 2 * number; i < 2 * number + 2; ++i) {
     seed_case("linear", i), linear_case(false);
+    seed_case("bmm", i), bmm_case(true);
+    seed_case("bmm_strided", i), bmm_case(false);
     seed_case("conv2d", i), conv_case(Conv::kProduct, false);
     seed_case("conv2d_depthwise", i), conv_case(Conv::kDepthwise, false);
     seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped, false);

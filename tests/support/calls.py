@@ -31,6 +31,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
     "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
     "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
+    "baddbmm": (
+        F.baddbmm,
+        {"input": X3[..., :4], "batch1": X3, "batch2": X3.mT.contiguous()[..., :4]},
+    ),
     "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
     "layer_norm": (
         F.layer_norm,
@@ -60,7 +64,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
-PRODUCTS = {"conv1d", "conv2d", "linear", "scaled_dot_product_attention"}
+PRODUCTS = {"conv1d", "conv2d", "linear", "baddbmm", "scaled_dot_product_attention"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.

@@ -30,6 +30,7 @@ from tests.support.places import CSRC
 FAMILIES = (
     "attention",
     "batch_norm",
+    "bmm",
     "conv2d",
     "linear",
     "normalization",

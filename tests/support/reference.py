@@ -108,6 +108,18 @@ def linear(x: Reals, weight: Reals, bias: Reals | None = None) -> Reals:
     return dot(x[..., None, :], weight, bias)
 
 
+def bmm(a: Reals, b: Reals) -> Reals:
+    """a (B, M, K), b (B, K, N): as torch.bmm."""
+    return dot(a[:, :, None, :], b.swapaxes(1, 2)[:, None])
+
+
+def baddbmm(addend: Reals, a: Reals, b: Reals, *, beta: float = 1, alpha: float = 1) -> Reals:
+    """`addend` broadcasts to (B, M, N), and is not looked at if `beta` is 0."""
+    with np.errstate(all="ignore"):
+        total = a.dtype.type(alpha) * bmm(a, b)
+        return total if beta == 0 else total + a.dtype.type(beta) * addend
+
+
 def conv2d(
     x: Reals,
     weight: Reals,

@@ -105,6 +105,8 @@ def _on_tensors(form: Callable[..., NDArray[Any]]) -> Callable[..., Tensor]:
 
 conv2d = _on_tensors(reference.conv2d)
 linear = _on_tensors(reference.linear)
+bmm = _on_tensors(reference.bmm)
+baddbmm = _on_tensors(reference.baddbmm)
 avg_pool2d = _on_tensors(reference.avg_pool2d)
 max_pool2d = _on_tensors(reference.max_pool2d)
 adaptive_avg_pool2d = _on_tensors(reference.adaptive_avg_pool2d)
