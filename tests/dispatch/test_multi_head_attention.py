@@ -97,10 +97,10 @@ def test_layers_around_it() -> None:
     memory = normal("m", 5, 7, 12)
     both(layer, X, memory)
     both(nn.TransformerDecoder(layer, 2).eval(), X, memory, tgt_mask=LATER)
-    encoder = nn.TransformerEncoderLayer(12, 3, 20, batch_first=True).eval()
+    encoder = nn.TransformerEncoderLayer(12, 2, 20, batch_first=True).eval()
     both(encoder, X, src_key_padding_mask=PADDING)
     both(nn.TransformerEncoder(encoder, 2).eval(), X, src_key_padding_mask=PADDING)
-    both(nn.Transformer(12, 3, 1, 1, 20, batch_first=True).eval(), X, memory)
+    both(nn.Transformer(12, 2, 1, 1, 20, batch_first=True).eval(), X, memory)
 
 
 def test_a_call_of_the_function() -> None:
