@@ -62,7 +62,7 @@ struct Format64 {
   static constexpr double kLeastExponent = -753.625;
   static constexpr double kTanhIsOne = -40.0;
   static constexpr double kErfIsOne = 6.0;
-  static constexpr double kGeluBreak = -0.65, kGeluPole = 4.0, kGeluShift = 0.5;
+  static constexpr double kGeluBreak = -0.65, kGeluPole = 2.25, kGeluShift = 0.59375;
   static constexpr double kGeluLeast = -38.8125, kGeluTanhLeast = -21.6;
   static constexpr double kC = 0x1.2444f2a4d8b4bp-4, kCLow = -0x1.6c843a29d1c7p-61;
   static constexpr double kK = 0x1.65d25ep+4, kKLow = 0x1.bb3db03fa9e4dp-21;

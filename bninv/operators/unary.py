@@ -1,4 +1,4 @@
-"""Elementwise functions of one tensor: rule R6. In float64 those without an exponential."""
+"""Elementwise functions of one tensor: rule R6."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bninv._arguments import need_tensor, number
 from bninv._autocast import result_dtype
-from bninv.modules.base import FLOATING, NARROW, Patched
+from bninv.modules.base import Patched
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw, any_input
@@ -30,24 +30,19 @@ _TIMM_ME = "timm.layers.activations_me."
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
-def elementwise(*modules: str, exponential: bool = False) -> Callable[[_Function], _Function]:
+def elementwise(*modules: str) -> Callable[[_Function], _Function]:
     """Makes an operator, its in-place form, its adapters and the kind of its modules of a function
     `(input, inplace)`, which calls the operator of its own name.
 
     Args:
         modules: qualified names of module classes whose forward is the function.
-        exponential: whether it is not defined in float64, as in csrc/activations.h.
     """
 
     def register(function: _Function) -> _Function:
         name = function.__name__
-        _add(
-            name, "(Tensor input) -> Tensor", function, exponential, lambda draw: [any_input(draw)]
-        )
+        _add(name, "(Tensor input) -> Tensor", function, lambda draw: [any_input(draw)])
 
         class Kind(Patched):
-            dtypes = NARROW if exponential else FLOATING
-
             def invariant_forward(self, input: Tensor) -> Tensor:
                 return function(input, bool(getattr(self, "inplace", False)))
 
@@ -64,15 +59,12 @@ def _add(
     name: str,
     schema: str,
     function: Adapter,
-    exponential: bool,
     draw: Callable[[Draw], list[Any]],
 ) -> None:
     def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return function(input, *args, inplace=True, **kwargs)
 
-    OPERATORS.append(
-        Operator(name, schema, like_dense, draw, float64=not exponential, in_place=True)
-    )
+    OPERATORS.append(Operator(name, schema, like_dense, draw, in_place=True))
     ATEN.update({name: function, f"{name}_": in_place})
     if hasattr(torch.nn.functional, name):
         PYTHON[name] = function
@@ -104,19 +96,19 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("relu6", input, inplace)
 
 
-@elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid", exponential=True)
+@elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid")
 def sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`1 / (1 + exp(-x))` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("sigmoid", input, inplace)
 
 
-@elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe", exponential=True)
+@elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("silu", input, inplace)
 
 
-@elementwise(_TORCH + "Mish", exponential=True)
+@elementwise(_TORCH + "Mish")
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(log(1 + exp(x)))` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("mish", input, inplace)
@@ -134,7 +126,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("hardsigmoid", input, inplace)
 
 
-@elementwise(_TORCH + "Tanh", _TIMM + "Tanh", exponential=True)
+@elementwise(_TORCH + "Tanh", _TIMM + "Tanh")
 def tanh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic tangent within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("tanh", input, inplace)
@@ -173,14 +165,12 @@ _add(
     "leaky_relu",
     "(Tensor input, float negative_slope) -> Tensor",
     leaky_relu,
-    False,
     lambda draw: [any_input(draw), 0.3],
 )
 _add(
     "gelu",
     "(Tensor input, str approximate) -> Tensor",
     gelu,
-    True,
     lambda draw: [any_input(draw), draw.random.choice(["none", "tanh"])],
 )
 
@@ -211,22 +201,16 @@ class LeakyReLU(Patched):
 class MishOfSoftplus(Patched):
     """timm's Mish, whose softplus CUDA's autocast computes in float32."""
 
-    dtypes = NARROW
-
     def invariant_forward(self, x: Tensor) -> Tensor:
         return mish(x.to(result_dtype("softplus", x)))
 
 
 class GELU(Patched):
-    dtypes = NARROW
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return gelu(input, getattr(self, "approximate", "none"))
 
 
 class GELUTanh(Patched):
-    dtypes = NARROW
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return gelu(input, "tanh")
 

@@ -14,7 +14,7 @@ void unary_of(const UnaryArgs& args, int64_t begin, int64_t end) {
   const T* x = static_cast<const T*>(args.input);
   T* y = static_cast<T*>(args.output);
   const V negative_slope = static_cast<Arithmetic<T>>(args.negative_slope);
-  with_activation<T, Activation::kNone, kLastActivation>(args.function, [&](auto function) {
+  with_activation<Activation::kNone, kLastActivation>(args.function, [&](auto function) {
     const auto f = [=](V value) { return activate<function.value>(value, negative_slope); };
     int64_t i = begin;
     for (; i + kCount <= end; i += kCount) store(y + i, f(load(x + i)));

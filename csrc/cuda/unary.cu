@@ -28,11 +28,9 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
   if constexpr (kRelu) return each([](A x) { return relu(x); });
   const A slope = static_cast<A>(args.negative_slope);
   switch (args.function) {
-#define BNINV_CASE(name, number, ...)                                             \
-  case Activation::number:                                                        \
-    if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<Activation::number>) \
-      return each([=](A x) { return activate<Activation::number>(x, slope); });   \
-    break;
+#define BNINV_CASE(name, number, ...) \
+  case Activation::number:            \
+    return each([=](A x) { return activate<Activation::number>(x, slope); });
     BNINV_ACTIVATIONS(BNINV_CASE)
 #undef BNINV_CASE
     default:

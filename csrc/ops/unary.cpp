@@ -18,14 +18,8 @@ void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activatio
   run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
 }
 
-DType check_input(const char* op, const Tensor& input, Activation function) {
-  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
-  check_activation(op, function, op, dtype);
-  return dtype;
-}
-
 Tensor unary(const char* op, const Tensor& input, Activation function, double negative_slope = 0) {
-  const DType dtype = check_input(op, input, function);
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   const Tensor x = is_dense(input) ? input : torch::stable::contiguous(input);
   Tensor output = new_like(x);
   run_unary(x, output, dtype, function, negative_slope);
@@ -33,7 +27,7 @@ Tensor unary(const char* op, const Tensor& input, Activation function, double ne
 }
 
 void unary_(const char* op, Tensor& input, Activation function, double negative_slope = 0) {
-  const DType dtype = check_input(op, input, function);
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   if (is_dense(input)) {
     run_unary(input, input, dtype, function, negative_slope);
     return;
@@ -51,7 +45,7 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
   Tensor name(const Tensor& input) { return unary(#name, input, Activation::number); } \
   void name##_(Tensor input) { unary_(#name "_", input, Activation::number); }
 #define BNINV_OWN(name, number)
-#define BNINV_DEFINE(name, number, domain, kind, expression) BNINV_##kind(name, number)
+#define BNINV_DEFINE(name, number, kind, expression) BNINV_##kind(name, number)
 BNINV_ACTIVATIONS(BNINV_DEFINE)
 #undef BNINV_PLAIN
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import bninv.functional as F
@@ -105,6 +106,49 @@ def test_error_is_at_most_2_ulp(label: str) -> None:
     exponent = np.maximum(np.frexp(expected)[1] - 1, -126)
     ulp = np.ldexp(1.0, exponent - 23)
     error = np.abs(actual - expected) / ulp
+    worst = int(error.argmax())
+    assert error[worst] <= 2, f"{error[worst]:.3f} ulp at {x[worst].item().hex()}"
+
+
+def every_exponent(count: int) -> Tensor:
+    """Of binary64: random bit patterns, and numbers where the functions bend."""
+    patterns = np.random.default_rng(count).integers(0, 2**64, count, dtype=np.uint64)
+    near = [normal(scale, count).double() * scale for scale in (0.1, 1, 8, 300)]
+    return torch.cat([torch.from_numpy(patterns.view(np.float64)), *near])
+
+
+@pytest.mark.parametrize("label", EXACT)
+def test_equals_reference_in_binary64(label: str) -> None:
+    name, options, _ = EXACT[label]
+    x = every_exponent(2000)
+    expected = torch.from_numpy(reference_functions.FUNCTIONS[name](x.numpy(), **options))
+    assert_equals_at_each_level(lambda: getattr(F, name)(x, **options), expected, label)
+
+
+def ulps64(actual: Tensor, expected: NDArray[np.longdouble]) -> NDArray[np.float64]:
+    """Errors in units of binary64 at the expected value."""
+    exponent = np.maximum(np.frexp(expected)[1] - 1, -1022)
+    return (np.abs(actual.numpy() - expected) / np.ldexp(np.longdouble(1), exponent - 52)).astype(
+        np.float64
+    )
+
+
+# Of NumPy's functions of 64 significant bits: what can be written without cancellation.
+LONGER: dict[str, Callable[[NDArray[np.longdouble]], NDArray[np.longdouble]]] = {
+    "tanh": np.tanh,
+    "sigmoid": lambda x: np.where(x < 0, np.exp(-abs(x)), 1) / (1 + np.exp(-abs(x))),
+    "silu": lambda x: x * LONGER["sigmoid"](x),
+    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+}
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="no longer arithmetic here")
+@pytest.mark.parametrize("name", LONGER)
+def test_error_in_binary64_is_at_most_2_ulp(name: str) -> None:
+    x = torch.cat([normal(scale, 100_000).double() * scale for scale in (0.1, 1, 8, 200)])
+    with np.errstate(over="ignore"):
+        expected = LONGER[name](x.numpy().astype(np.longdouble))
+    error = ulps64(getattr(F, name)(x), expected)
     worst = int(error.argmax())
     assert error[worst] <= 2, f"{error[worst]:.3f} ulp at {x[worst].item().hex()}"
 

@@ -17,16 +17,12 @@ from tests.support.properties import any_bits, assert_bits, expansions, layouts,
 from tests.support.reference_dtypes import FLOATING, NARROW
 
 OPTIONS = {"leaky_relu": (0.3,), "gelu": ("none",)}
-PIECEWISE = {op.name for op in unary.OPERATORS if op.float64}
 FUNCTIONS: dict[str, tuple[str, tuple]] = {
     **{op.name: (op.name, OPTIONS.get(op.name, ())) for op in unary.OPERATORS},
     "gelu, tanh": ("gelu", ("tanh",)),
 }
 CASES = [
-    pytest.param(label, dtype, id=f"{label}, {dtype}")
-    for label in FUNCTIONS
-    for dtype in FLOATING
-    if dtype != torch.float64 or label in PIECEWISE
+    pytest.param(label, dtype, id=f"{label}, {dtype}") for label in FUNCTIONS for dtype in FLOATING
 ]
 functions = pytest.mark.parametrize("label", FUNCTIONS)
 cases = pytest.mark.parametrize(("label", "dtype"), CASES)

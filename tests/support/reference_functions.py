@@ -1,7 +1,7 @@
 """Rule R6 of the contract (docs/functions.md) in NumPy: the same expressions, element by element.
 
-Inputs and results are float32 or float64 arrays. Every `+ - * /` below is one operation of that type
-and every `fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads
+Inputs and results are float32 or float64 arrays. Every `+ - * /` below is one operation of that
+type and every `fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads
 aside). Coefficients are hexadecimal strings, as in docs/functions.md.
 """
 
@@ -120,6 +120,41 @@ BINARY64 = Format(
             "0x1.24924929b7284p-3", "-0x1.55555555471f3p-3", "0x1.999999998f94cp-3",
             "-0x1.0000000000034p-2", "0x1.555555555558bp-2", "-0x1p-1",
         ],
+        "erf inner": [
+            "-0x1.6284e14479c8fp-30", "0x1.117a2d053e757p-26", "-0x1.64e1fdeb31145p-23",
+            "0x1.baabdcf60fe5bp-20", "-0x1.f4e30ba0b092fp-17", "0x1.f9a40b743cc5ap-14",
+            "-0x1.c02dbbc99c3b5p-11", "0x1.565bcd389b4fbp-8", "-0x1.b82ce31393143p-6",
+            "0x1.ce2f21a0461cep-4", "-0x1.812746b037a2bp-2", "0x1.06eba8214db69p-3",
+        ],
+        "erf outer": [
+            "-0x1.2c7c8952adcd6p-43", "0x1.f22feb2b786a8p-38", "-0x1.82007a51c7922p-33",
+            "0x1.73b38dafafb7bp-29", "-0x1.f2a35572e34d1p-26", "0x1.ee717293ac6e4p-23",
+            "-0x1.76800735377a6p-20", "0x1.b7c92e40c73cdp-18", "-0x1.8ea2668f14a77p-16",
+            "0x1.0c56d01fa5054p-14", "-0x1.ce8068efbcb08p-14", "0x1.80bc477813702p-16",
+            "0x1.1fbff85a57defp-11", "-0x1.b57e0941d98c4p-10", "0x1.99d04d3e3aac2p-13",
+            "0x1.397bee6ba887ap-6", "-0x1.a4f63ff66c33fp-4", "-0x1.45f3001020fb7p-1",
+            "-0x1.06ebaa0f6b329p-3",
+        ],
+        "gelu inner": [
+            "0x1.0ea7374ddcaaep-29", "-0x1.5f36de92273c8p-25", "0x1.656e53a2c3163p-21",
+            "-0x1.3ce86066074abp-17", "0x1.e42b0952a23cap-14", "-0x1.37403f63e4133p-10",
+            "0x1.46d0429758e67p-7", "-0x1.1058377e2cde8p-4", "0x1.9884533d4365p-2",
+        ],
+        "gelu outer": [
+            "0x1.26c61e42027f0p+2", "-0x1.00815d84df55ap+3", "0x1.a9a3f4dc3a102p-1",
+            "0x1.b3e8a4a64b8c3p+2", "-0x1.3dd81dd460caap+2", "-0x1.5c86d8f2a1b54p-1",
+            "0x1.8c6e97942d9d1p+1", "-0x1.fbfa8c8c35f33p+0", "-0x1.29f05d06734eap-3",
+            "0x1.5014295e42637p+0", "-0x1.f55249399e7ffp-1", "-0x1.57502dceddf2bp-4",
+            "0x1.783f92c8f1d6dp-1", "-0x1.f7a053ba14ffap-2", "-0x1.8ac936e6be060p-3",
+            "0x1.0910848186725p-1", "-0x1.60b14219346dcp-3", "-0x1.6fa0a8a2170c9p-2",
+            "0x1.66cfe706f8c1dp-2", "0x1.de85b255ea9dbp-3", "-0x1.ee74bec770762p-2",
+            "-0x1.2892c22d90a5fp-2", "0x1.7dcde1ec2c975p-1", "0x1.6a32254ccf3afp+0",
+            "0x1.f39aa0fbec14bp-3",
+        ],
+        "gelu tanh": [
+            "0x1.65d25ep+4", "0x1.bb3db03fa9e4dp-21", "0x1.2444f2a4d8b4bp-4",
+            "-0x1.6c843a29d1c7p-61",
+        ],
     },
 )  # fmt: skip
 
@@ -174,7 +209,7 @@ def horner(coefficients: list[str], x: Reals) -> Reals:
 
 
 def reduced(x: Reals, shift: int) -> tuple[Reals, Reals]:
-    """x / ln 2 rounded to an integer, and the number that has it, the bias and a shift in its low bits."""
+    """x / ln 2 rounded to an integer, and the number with that, bias and shift in its low bits."""
     c = of(x)
     biased_rounder = c(1.5 * 2.0**c.fraction + (c.bias + shift))
     rounded = fma(x, c(c.log2_e), biased_rounder)
@@ -344,9 +379,9 @@ def gelu_erf(x: Reals) -> Reals:
     half = w * c(-0.5)
     z = w * half
     fraction, scale, unshift = shifted(z, fma(w, half, -z))
-    wide = c is BINARY64
-    v = w / (c(4.0 if wide else 2.5) - w)
-    p = horner(c.polynomials["gelu outer"], v + c(0.5 if wide else 0.4375))
+    pole, shift = (2.25, 0.59375) if c is BINARY64 else (2.5, 0.4375)
+    v = w / (c(pole) - w)
+    p = horner(c.polynomials["gelu outer"], v + c(shift))
     factor = fma(fraction, p + c(1), p)
     t = (fma(v, factor, v) * scale) * (c(0.5) * unshift)
     outer = np.where(x > 0, x, x * c(0)) + t
