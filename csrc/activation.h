@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dtypes.h"
+#include "elementary.h"
 #include "functions.h"
 
 namespace bninv {
@@ -10,8 +11,8 @@ namespace bninv {
 namespace BNINV_LEVEL {
 
 template <Activation kActivation, typename V>
-BNINV_INLINE V activate(V x, V slope) {
-  (void)slope;  // leaky_relu's alone
+BNINV_INLINE V activate(V x, const V* parameter) {
+  (void)parameter;  // few functions have any
 #define BNINV_ACTIVATE(name, number, kind, expression) \
   if constexpr (kActivation == Activation::number) return expression;
   BNINV_ACTIVATIONS(BNINV_ACTIVATE)
@@ -19,7 +20,13 @@ BNINV_INLINE V activate(V x, V slope) {
   if constexpr (kActivation == Activation::kNone) return x;
 }
 
-// The same for an activation known at run time, of those that an epilogue may have.
+// The same of a function with one parameter at most, which those of an epilogue are.
+template <Activation kActivation, typename V>
+BNINV_INLINE V activate(V x, V slope) {
+  return activate<kActivation>(x, &slope);
+}
+
+// For an activation known at run time, of those that an epilogue may have.
 template <typename V>
 BNINV_INLINE V activate_any(Activation activation, V x, V slope) {
   switch (activation) {

@@ -125,24 +125,42 @@ BNINV_INLINE V log_tail(V f) {
                       -0x1.fffff8p-2f);
 }
 
+// u = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), for positive u; else anything.
+template <typename V>
+struct Logarithm {
+  V k, f;
+};
+
+template <typename V>
+BNINV_INLINE Logarithm<V> exponent_and_rest(V u) {
+  using F = FormatOf<V>;
+  auto subnormal = u < V(F::kLeastNormal);
+  V normal = select(subnormal, u * V(F::kFromSubnormal), u);
+  V least = select(subnormal, V(-F::kFromSubnormalExponent), V(0.0f));
+  // Without its sign the pattern cannot overflow here; a negative u is NaN in the end.
+  auto bits = (to_bits(normal) & F::kMagnitude) - F::kSqrtHalfBits;
+  // The exponent, made a number by putting it into the low bits of a large one.
+  V k = (V(from_bits((bits >> F::kFraction) + F::kRounderBits)) - V(F::kRounder)) + least;
+  return {k, V(from_bits((bits & F::kFractionMask) + F::kSqrtHalfBits)) - V(1.0f)};
+}
+
+// log(x)'s results where x is not a positive number.
+template <typename V>
+BNINV_INLINE V of_positive(V x, V y) {
+  y = select(x > V(0.0f), y, select(x == V(0.0f), V(-kInfinity), V(kNaN)));
+  return select(x < V(kInfinity), y, x);
+}
+
 }  // namespace detail
 
-// log(x) = k ln 2 + log(1 + f), x = 2^k (1 + f), 1 + f between sqrt(1/2) and sqrt(2).
+// log(x) = k ln 2 + log(1 + f), x = 2^k (1 + f).
 template <typename V>
 BNINV_INLINE V log(V x) {
   using namespace detail;
   using F = FormatOf<V>;
-  auto subnormal = x < V(F::kLeastNormal);
-  V normal = select(subnormal, x * V(F::kFromSubnormal), x);
-  V least = select(subnormal, V(-F::kFromSubnormalExponent), V(0.0f));
-  // Without its sign the pattern cannot overflow here; a negative x is NaN in the end.
-  auto bits = (to_bits(normal) & F::kMagnitude) - F::kSqrtHalfBits;
-  // The exponent, made a number by putting it into the low bits of a large one.
-  V k = (V(from_bits((bits >> F::kFraction) + F::kRounderBits)) - V(F::kRounder)) + least;
-  V f = V(from_bits((bits & F::kFractionMask) + F::kSqrtHalfBits)) - V(1.0f);
-  V y = fma(k, V(F::kLn2High), fma(k, V(F::kLn2Low), fma(f * f, log_tail(f), f)));
-  y = select(x > V(0.0f), y, select(x == V(0.0f), V(-kInfinity), V(kNaN)));
-  return select(x < V(kInfinity), y, x);
+  Logarithm<V> l = exponent_and_rest(x);
+  V t = fma(l.f * l.f, log_tail(l.f), l.f);
+  return of_positive(x, V(fma(l.k, V(F::kLn2High), fma(l.k, V(F::kLn2Low), t))));
 }
 
 // tanh(|x|) = -m / (2 + m), m = exp(-2|x|) - 1. Both m and 2 + m are rounded once from the parts

@@ -144,6 +144,60 @@ def rsqrt(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("rsqrt", input, inplace)
 
 
+@elementwise()
+def exp(input: Tensor, inplace: bool = False) -> Tensor:
+    """`e^x` within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("exp", input, inplace)
+
+
+@elementwise()
+def exp2(input: Tensor, inplace: bool = False) -> Tensor:
+    """`2^x` within 1 ulp, exact for integers; the exact expression is in docs/functions.md."""
+    return _unary("exp2", input, inplace)
+
+
+@elementwise()
+def expm1(input: Tensor, inplace: bool = False) -> Tensor:
+    """`e^x - 1` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("expm1", input, inplace)
+
+
+@elementwise()
+def log(input: Tensor, inplace: bool = False) -> Tensor:
+    """Natural logarithm within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log", input, inplace)
+
+
+@elementwise()
+def log1p(input: Tensor, inplace: bool = False) -> Tensor:
+    """`log(1 + x)` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log1p", input, inplace)
+
+
+@elementwise()
+def log2(input: Tensor, inplace: bool = False) -> Tensor:
+    """Logarithm to base 2 within 2 ulp, exact for powers of two; see docs/functions.md."""
+    return _unary("log2", input, inplace)
+
+
+@elementwise()
+def log10(input: Tensor, inplace: bool = False) -> Tensor:
+    """Logarithm to base 10 within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log10", input, inplace)
+
+
+@elementwise()
+def erf(input: Tensor, inplace: bool = False) -> Tensor:
+    """The error function within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("erf", input, inplace)
+
+
+@elementwise(_TORCH + "LogSigmoid")
+def logsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """`log(sigmoid(x))` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("logsigmoid", input, inplace)
+
+
 # ---- With arguments of their own -----------------------------------------------------------------
 
 
@@ -161,6 +215,64 @@ def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Ten
     return _unary("gelu", input, inplace, approximate)
 
 
+def softplus(
+    input: Tensor, beta: float = 1, threshold: float = 20, inplace: bool = False
+) -> Tensor:
+    """`log(1 + exp(beta * x)) / beta`, and `x` where `beta * x > threshold`; within 2 ulp if `beta`
+    is a power of two. Both are rounded to the arithmetic type first.
+    """
+    parameters = number(beta, "beta"), number(threshold, "threshold")
+    return _unary("softplus", input, inplace, *parameters)
+
+
+def _elu(
+    input: Tensor,
+    alpha: float = 1.0,
+    scale: float = 1.0,
+    input_scale: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
+    parameters = number(alpha, "alpha"), number(scale, "scale"), number(input_scale, "input_scale")
+    return _unary("elu", input, inplace, *parameters)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : alpha * (exp(x) - 1)`; the exact expression is in docs/functions.md."""
+    return _elu(input, alpha, inplace=inplace)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : alpha * (exp(x / alpha) - 1)`, with `1 / alpha` rounded to the arithmetic type.
+
+    Raises:
+        ValueError: `alpha` is 0.
+    """
+    if number(alpha, "alpha") == 0:
+        raise ValueError("`alpha` is 0; it may be any other number")
+    return _elu(input, alpha, 1.0, 1 / alpha, inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`scale * elu(x, alpha)` with the two constants of self-normalizing networks; the exact
+    expression is in docs/functions.md.
+    """
+    return _elu(
+        input, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0, inplace
+    )
+
+
+_add(
+    "softplus",
+    "(Tensor input, float beta, float threshold) -> Tensor",
+    softplus,
+    lambda draw: [any_input(draw), 1.3, 2.0],
+)
+_add(
+    "elu",
+    "(Tensor input, float alpha, float scale, float input_scale) -> Tensor",
+    elu,
+    lambda draw: [any_input(draw), 1.3, 0.7, 1.1],
+)
 _add(
     "leaky_relu",
     "(Tensor input, float negative_slope) -> Tensor",
@@ -173,6 +285,32 @@ _add(
     gelu,
     lambda draw: [any_input(draw), draw.random.choice(["none", "tanh"])],
 )
+
+
+def _in_place(function: Adapter) -> Adapter:
+    def in_place(input: Tensor, *args: Any) -> Tensor:
+        return function(input, *args, inplace=True)
+
+    return in_place
+
+
+def _log_sigmoid_forward(input: Tensor) -> tuple[Tensor, Tensor]:
+    # The second is what a backward on the CPU would read.
+    return logsigmoid(input), input.new_empty(0)
+
+
+# ATen's signatures, where they are not those of torch.nn.functional.
+ATEN |= {
+    "elu": _elu,
+    "elu_": _in_place(_elu),
+    "celu": celu,
+    "celu_": _in_place(celu),
+    "selu": selu,
+    "selu_": _in_place(selu),
+    "log_sigmoid": logsigmoid,
+    "log_sigmoid_forward": _log_sigmoid_forward,
+}
+PYTHON |= {"celu": celu, "selu": selu}
 
 
 class ReLU6(Patched):
@@ -198,6 +336,34 @@ class LeakyReLU(Patched):
         return leaky_relu(input, self.negative_slope, self.inplace)
 
 
+class ELU(Patched):
+    alpha: float
+    inplace: bool
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return elu(input, self.alpha, self.inplace)
+
+
+class CELU(ELU):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return celu(input, self.alpha, self.inplace)
+
+
+class SELU(Patched):
+    inplace: bool
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return selu(input, self.inplace)
+
+
+class Softplus(Patched):
+    beta: float
+    threshold: float
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return softplus(input, self.beta, self.threshold)
+
+
 class MishOfSoftplus(Patched):
     """timm's Mish, whose softplus CUDA's autocast computes in float32."""
 
@@ -219,10 +385,14 @@ KIND_OF |= {"relu6": ReLU6, "leaky_relu": LeakyReLU}
 KINDS |= {
     _TORCH + "Hardtanh": ReLU6,
     _TORCH + "LeakyReLU": LeakyReLU,
+    _TORCH + "ELU": ELU,
+    _TORCH + "CELU": CELU,
+    _TORCH + "SELU": SELU,
+    _TORCH + "Softplus": Softplus,
     _TORCH + "GELU": GELU,
     _TIMM + "GELU": GELU,
     _TIMM + "Mish": MishOfSoftplus,
     _TIMM + "GELUTanh": GELUTanh,
 }
 
-__all__ = [op.name for op in OPERATORS]
+__all__ = [*(op.name for op in OPERATORS), "celu", "selu"]

@@ -38,7 +38,8 @@ void unary_case(Activation function, DType dtype, const Bytes& x, int64_t offset
   UnaryArgs args{};
   const int64_t count = static_cast<int64_t>(x.size / size_of(dtype));
   args.dtype = dtype, args.input = x.data, args.elements = count;
-  args.function = function, args.negative_slope = 0.01;
+  args.function = function;
+  args.parameters[0] = 0.01, args.parameters[1] = 20, args.parameters[2] = 1;
   run<UnaryArgs>(name_of(function), args, &Level::unary, CUDA_KERNEL(unary), count, count, offset);
 }
 

@@ -36,6 +36,11 @@ class Format:
     log2_e: str
     ln2: tuple[str, str]
     exp_range: tuple[str, str]
+    exp2_range: tuple[int, int]
+    expm1_is_minus_one: int
+    log2_e_low: str
+    log10_e: tuple[str, str]
+    log10_2: tuple[str, str]
     sqrt_half: int  # its pattern
     tail_shift: int
     least_exponent: str
@@ -60,6 +65,11 @@ BINARY32 = Format(
     log2_e="0x1.715476p+0",
     ln2=("0x1.62e4p-1", "0x1.7f7d1cp-20"),
     exp_range=("-0x1.ap+6", "0x1.64p+6"),
+    exp2_range=(-151, 129),
+    expm1_is_minus_one=-20,
+    log2_e_low="0x1.4ae0cp-26",
+    log10_e=("0x1.bcb7b2p-2", "-0x1.5b235ep-27"),
+    log10_2=("0x1.344p-2", "0x1.3509f8p-18"),
     sqrt_half=0x3F3504F3,
     tail_shift=32,
     least_exponent="-0x1.b9p+6",
@@ -97,6 +107,11 @@ BINARY64 = Format(
     log2_e="0x1.71547652b82fep+0",
     ln2=("0x1.62e42fefa38p-1", "0x1.ef35793c7673p-45"),
     exp_range=("-0x1.75p+9", "0x1.63p+9"),
+    exp2_range=(-1076, 1025),
+    expm1_is_minus_one=-40,
+    log2_e_low="0x1.777d0ffda0d24p-56",
+    log10_e=("0x1.bcb7b1526e50ep-2", "0x1.95355baaafad3p-57"),
+    log10_2=("0x1.34413509f8p-2", "-0x1.80433b83b532ap-44"),
     sqrt_half=0x3FE6A09E667F3BCD,
     tail_shift=64,
     least_exponent="-0x1.78dp+9",
@@ -284,22 +299,132 @@ def exp(x: Reals) -> Reals:
 
 
 @elementwise
-def log(x: Reals) -> Reals:
+def exp2(x: Reals) -> Reals:
     c = of(x)
-    ln2_high, ln2_low = map(c, c.ln2)
+    least, greatest = map(c, c.exp2_range)
+    rounder = c(1.5 * 2.0**c.fraction + 2 * c.bias)
+    x = at_least(at_most(x, greatest), least)
+    rounded = x + rounder
+    r = (x - (rounded - rounder)) * c.real(np.log(2))
+    p = fma(fma(horner(c.polynomials["exp tail"], r), r, c(1)), r, c(1))
+    half = bits(rounded) >> 1
+    return (p * from_bits(half << c.fraction)) * from_bits((bits(rounded) - half) << c.fraction)
+
+
+@elementwise
+def expm1(x: Reals) -> Reals:
+    c = of(x)
+    z = at_least(at_most(x, c(c.exp_range[1])), c(c.expm1_is_minus_one))
+    fraction, scale = exponential(z, -1, c(0))
+    m = fma(scale, fraction, scale - c(0.5)) * c(2)
+    return with_sign_of(np.abs(np.where(scale == 0.5, fraction, m)), x)
+
+
+def split(u: Reals) -> tuple[Reals, Reals]:
+    """u = 2^k (1 + f): k and f."""
+    c = of(u)
     rounder = c(1.5 * 2.0**c.fraction)
     sqrt_half = c.pattern(c.sqrt_half)
-    subnormal = x < c(2.0 ** (1 - c.bias))
-    normal = np.where(subnormal, x * c(2.0**c.fraction), x)
+    subnormal = u < c(2.0 ** (1 - c.bias))
+    normal = np.where(subnormal, u * c(2.0**c.fraction), u)
     pattern = (bits(normal) & np.iinfo(c.integer).max) - sqrt_half
     k = (from_bits((pattern >> c.fraction) + bits(np.asarray(rounder))) - rounder) + np.where(
         subnormal, c(-c.fraction), c(0)
     )
-    m = from_bits((pattern & c.pattern((1 << c.fraction) - 1)) + sqrt_half) - c(1)
-    tail = fma(m * m, horner(c.polynomials["log tail"], m), m)
-    y = fma(k, ln2_high, fma(k, ln2_low, tail))
+    return k, from_bits((pattern & c.pattern((1 << c.fraction) - 1)) + sqrt_half) - c(1)
+
+
+def of_positive(x: Reals, y: Reals) -> Reals:
     y = np.where(x > 0, y, np.where(x == 0, -INF, NAN))
     return np.where(x < INF, y, x)
+
+
+def log_tail(f: Reals) -> Reals:
+    return horner(of(f).polynomials["log tail"], f)
+
+
+def log_with_rest(u: Reals, rest: Reals) -> Reals:
+    c = of(u)
+    ln2_high, ln2_low = map(c, c.ln2)
+    k, f = split(u)
+    small = fma(f * f, log_tail(f), rest / u)
+    return fma(k, ln2_high, fma(k, ln2_low, f + small))
+
+
+def log1p_exp(x: Reals) -> Reals:
+    """log(1 + e^-|x|)."""
+    c = of(x)
+    fraction, scale, unshift = shifted(at_least(negative_abs(x), c(c.least_exponent)), c(0))
+    scale = scale * unshift
+    t = fma(scale, fraction, scale)
+    t_low = fma(scale, fraction, scale - t)
+    u = c(1) + t
+    return log_with_rest(u, (t - (u - c(1))) + t_low)
+
+
+@elementwise
+def log(x: Reals) -> Reals:
+    c = of(x)
+    ln2_high, ln2_low = map(c, c.ln2)
+    k, f = split(x)
+    return of_positive(x, fma(k, ln2_high, fma(k, ln2_low, fma(f * f, log_tail(f), f))))
+
+
+@elementwise
+def log2(x: Reals) -> Reals:
+    c = of(x)
+    k, f = split(x)
+    t = fma(f * f, log_tail(f), f)
+    return of_positive(x, fma(t, c(c.log2_e), fma(t, c(c.log2_e_low), k)))
+
+
+@elementwise
+def log10(x: Reals) -> Reals:
+    c = of(x)
+    e_high, e_low = map(c, c.log10_e)
+    two_high, two_low = map(c, c.log10_2)
+    k, f = split(x)
+    t = fma(f * f, log_tail(f), f)
+    rest = fma(t, e_high, t * e_low)
+    return of_positive(x, fma(k, two_high, fma(k, two_low, rest)))
+
+
+@elementwise
+def log1p(x: Reals) -> Reals:
+    c = of(x)
+    u = c(1) + x
+    rest = np.where(x > 1, c(1) - (u - x), x - (u - c(1)))
+    y = with_sign_of(np.abs(log_with_rest(u, rest)), x)
+    y = np.where(u > 0, y, np.where(u == 0, -INF, NAN))
+    return np.where(x < INF, y, x)
+
+
+@elementwise
+def softplus(x: Reals, beta: float = 1, threshold: float = 20) -> Reals:
+    c = of(x)
+    z = x * c.real(beta)
+    y = (np.where(z > 0, z, c(0)) + log1p_exp(z)) / c.real(beta)
+    return np.where(z > c.real(threshold), x, y)
+
+
+@elementwise
+def logsigmoid(x: Reals) -> Reals:
+    return -(np.where(x < 0, -x, of(x)(0)) + log1p_exp(x))
+
+
+@elementwise
+def elu(x: Reals, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Reals:
+    c = of(x)
+    negative = expm1(x * c.real(input_scale)) * c.real(alpha * scale)
+    return np.where(x > 0, x * c.real(scale), negative)
+
+
+def celu(x: Reals, alpha: float = 1) -> Reals:
+    return elu(x, alpha=alpha, input_scale=1 / alpha)
+
+
+def selu(x: Reals) -> Reals:
+    return elu(x, alpha=1.6732632423543772848, scale=1.0507009873554804934)
 
 
 @elementwise
@@ -433,7 +558,8 @@ def leaky_relu(x: Reals, negative_slope: float = 0.01) -> Reals:
 FUNCTIONS: dict[str, Callable[..., Reals]] = {
     function.__name__: function
     for function in (
-        exp, log, tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
+        exp, exp2, expm1, log, log1p, log2, log10, softplus, logsigmoid, elu, celu, selu,
+        tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
         leaky_relu, sqrt, rsqrt,
     )
 }  # fmt: skip
