@@ -25,7 +25,7 @@ BNINV_INLINE V exp2(V x) {
 }
 
 // e^x - 1, from half of the exponential and half of 1: twice as much could be infinite too early. Where
-// n is 0 that is the fraction itself.
+// n is 0 it is the fraction itself, subnormal ones too.
 template <typename V>
 BNINV_INLINE V expm1(V x) {
   using namespace detail;
@@ -33,6 +33,7 @@ BNINV_INLINE V expm1(V x) {
   V z = at_least(at_most(x, F::kGreatestExp), F::kExpm1IsMinusOne);
   Exponential<V> e = exponential<-1>(z, V(0.0f));
   V m = fma(e.scale, e.fraction, e.scale - V(0.5f)) * V(2.0f);
+  m = select(e.scale == V(0.5f), e.fraction, m);
   return with_sign_of(abs(m), x);
 }
 
