@@ -16,7 +16,12 @@ from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import any_bits, assert_bits, expansions, layouts, normal
 from tests.support.reference_dtypes import FLOATING, NARROW
 
-OPTIONS = {"leaky_relu": (0.3,), "gelu": ("none",)}
+OPTIONS = {
+    "leaky_relu": (0.3,),
+    "gelu": ("none",),
+    "softplus": (0.7, 11.0),
+    "elu": (1.3, 0.7, 1.1),
+}
 FUNCTIONS: dict[str, tuple[str, tuple]] = {
     **{op.name: (op.name, OPTIONS.get(op.name, ())) for op in unary.OPERATORS},
     "gelu, tanh": ("gelu", ("tanh",)),
