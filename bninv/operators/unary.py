@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -287,26 +288,22 @@ _add(
 )
 
 
-def _in_place(function: Adapter) -> Adapter:
-    def in_place(input: Tensor, *args: Any) -> Tensor:
-        return function(input, *args, inplace=True)
-
-    return in_place
-
-
 def _log_sigmoid_forward(input: Tensor) -> tuple[Tensor, Tensor]:
     # The second is what a backward on the CPU would read.
     return logsigmoid(input), input.new_empty(0)
 
 
-# ATen's signatures, where they are not those of torch.nn.functional.
+# ATen's names and signatures, where they are not those of torch.nn.functional.
+for _name in ("logsigmoid", "logsigmoid_", "softplus_"):
+    del ATEN[_name]
+del PYTHON["logsigmoid"]
 ATEN |= {
     "elu": _elu,
-    "elu_": _in_place(_elu),
+    "elu_": partial(_elu, inplace=True),
     "celu": celu,
-    "celu_": _in_place(celu),
+    "celu_": partial(celu, inplace=True),
     "selu": selu,
-    "selu_": _in_place(selu),
+    "selu_": partial(selu, inplace=True),
     "log_sigmoid": logsigmoid,
     "log_sigmoid_forward": _log_sigmoid_forward,
 }
