@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "cpu/vec.h"
+#include "elementary.h"
 #include "functions.h"
 
 namespace {
@@ -59,6 +60,16 @@ double reference_hardswish(double x) { return x * reference_hardsigmoid(x); }
 
 double reference_leaky_relu(double x) { return x > 0 ? x : x * kSlope; }
 
+double reference_softplus(double x) {
+  return x > 20 ? x : (x > 0 ? x : 0) + std::log1p(std::exp(-std::fabs(x)));
+}
+
+double reference_logsigmoid(double x) {
+  return -((x < 0 ? -x : 0) + std::log1p(std::exp(-std::fabs(x))));
+}
+
+double reference_elu(double x) { return x > 0 ? x : std::expm1(x); }
+
 struct Function {
   const char* name;
   void (*vector)(const float* x, float* y, int64_t count);  // count: a multiple of the width
@@ -89,7 +100,17 @@ void run_scalar(F f, const float* x, float* y, int64_t count) {
 
 const Function kFunctions[] = {
     FUNCTION("exp", kernels::exp(v), std::exp),
+    FUNCTION("exp2", kernels::exp2(v), std::exp2),
+    FUNCTION("expm1", kernels::expm1(v), std::expm1),
     FUNCTION("log", kernels::log(v), std::log),
+    FUNCTION("log1p", kernels::log1p(v), std::log1p),
+    FUNCTION("log2", kernels::log2(v), std::log2),
+    FUNCTION("log10", kernels::log10(v), std::log10),
+    FUNCTION("logsigmoid", kernels::logsigmoid(v), reference_logsigmoid),
+    FUNCTION("softplus", kernels::softplus(v, decltype(v)(1.0f), decltype(v)(20.0f)),
+             reference_softplus),
+    FUNCTION("elu", kernels::elu(v, decltype(v)(1.0f), decltype(v)(1.0f), decltype(v)(1.0f)),
+             reference_elu),
     FUNCTION("tanh", kernels::tanh(v), std::tanh),
     FUNCTION("erf", kernels::erf(v), std::erf),
     FUNCTION("sigmoid", kernels::sigmoid(v), reference_sigmoid),

@@ -26,7 +26,8 @@ SOURCE = ROOT / "benchmarks" / "exhaustive_functions.cpp"
 RESULT = RESULTS / "exhaustive_functions.json"
 
 FUNCTIONS = (
-    "exp", "log", "tanh", "erf", "sigmoid", "silu", "mish", "gelu", "gelu_tanh",
+    "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "logsigmoid", "softplus", "elu",
+    "tanh", "erf", "sigmoid", "silu", "mish", "gelu", "gelu_tanh",
     "relu", "relu6", "hardsigmoid", "hardswish", "leaky_relu",
 )  # fmt: skip
 LIMIT_ULP = 2.0

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dtypes.h"
+#include "elementary.h"
 #include "functions.h"
 
 namespace bninv {
@@ -10,25 +11,28 @@ namespace bninv {
 namespace BNINV_LEVEL {
 
 template <Activation kActivation, typename V>
-BNINV_INLINE V activate(V x, V slope) {
-  (void)slope;  // leaky_relu's alone
-#define BNINV_ACTIVATE(name, number, domain, kind, expression) \
+BNINV_INLINE V activate(V x, const V* parameter) {
+  (void)parameter;  // few functions have any
+#define BNINV_ACTIVATE(name, number, kind, expression) \
   if constexpr (kActivation == Activation::number) return expression;
   BNINV_ACTIVATIONS(BNINV_ACTIVATE)
 #undef BNINV_ACTIVATE
   if constexpr (kActivation == Activation::kNone) return x;
 }
 
-// The same for an activation known at run time, of those that an epilogue may have; T is the storage
-// type. The host code refuses what has no meaning for T.
-template <typename T, typename V>
+// The same of a function with one parameter at most, which those of an epilogue are.
+template <Activation kActivation, typename V>
+BNINV_INLINE V activate(V x, V slope) {
+  return activate<kActivation>(x, &slope);
+}
+
+// For an activation known at run time, of those that an epilogue may have.
+template <typename V>
 BNINV_INLINE V activate_any(Activation activation, V x, V slope) {
   switch (activation) {
-#define BNINV_CASE(name, number, ...)                                             \
-  case Activation::number:                                                        \
-    if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<Activation::number>) \
-      return activate<Activation::number>(x, slope);                              \
-    return x;
+#define BNINV_CASE(name, number, ...) \
+  case Activation::number:            \
+    return activate<Activation::number>(x, slope);
     BNINV_EPILOGUE_ACTIVATIONS(BNINV_CASE)
 #undef BNINV_CASE
     default:
@@ -42,13 +46,12 @@ struct ActivationConstant {
   static constexpr Activation value = kValue;
 };
 
-template <typename T, Activation kFirst, Activation kLast, typename Body>
+template <Activation kFirst, Activation kLast, typename Body>
 BNINV_INLINE void with_activation(Activation activation, const Body& body) {
-  if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<kFirst>)
-    if (activation == kFirst) return body(ActivationConstant<kFirst>{});
+  if (activation == kFirst) return body(ActivationConstant<kFirst>{});
   if constexpr (kFirst < kLast)
-    with_activation<T, static_cast<Activation>(static_cast<int64_t>(kFirst) + 1), kLast>(activation,
-                                                                                         body);
+    with_activation<static_cast<Activation>(static_cast<int64_t>(kFirst) + 1), kLast>(activation,
+                                                                                      body);
 }
 
 }  // namespace BNINV_LEVEL

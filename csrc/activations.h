@@ -2,28 +2,38 @@
 // every level and on the GPU, its operator and its name: a new one is a line here, its expression in
 // functions.h, and a function in bninv/operators/elementwise.py.
 //
-//   F(name, number, domain, operator, expression)
+//   F(name, number, operator, expression)
 //
-// domain: PIECEWISE functions are defined in every dtype; EXPONENTIAL ones not in binary64 yet.
 // operator: PLAIN is `name(Tensor input)`; OWN has a function of its own in ops/unary.cpp.
-// expression: of `x` and, for leaky_relu, `slope`, both of the arithmetic type V or a vector of it.
+// expression: of `x` and of `parameter[]`, where there are any: of the arithmetic type V or a vector of it.
 #pragma once
 
 // These may follow another operator in its kernel. Their numbers are in golden data: add at the end.
-#define BNINV_EPILOGUE_ACTIVATIONS(F)                      \
-  F(relu, kRelu, PIECEWISE, PLAIN, relu(x))                \
-  F(relu6, kRelu6, PIECEWISE, PLAIN, relu6(x))             \
-  F(silu, kSilu, EXPONENTIAL, PLAIN, silu(x))              \
-  F(hardswish, kHardswish, PIECEWISE, PLAIN, hardswish(x)) \
-  F(leaky_relu, kLeakyRelu, PIECEWISE, OWN, leaky_relu(x, slope))
+#define BNINV_EPILOGUE_ACTIVATIONS(F)           \
+  F(relu, kRelu, PLAIN, relu(x))                \
+  F(relu6, kRelu6, PLAIN, relu6(x))             \
+  F(silu, kSilu, PLAIN, silu(x))                \
+  F(hardswish, kHardswish, PLAIN, hardswish(x)) \
+  F(leaky_relu, kLeakyRelu, OWN, leaky_relu(x, parameter[0]))
 
-#define BNINV_ACTIVATIONS(F)                                     \
-  BNINV_EPILOGUE_ACTIVATIONS(F)                                  \
-  F(sigmoid, kSigmoid, EXPONENTIAL, PLAIN, sigmoid(x))           \
-  F(hardsigmoid, kHardsigmoid, PIECEWISE, PLAIN, hardsigmoid(x)) \
-  F(gelu, kGelu, EXPONENTIAL, OWN, gelu(x))                      \
-  F(gelu_tanh, kGeluTanh, EXPONENTIAL, OWN, gelu_tanh(x))        \
-  F(tanh, kTanh, EXPONENTIAL, PLAIN, tanh(x))                    \
-  F(sqrt, kSqrt, PIECEWISE, PLAIN, sqrt(x))                      \
-  F(rsqrt, kRsqrt, PIECEWISE, PLAIN, V(1) / sqrt(x))             \
-  F(mish, kMish, EXPONENTIAL, PLAIN, mish(x))
+#define BNINV_ACTIVATIONS(F)                                           \
+  BNINV_EPILOGUE_ACTIVATIONS(F)                                        \
+  F(sigmoid, kSigmoid, PLAIN, sigmoid(x))                              \
+  F(hardsigmoid, kHardsigmoid, PLAIN, hardsigmoid(x))                  \
+  F(gelu, kGelu, OWN, gelu(x))                                         \
+  F(gelu_tanh, kGeluTanh, OWN, gelu_tanh(x))                           \
+  F(tanh, kTanh, PLAIN, tanh(x))                                       \
+  F(sqrt, kSqrt, PLAIN, sqrt(x))                                       \
+  F(rsqrt, kRsqrt, PLAIN, V(1) / sqrt(x))                              \
+  F(mish, kMish, PLAIN, mish(x))                                       \
+  F(exp, kExp, PLAIN, exp(x))                                          \
+  F(exp2, kExp2, PLAIN, exp2(x))                                       \
+  F(expm1, kExpm1, PLAIN, expm1(x))                                    \
+  F(log, kLog, PLAIN, log(x))                                          \
+  F(log1p, kLog1p, PLAIN, log1p(x))                                    \
+  F(log2, kLog2, PLAIN, log2(x))                                       \
+  F(log10, kLog10, PLAIN, log10(x))                                    \
+  F(erf, kErf, PLAIN, erf(x))                                          \
+  F(logsigmoid, kLogsigmoid, PLAIN, logsigmoid(x))                     \
+  F(softplus, kSoftplus, OWN, softplus(x, parameter[0], parameter[1])) \
+  F(elu, kElu, OWN, elu(x, parameter[0], parameter[1], parameter[2]))

@@ -26,6 +26,11 @@ struct Format32 {
   static constexpr float kLn2High = 0x1.62e4p-1f, kLn2Low = 0x1.7f7d1cp-20f;
   // exp is infinite above the first and +0 below the second.
   static constexpr float kGreatestExp = 89.0f, kLeastExp = -104.0f;
+  static constexpr float kGreatestExp2 = 129.0f, kLeastExp2 = -151.0f;
+  static constexpr float kExpm1IsMinusOne = -20.0f;
+  static constexpr float kLn2 = 0x1.62e43p-1f, kLog2ELow = 0x1.4ae0cp-26f;
+  static constexpr float kLog10E = 0x1.bcb7b2p-2f, kLog10ELow = -0x1.5b235ep-27f;
+  static constexpr float kLog10Of2High = 0x1.344p-2f, kLog10Of2Low = 0x1.3509f8p-18f;
   // Exponentials that reach down to the subnormals carry this shift, so that their scale stays a
   // normal number from n = 0 to n = -158 and is +0 at -159, where all results are zero.
   static constexpr int kTailShift = 32;
@@ -57,12 +62,17 @@ struct Format64 {
   static constexpr double kLog2E = 0x1.71547652b82fep+0;
   static constexpr double kLn2High = 0x1.62e42fefa38p-1, kLn2Low = 0x1.ef35793c7673p-45;
   static constexpr double kGreatestExp = 710.0, kLeastExp = -746.0;
+  static constexpr double kGreatestExp2 = 1025.0, kLeastExp2 = -1076.0;
+  static constexpr double kExpm1IsMinusOne = -40.0;
+  static constexpr double kLn2 = 0x1.62e42fefa39efp-1, kLog2ELow = 0x1.777d0ffda0d24p-56;
+  static constexpr double kLog10E = 0x1.bcb7b1526e50ep-2, kLog10ELow = 0x1.95355baaafad3p-57;
+  static constexpr double kLog10Of2High = 0x1.34413509f8p-2, kLog10Of2Low = -0x1.80433b83b532ap-44;
   static constexpr int kTailShift = 64;
   static constexpr double kTailUnshift = 0x1p-64;
   static constexpr double kLeastExponent = -753.625;
   static constexpr double kTanhIsOne = -40.0;
   static constexpr double kErfIsOne = 6.0;
-  static constexpr double kGeluBreak = -0.65, kGeluPole = 4.0, kGeluShift = 0.5;
+  static constexpr double kGeluBreak = -0.65, kGeluPole = 2.25, kGeluShift = 0.59375;
   static constexpr double kGeluLeast = -38.8125, kGeluTanhLeast = -21.6;
   static constexpr double kC = 0x1.2444f2a4d8b4bp-4, kCLow = -0x1.6c843a29d1c7p-61;
   static constexpr double kK = 0x1.65d25ep+4, kKLow = 0x1.bb3db03fa9e4dp-21;

@@ -125,24 +125,42 @@ BNINV_INLINE V log_tail(V f) {
                       -0x1.fffff8p-2f);
 }
 
+// u = 2^k (1 + f) with 1 + f between sqrt(1/2) and sqrt(2), for positive u; else anything.
+template <typename V>
+struct Logarithm {
+  V k, f;
+};
+
+template <typename V>
+BNINV_INLINE Logarithm<V> exponent_and_rest(V u) {
+  using F = FormatOf<V>;
+  auto subnormal = u < V(F::kLeastNormal);
+  V normal = select(subnormal, u * V(F::kFromSubnormal), u);
+  V least = select(subnormal, V(-F::kFromSubnormalExponent), V(0.0f));
+  // Without its sign the pattern cannot overflow here; a negative u is NaN in the end.
+  auto bits = (to_bits(normal) & F::kMagnitude) - F::kSqrtHalfBits;
+  // The exponent, made a number by putting it into the low bits of a large one.
+  V k = (V(from_bits((bits >> F::kFraction) + F::kRounderBits)) - V(F::kRounder)) + least;
+  return {k, V(from_bits((bits & F::kFractionMask) + F::kSqrtHalfBits)) - V(1.0f)};
+}
+
+// log(x)'s results where x is not a positive number.
+template <typename V>
+BNINV_INLINE V of_positive(V x, V y) {
+  y = select(x > V(0.0f), y, select(x == V(0.0f), V(-kInfinity), V(kNaN)));
+  return select(x < V(kInfinity), y, x);
+}
+
 }  // namespace detail
 
-// log(x) = k ln 2 + log(1 + f), x = 2^k (1 + f), 1 + f between sqrt(1/2) and sqrt(2).
+// log(x) = k ln 2 + log(1 + f), x = 2^k (1 + f).
 template <typename V>
 BNINV_INLINE V log(V x) {
   using namespace detail;
   using F = FormatOf<V>;
-  auto subnormal = x < V(F::kLeastNormal);
-  V normal = select(subnormal, x * V(F::kFromSubnormal), x);
-  V least = select(subnormal, V(-F::kFromSubnormalExponent), V(0.0f));
-  // Without its sign the pattern cannot overflow here; a negative x is NaN in the end.
-  auto bits = (to_bits(normal) & F::kMagnitude) - F::kSqrtHalfBits;
-  // The exponent, made a number by putting it into the low bits of a large one.
-  V k = (V(from_bits((bits >> F::kFraction) + F::kRounderBits)) - V(F::kRounder)) + least;
-  V f = V(from_bits((bits & F::kFractionMask) + F::kSqrtHalfBits)) - V(1.0f);
-  V y = fma(k, V(F::kLn2High), fma(k, V(F::kLn2Low), fma(f * f, log_tail(f), f)));
-  y = select(x > V(0.0f), y, select(x == V(0.0f), V(-kInfinity), V(kNaN)));
-  return select(x < V(kInfinity), y, x);
+  Logarithm<V> l = exponent_and_rest(x);
+  V t = fma(l.f * l.f, log_tail(l.f), l.f);
+  return of_positive(x, V(fma(l.k, V(F::kLn2High), fma(l.k, V(F::kLn2Low), t))));
 }
 
 // tanh(|x|) = -m / (2 + m), m = exp(-2|x|) - 1. Both m and 2 + m are rounded once from the parts
@@ -267,17 +285,18 @@ BNINV_INLINE V gelu_inner(V square) {
     return polynomial(square, -0x1.1b5434p-10f, 0x1.45b194p-7f, -0x1.1053ep-4f, 0x1.98844ap-2f);
 }
 
-// p of gelu below, as a function of v + 7/16, or of v + 1/2 in binary64.
+// p of gelu below, as a function of v + 7/16, or of v + 19/32 in binary64.
 template <typename V>
 BNINV_INLINE V gelu_outer(V y) {
   if constexpr (kIsBinary64<V>)
     return polynomial(
-        y, 0x1.3d5d2c1a8e5a5p-6, 0x1.e6d1c98802601p-6, -0x1.e09e2bda58037p-6, -0x1.5c87e10c41c36p-5,
-        0x1.6ef74803acbb2p-5, 0x1.22ca39b7f0a0ap-5, -0x1.14e5d27333971p-4, -0x1.5260f19b1f8a3p-6,
-        0x1.8d8e67cdb0357p-4, 0x1.810690ba4fd83p-8, -0x1.26d2b0d8a69b4p-3, -0x1.0024e873b77f7p-8,
-        0x1.e4a43a4eb07d6p-3, 0x1.17a4b2c3f4c7bp-4, -0x1.ab825fff5ef63p-2, -0x1.c81719dc729b7p-2,
-        0x1.ee27610549d6ap-2, 0x1.eec4cc3e53071p+0, 0x1.7dff2bff6814fp+1, 0x1.8c6dbf2cfc271p+1,
-        0x1.373e3a893c28bp+1, 0x1.0569771929b9cp-1);
+        y, 0x1.26c61e42027f0p+2, -0x1.00815d84df55ap+3, 0x1.a9a3f4dc3a102p-1, 0x1.b3e8a4a64b8c3p+2,
+        -0x1.3dd81dd460caap+2, -0x1.5c86d8f2a1b54p-1, 0x1.8c6e97942d9d1p+1, -0x1.fbfa8c8c35f33p+0,
+        -0x1.29f05d06734eap-3, 0x1.5014295e42637p+0, -0x1.f55249399e7ffp-1, -0x1.57502dceddf2bp-4,
+        0x1.783f92c8f1d6dp-1, -0x1.f7a053ba14ffap-2, -0x1.8ac936e6be060p-3, 0x1.0910848186725p-1,
+        -0x1.60b14219346dcp-3, -0x1.6fa0a8a2170c9p-2, 0x1.66cfe706f8c1dp-2, 0x1.de85b255ea9dbp-3,
+        -0x1.ee74bec770762p-2, -0x1.2892c22d90a5fp-2, 0x1.7dcde1ec2c975p-1, 0x1.6a32254ccf3afp+0,
+        0x1.f39aa0fbec14bp-3);
 
   else
     return polynomial(y, 0x1.71e4eap-3f, -0x1.1a7b2cp-4f, -0x1.f2444ep-3f, 0x1.d71c24p-3f,
@@ -295,8 +314,8 @@ BNINV_INLINE V gelu_outer(V y) {
 //   t = exp(-x^2 / 2) v (1 + p(v + 7/16)) / 2,  p a polynomial.
 //
 // t exp(x^2 / 2) as a function of v levels off towards v = -1, so the rounding errors of v matter
-// little as long as both places take the same v; v + 7/16 is exact from |x| = 0.7 on. In binary64 a 4
-// and 1/2 stand for 5/2 and 7/16: the polynomial is shorter so.
+// little as long as both places take the same v; v + 7/16 is exact from |x| = 0.7 on. In binary64 9/4
+// and 19/32 stand for 5/2 and 7/16.
 template <typename V>
 BNINV_INLINE V gelu(V x) {
   using namespace detail;

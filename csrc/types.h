@@ -48,17 +48,4 @@ inline constexpr const char* kActivationNames[] = {"none",
 #undef BNINV_NAME
 };
 
-// R6 in binary64 is defined for functions without an exponential.
-constexpr bool is_piecewise(Activation activation) {
-  [[maybe_unused]] constexpr bool PIECEWISE = true, EXPONENTIAL = false;
-  constexpr bool kDomains[] = {PIECEWISE,
-#define BNINV_DOMAIN(name, number, domain, ...) domain,
-                               BNINV_ACTIVATIONS(BNINV_DOMAIN)
-#undef BNINV_DOMAIN
-  };
-  return kDomains[static_cast<int64_t>(activation)];
-}
-template <Activation kActivation>
-inline constexpr bool kIsPiecewise = is_piecewise(kActivation);
-
 }  // namespace bninv

@@ -7,12 +7,15 @@
 
 namespace bninv {
 
+// What the functions with parameters have at most: leaky_relu one, softplus two, elu three.
+inline constexpr int kUnaryParameters = 3;
+
 struct UnaryArgs {
   DType dtype;
   const void* input;
   void* output;  // may be the input
   Activation function;
-  double negative_slope;  // leaky_relu's
+  double parameters[kUnaryParameters];  // rounded to the arithmetic type by the kernel
   int64_t elements;
 };
 

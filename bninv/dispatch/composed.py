@@ -9,17 +9,37 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._arguments import promoted
-from bninv.operators.adapters import need
+from bninv.operators.adapters import Adapter, need
+from bninv.operators.unary import rsqrt, sqrt
+
+
+def _cube(input: Tensor) -> Tensor:
+    # In half precision each product would round; so it rounds once.
+    wide = input if input.dtype in (torch.float32, torch.float64) else input.float()
+    return ((wide * wide) * wide).to(input.dtype)
+
+
+# Powers by a number that are a few operations: which ones follows from the exponent alone.
+_POWERS: dict[float, Adapter] = {
+    2: lambda x: x * x,
+    1: torch.clone,
+    3: _cube,
+    0.5: sqrt,
+    -0.5: rsqrt,
+    -1: torch.reciprocal,
+}
 
 
 def power(input: Tensor, exponent: Any) -> Tensor:
-    need(isinstance(exponent, (int, float)) and exponent == 2)
-    return input * input
+    need(isinstance(input, Tensor) and isinstance(exponent, (int, float)))
+    need(exponent == 2 or (exponent in _POWERS and input.is_floating_point()))
+    return _POWERS[exponent](input)
 
 
 def power_(input: Tensor, exponent: Any) -> Tensor:
-    need(isinstance(exponent, (int, float)) and exponent == 2)
-    return input.mul_(input)
+    if isinstance(exponent, (int, float)) and exponent == 2:
+        return input.mul_(input)
+    return input.copy_(power(input, exponent))
 
 
 def square(input: Tensor) -> Tensor:

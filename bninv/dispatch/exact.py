@@ -168,7 +168,8 @@ GROUPS: tuple[Group, ...] = (
         names(
             """isnan isinf isfinite logical_and logical_or logical_not
             logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all equal argmax argmin
-            is_nonzero nonzero nonzero_numpy argwhere signbit isposinf isneginf"""
+            is_nonzero nonzero nonzero_numpy argwhere signbit isposinf isneginf
+            _nested_tensor_from_mask_left_aligned"""
         ),
     ),
     Group(

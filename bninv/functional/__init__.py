@@ -5,10 +5,10 @@ depends neither on the batch size, the position in the batch and the other sampl
 format, thread count, instruction set or device.
 
 Tensors are float32, float16, bfloat16 or float64, on the CPU or on a CUDA GPU; those of one call
-have one dtype, but the normalizations take float32 parameters beside a narrower input. softmax and
-the elementwise functions with an exponential do not take float64. Narrower dtypes are computed in
-float32 and rounded once. Other dtypes and devices raise an error. Under `torch.autocast` a function
-casts as its stock namesake does. The first eager call compiles the operators if nobody has yet.
+have one dtype, but the normalizations take float32 parameters beside a narrower input. Narrower
+dtypes are computed in float32 and rounded once. Other dtypes and devices raise an error. Under
+`torch.autocast` a function casts as its stock namesake does. The first eager call compiles the
+operators if nobody has yet.
 
 Gradients: a result of inputs that require gradients carries a `grad_fn` whose backward raises
 NotImplementedError.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bninv._arguments import integers
-from bninv.modules.base import NARROW, Patched
+from bninv.modules.base import Patched
 from bninv.operators import fakes
 from bninv.operators.adapters import Adapter, UnfitError, need
 from bninv.operators.call import call_converted, ops
@@ -25,7 +25,7 @@ def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor
     element is +inf, the finite ones too).
 
     Args:
-        input: any shape and strides; float32, float16 or bfloat16, on the CPU.
+        input: any shape and strides.
         dim: the dimension along which results add up to 1.
         dtype: what the input is cast to first; None: nothing.
 
@@ -60,7 +60,7 @@ def _draw(draw: Draw) -> list[Any]:
 
 
 OPERATORS = [
-    Operator(name, "(Tensor input, int dim) -> Tensor", fakes.contiguous, _draw, float64=False)
+    Operator(name, "(Tensor input, int dim) -> Tensor", fakes.contiguous, _draw)
     for name in ("softmax", "log_softmax")
 ]
 
@@ -70,7 +70,7 @@ OPERATORS = [
 
 def _softmax(function: Adapter) -> Adapter:
     def along(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-        need(converts_once(input, dtype) and dtype != torch.float64)
+        need(converts_once(input, dtype))
         return function(input, dim, dtype)
 
     return along
@@ -115,7 +115,6 @@ PYTHON: dict[str, Adapter] = {
 
 
 class Softmax(Patched):
-    dtypes = NARROW
     dim: int
 
     @classmethod
@@ -134,8 +133,6 @@ class LogSoftmax(Softmax):
 
 
 class Softmax2d(Patched):
-    dtypes = NARROW
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         if input.dim() not in (3, 4):
             raise ValueError(f"`input` has {input.dim()} dimensions; it may have 3 or 4")
@@ -145,7 +142,6 @@ class Softmax2d(Patched):
 class RadixSoftmax(Patched):
     """timm's attention over the branches of a ResNeSt block; one branch: a sigmoid."""
 
-    dtypes = NARROW
     radix: int
     cardinality: int
 

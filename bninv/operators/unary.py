@@ -1,8 +1,9 @@
-"""Elementwise functions of one tensor: rule R6. In float64 those without an exponential."""
+"""Elementwise functions of one tensor: rule R6."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from bninv._arguments import need_tensor, number
 from bninv._autocast import result_dtype
-from bninv.modules.base import FLOATING, NARROW, Patched
+from bninv.modules.base import Patched
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw, any_input
@@ -30,24 +31,19 @@ _TIMM_ME = "timm.layers.activations_me."
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
-def elementwise(*modules: str, exponential: bool = False) -> Callable[[_Function], _Function]:
+def elementwise(*modules: str) -> Callable[[_Function], _Function]:
     """Makes an operator, its in-place form, its adapters and the kind of its modules of a function
     `(input, inplace)`, which calls the operator of its own name.
 
     Args:
         modules: qualified names of module classes whose forward is the function.
-        exponential: whether it is not defined in float64, as in csrc/activations.h.
     """
 
     def register(function: _Function) -> _Function:
         name = function.__name__
-        _add(
-            name, "(Tensor input) -> Tensor", function, exponential, lambda draw: [any_input(draw)]
-        )
+        _add(name, "(Tensor input) -> Tensor", function, lambda draw: [any_input(draw)])
 
         class Kind(Patched):
-            dtypes = NARROW if exponential else FLOATING
-
             def invariant_forward(self, input: Tensor) -> Tensor:
                 return function(input, bool(getattr(self, "inplace", False)))
 
@@ -64,15 +60,12 @@ def _add(
     name: str,
     schema: str,
     function: Adapter,
-    exponential: bool,
     draw: Callable[[Draw], list[Any]],
 ) -> None:
     def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return function(input, *args, inplace=True, **kwargs)
 
-    OPERATORS.append(
-        Operator(name, schema, like_dense, draw, float64=not exponential, in_place=True)
-    )
+    OPERATORS.append(Operator(name, schema, like_dense, draw, in_place=True))
     ATEN.update({name: function, f"{name}_": in_place})
     if hasattr(torch.nn.functional, name):
         PYTHON[name] = function
@@ -104,19 +97,19 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("relu6", input, inplace)
 
 
-@elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid", exponential=True)
+@elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid")
 def sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`1 / (1 + exp(-x))` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("sigmoid", input, inplace)
 
 
-@elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe", exponential=True)
+@elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("silu", input, inplace)
 
 
-@elementwise(_TORCH + "Mish", exponential=True)
+@elementwise(_TORCH + "Mish")
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(log(1 + exp(x)))` within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("mish", input, inplace)
@@ -134,7 +127,7 @@ def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("hardsigmoid", input, inplace)
 
 
-@elementwise(_TORCH + "Tanh", _TIMM + "Tanh", exponential=True)
+@elementwise(_TORCH + "Tanh", _TIMM + "Tanh")
 def tanh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic tangent within 2 ulp; the exact expression is in docs/functions.md."""
     return _unary("tanh", input, inplace)
@@ -150,6 +143,60 @@ def sqrt(input: Tensor, inplace: bool = False) -> Tensor:
 def rsqrt(input: Tensor, inplace: bool = False) -> Tensor:
     """`1 / sqrt(x)`, each operation rounded by itself."""
     return _unary("rsqrt", input, inplace)
+
+
+@elementwise()
+def exp(input: Tensor, inplace: bool = False) -> Tensor:
+    """`e^x` within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("exp", input, inplace)
+
+
+@elementwise()
+def exp2(input: Tensor, inplace: bool = False) -> Tensor:
+    """`2^x` within 1 ulp, exact for integers; the exact expression is in docs/functions.md."""
+    return _unary("exp2", input, inplace)
+
+
+@elementwise()
+def expm1(input: Tensor, inplace: bool = False) -> Tensor:
+    """`e^x - 1` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("expm1", input, inplace)
+
+
+@elementwise()
+def log(input: Tensor, inplace: bool = False) -> Tensor:
+    """Natural logarithm within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log", input, inplace)
+
+
+@elementwise()
+def log1p(input: Tensor, inplace: bool = False) -> Tensor:
+    """`log(1 + x)` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log1p", input, inplace)
+
+
+@elementwise()
+def log2(input: Tensor, inplace: bool = False) -> Tensor:
+    """Logarithm to base 2 within 2 ulp, exact for powers of two; see docs/functions.md."""
+    return _unary("log2", input, inplace)
+
+
+@elementwise()
+def log10(input: Tensor, inplace: bool = False) -> Tensor:
+    """Logarithm to base 10 within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("log10", input, inplace)
+
+
+@elementwise()
+def erf(input: Tensor, inplace: bool = False) -> Tensor:
+    """The error function within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("erf", input, inplace)
+
+
+@elementwise(_TORCH + "LogSigmoid")
+def logsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
+    """`log(sigmoid(x))` within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("logsigmoid", input, inplace)
 
 
 # ---- With arguments of their own -----------------------------------------------------------------
@@ -169,20 +216,98 @@ def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Ten
     return _unary("gelu", input, inplace, approximate)
 
 
+def softplus(
+    input: Tensor, beta: float = 1, threshold: float = 20, inplace: bool = False
+) -> Tensor:
+    """`log(1 + exp(beta * x)) / beta`, and `x` where `beta * x > threshold`; within 2 ulp if `beta`
+    is a power of two. Both are rounded to the arithmetic type first.
+    """
+    parameters = number(beta, "beta"), number(threshold, "threshold")
+    return _unary("softplus", input, inplace, *parameters)
+
+
+def _elu(
+    input: Tensor,
+    alpha: float = 1.0,
+    scale: float = 1.0,
+    input_scale: float = 1.0,
+    inplace: bool = False,
+) -> Tensor:
+    parameters = number(alpha, "alpha"), number(scale, "scale"), number(input_scale, "input_scale")
+    return _unary("elu", input, inplace, *parameters)
+
+
+def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : alpha * (exp(x) - 1)`; the exact expression is in docs/functions.md."""
+    return _elu(input, alpha, inplace=inplace)
+
+
+def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
+    """`x > 0 ? x : alpha * (exp(x / alpha) - 1)`, with `1 / alpha` rounded to the arithmetic type.
+
+    Raises:
+        ValueError: `alpha` is 0.
+    """
+    if number(alpha, "alpha") == 0:
+        raise ValueError("`alpha` is 0; it may be any other number")
+    return _elu(input, alpha, 1.0, 1 / alpha, inplace)
+
+
+def selu(input: Tensor, inplace: bool = False) -> Tensor:
+    """`scale * elu(x, alpha)` with the two constants of self-normalizing networks; the exact
+    expression is in docs/functions.md.
+    """
+    return _elu(
+        input, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0, inplace
+    )
+
+
+_add(
+    "softplus",
+    "(Tensor input, float beta, float threshold) -> Tensor",
+    softplus,
+    lambda draw: [any_input(draw), 1.3, 2.0],
+)
+_add(
+    "elu",
+    "(Tensor input, float alpha, float scale, float input_scale) -> Tensor",
+    elu,
+    lambda draw: [any_input(draw), 1.3, 0.7, 1.1],
+)
 _add(
     "leaky_relu",
     "(Tensor input, float negative_slope) -> Tensor",
     leaky_relu,
-    False,
     lambda draw: [any_input(draw), 0.3],
 )
 _add(
     "gelu",
     "(Tensor input, str approximate) -> Tensor",
     gelu,
-    True,
     lambda draw: [any_input(draw), draw.random.choice(["none", "tanh"])],
 )
+
+
+def _log_sigmoid_forward(input: Tensor) -> tuple[Tensor, Tensor]:
+    # The second is what a backward on the CPU would read.
+    return logsigmoid(input), input.new_empty(0)
+
+
+# ATen's names and signatures, where they are not those of torch.nn.functional.
+for _name in ("logsigmoid", "logsigmoid_", "softplus_"):
+    del ATEN[_name]
+del PYTHON["logsigmoid"]
+ATEN |= {
+    "elu": _elu,
+    "elu_": partial(_elu, inplace=True),
+    "celu": celu,
+    "celu_": partial(celu, inplace=True),
+    "selu": selu,
+    "selu_": partial(selu, inplace=True),
+    "log_sigmoid": logsigmoid,
+    "log_sigmoid_forward": _log_sigmoid_forward,
+}
+PYTHON |= {"celu": celu, "selu": selu}
 
 
 class ReLU6(Patched):
@@ -208,25 +333,47 @@ class LeakyReLU(Patched):
         return leaky_relu(input, self.negative_slope, self.inplace)
 
 
+class ELU(Patched):
+    alpha: float
+    inplace: bool
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return elu(input, self.alpha, self.inplace)
+
+
+class CELU(ELU):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return celu(input, self.alpha, self.inplace)
+
+
+class SELU(Patched):
+    inplace: bool
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return selu(input, self.inplace)
+
+
+class Softplus(Patched):
+    beta: float
+    threshold: float
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return softplus(input, self.beta, self.threshold)
+
+
 class MishOfSoftplus(Patched):
     """timm's Mish, whose softplus CUDA's autocast computes in float32."""
-
-    dtypes = NARROW
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         return mish(x.to(result_dtype("softplus", x)))
 
 
 class GELU(Patched):
-    dtypes = NARROW
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return gelu(input, getattr(self, "approximate", "none"))
 
 
 class GELUTanh(Patched):
-    dtypes = NARROW
-
     def invariant_forward(self, input: Tensor) -> Tensor:
         return gelu(input, "tanh")
 
@@ -235,10 +382,14 @@ KIND_OF |= {"relu6": ReLU6, "leaky_relu": LeakyReLU}
 KINDS |= {
     _TORCH + "Hardtanh": ReLU6,
     _TORCH + "LeakyReLU": LeakyReLU,
+    _TORCH + "ELU": ELU,
+    _TORCH + "CELU": CELU,
+    _TORCH + "SELU": SELU,
+    _TORCH + "Softplus": Softplus,
     _TORCH + "GELU": GELU,
     _TIMM + "GELU": GELU,
     _TIMM + "Mish": MishOfSoftplus,
     _TIMM + "GELUTanh": GELUTanh,
 }
 
-__all__ = [op.name for op in OPERATORS]
+__all__ = [*(op.name for op in OPERATORS), "celu", "selu"]

@@ -119,9 +119,9 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
   if (args.activation == Activation::kNone || args.activation == Activation::kRelu)
     return rows(begin, end);
   const int64_t block = max64(kBlockElements / row, 1);
-  const UnaryArgs activation{args.dtype,          args.output,
-                             args.output,         args.activation,
-                             args.negative_slope, args.outer * args.channels * args.inner};
+  const int64_t elements = args.outer * args.channels * args.inner;
+  const UnaryArgs activation{args.dtype,      args.output,           args.output,
+                             args.activation, {args.negative_slope}, elements};
   for (int64_t first = begin; first < end; first += block) {
     const int64_t last = min64(first + block, end);
     rows(first, last);

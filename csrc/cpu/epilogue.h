@@ -106,7 +106,7 @@ struct EpilogueEnd {
     // No rounding before it: that it keeps or makes +0 cannot be told from where it stands.
     if (activation == Activation::kRelu)
       return each([&](int i, int j) { values[i][j] = relu(values[i][j]); });
-    with_activation<T, Activation::kRelu6, kLastEpilogue>(activation, [&](auto function) {
+    with_activation<Activation::kRelu6, kLastEpilogue>(activation, [&](auto function) {
       // A loop over memory of its own: the constants are many, and so would be the copies.
       V memory[kPixels * kVectors];
       each([&](int i, int j) { memory[i * kVectors + j] = rounded_lanes<T>(values[i][j]); });

@@ -13,9 +13,11 @@ void unary_of(const UnaryArgs& args, int64_t begin, int64_t end) {
   constexpr int kCount = Lanes<T>::kCount;
   const T* x = static_cast<const T*>(args.input);
   T* y = static_cast<T*>(args.output);
-  const V negative_slope = static_cast<Arithmetic<T>>(args.negative_slope);
-  with_activation<T, Activation::kNone, kLastActivation>(args.function, [&](auto function) {
-    const auto f = [=](V value) { return activate<function.value>(value, negative_slope); };
+  V parameters[kUnaryParameters];
+  for (int i = 0; i < kUnaryParameters; ++i)
+    parameters[i] = static_cast<Arithmetic<T>>(args.parameters[i]);
+  with_activation<Activation::kNone, kLastActivation>(args.function, [&](auto function) {
+    const auto f = [&](V value) { return activate<function.value>(value, parameters); };
     int64_t i = begin;
     for (; i + kCount <= end; i += kCount) store(y + i, f(load(x + i)));
     if (i < end) store_partial(y + i, f(load_partial(x + i, end - i)), end - i);

@@ -37,7 +37,7 @@ __device__ __forceinline__ T element_result(T x, T residual,
   if constexpr (kResidual) y = rounded<T>(y) + widen(residual);
   if constexpr (kEpilogue == Epilogue::kRelu) y = relu(y);
   if constexpr (kEpilogue == Epilogue::kAny)
-    y = activate_any<T>(args.activation, rounded<T>(y), static_cast<A>(args.negative_slope));
+    y = activate_any(args.activation, rounded<T>(y), static_cast<A>(args.negative_slope));
   return narrow<T>(y);
 }
 

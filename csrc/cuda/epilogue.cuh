@@ -80,7 +80,7 @@ class ChannelEpilogue {
       const A slope = static_cast<A>(args_.negative_slope);
 #pragma unroll
       for (int l = 0; l < kCount; ++l)
-        y[l] = activate_any<T>(args_.activation, rounded<T>(y[l]), slope);
+        y[l] = activate_any(args_.activation, rounded<T>(y[l]), slope);
     }
 #pragma unroll
     for (int l = 0; l < kCount; ++l) result.lane[l] = narrow<T>(y[l]);

@@ -17,21 +17,23 @@ namespace {
 constexpr float kLeast = -detail::kInfinity;
 
 // maximum() over a warp, valid in every lane; in which order cannot be told from the result.
-__device__ __forceinline__ float warp_maximum(float x) {
+template <typename A>
+__device__ __forceinline__ A warp_maximum(A x) {
 #pragma unroll
   for (int h = 16; h > 0; h /= 2) x = maximum(x, __shfl_xor_sync(kWholeWarp, x, h));
   return x;
 }
 
 // A row's maximum and, once the sum is known, the sum or its logarithm.
+template <typename A>
 struct Row {
-  float greatest, divisor;
+  A greatest, divisor;
 
-  __device__ __forceinline__ float exponential(float x) const { return exp(x - greatest); }
-  __device__ __forceinline__ void finish(float total, bool logarithm) {
+  __device__ __forceinline__ A exponential(A x) const { return exp(A(x - greatest)); }
+  __device__ __forceinline__ void finish(A total, bool logarithm) {
     divisor = logarithm ? log(total) : total;
   }
-  __device__ __forceinline__ float result(float x, bool logarithm) const {
+  __device__ __forceinline__ A result(A x, bool logarithm) const {
     return logarithm ? (x - greatest) - divisor : exponential(x) / divisor;
   }
 };
@@ -53,20 +55,20 @@ __global__ void __launch_bounds__(kRowWarps * 32) softmax_in_registers(const Sof
        r += step) {
     const T* __restrict__ x = static_cast<const T*>(args.input) + r * terms;
     T* __restrict__ y = static_cast<T*>(args.output) + r * terms;
-    float value[kItems];
+    Arithmetic<T> value[kItems];
 #pragma unroll
     for (int u = 0; u < kItems; ++u)
-      value[u] = u * 32 + lane < terms ? widen(x[u * 32 + lane]) : kLeast;
-    float greatest = value[0];
+      value[u] = u * 32 + lane < terms ? widen(x[u * 32 + lane]) : Arithmetic<T>(kLeast);
+    Arithmetic<T> greatest = value[0];
 #pragma unroll
     for (int u = 1; u < kItems; ++u) greatest = maximum(greatest, value[u]);
-    Row row;
+    Row<Arithmetic<T>> row;
     row.greatest = warp_maximum(greatest);
-    float total = 0;
+    Arithmetic<T> total = 0;
 #pragma unroll
     for (int u = 0; u < kItems; ++u) {
       if (u * 32 + lane >= terms) continue;
-      const float e = row.exponential(value[u]);
+      const Arithmetic<T> e = row.exponential(value[u]);
       total = total + e;
       value[u] = args.log ? value[u] - row.greatest : e;
     }
@@ -81,32 +83,34 @@ __global__ void __launch_bounds__(kRowWarps * 32) softmax_in_registers(const Sof
 // ---- Longer dense rows ---------------------------------------------------------------------------
 
 constexpr int kWarps = 8;
-// The exponentials of rows up to here stay in shared memory, 32 KB at most.
-constexpr int64_t kStagedTerms = 8192;
+// The exponentials of rows up to here stay in shared memory: 32 KB.
+template <typename A>
+constexpr int64_t kStagedTerms = 32768 / sizeof(A);
 
 // A block owns a row: all threads look for the maximum and compute exponentials, the warps sum them
 // segment by segment.
 template <typename T>
 __global__ void __launch_bounds__(kWarps * 32)
     softmax_by_block(const SoftmaxArgs args, const bool staged) {
+  using A = Arithmetic<T>;
   constexpr int kThreads = kWarps * 32;
-  float* parts = dynamic_shared<float>();
-  float* memory = parts + kWarps;
+  A* parts = dynamic_shared<A>();
+  A* memory = parts + kWarps;
   const int64_t terms = args.terms;
   const T* x = static_cast<const T*>(args.input) + blockIdx.x * terms;
   T* y = static_cast<T*>(args.output) + blockIdx.x * terms;
 
-  float greatest = kLeast;
+  A greatest = kLeast;
 #pragma unroll 4
   for (int64_t k = threadIdx.x; k < terms; k += kThreads) {
-    const float value = widen(x[k]);
+    const A value = widen(x[k]);
     if (staged) memory[k] = value;
     greatest = maximum(greatest, value);
   }
   greatest = warp_maximum(greatest);
   if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = greatest;
   __syncthreads();
-  Row row;
+  Row<Arithmetic<T>> row;
   row.greatest = parts[0];
 #pragma unroll
   for (int w = 1; w < kWarps; ++w) row.greatest = maximum(row.greatest, parts[w]);
@@ -115,12 +119,12 @@ __global__ void __launch_bounds__(kWarps * 32)
   __syncthreads();  // the exponentials are there, and the maxima have been read
 
   if (staged)
-    row.finish(block_sum<float, kWarps>(
+    row.finish(block_sum<A, kWarps>(
                    terms, [=](int64_t k) { return memory[k]; }, AddTerm{}, parts),
                args.log);
   else
     row.finish(
-        block_sum<float, kWarps>(
+        block_sum<A, kWarps>(
             terms, [=](int64_t k) { return row.exponential(widen(x[k])); }, AddTerm{}, parts),
         args.log);
   if (staged && !args.log) {
@@ -148,12 +152,12 @@ __global__ void __launch_bounds__(kColumnThreads, 2) softmax_by_thread(const Sof
     const int64_t start = i / inner * terms * inner + i % inner;
     const T* x = static_cast<const T*>(args.input) + start;
     T* y = static_cast<T*>(args.output) + start;
-    Row row;
+    Row<Arithmetic<T>> row;
     row.greatest = kLeast;
 #pragma unroll 4
     for (int64_t k = 0; k < terms; ++k) row.greatest = maximum(row.greatest, widen(x[k * inner]));
     const auto term = [=](int64_t k) { return row.exponential(widen(x[k * inner])); };
-    row.finish(thread_sum<float>(terms, term, AddTerm{}), args.log);
+    row.finish(thread_sum<Arithmetic<T>>(terms, term, AddTerm{}), args.log);
 #pragma unroll 4
     for (int64_t k = 0; k < terms; ++k)
       y[k * inner] = narrow<T>(row.result(widen(x[k * inner]), args.log));
@@ -167,6 +171,7 @@ constexpr int kTileWarps = 16;
 template <typename T>
 __global__ void __launch_bounds__(kTileWarps * 32)
     softmax_by_tile(const SoftmaxArgs args, const ColumnTile tile) {
+  using A = Arithmetic<T>;
   const int64_t inner = args.inner, terms = args.terms;
   const int64_t tiles = (inner + tile.width - 1) / tile.width;
   const int64_t column = blockIdx.x % tiles * tile.width + tile.column();
@@ -175,20 +180,20 @@ __global__ void __launch_bounds__(kTileWarps * 32)
   const int64_t start = blockIdx.x / tiles * terms * inner + column, end = exists ? terms : 0;
   const T* x = static_cast<const T*>(args.input) + start;
   T* y = static_cast<T*>(args.output) + start;
-  float* memory = dynamic_shared<float>();
+  A* memory = dynamic_shared<A>();
 
-  float greatest = kLeast;
+  A greatest = kLeast;
 #pragma unroll 4
   for (int64_t k = tile.row(); k < end; k += tile.rows())
     greatest = maximum(greatest, widen(x[k * inner]));
-  const float* parts =
-      fold_columns(tile, greatest, [](float value) { return warp_maximum(value); }, memory);
-  Row row;
+  const A* parts =
+      fold_columns(tile, greatest, [](A value) { return warp_maximum(value); }, memory);
+  Row<Arithmetic<T>> row;
   row.greatest = parts[tile.column()];
   for (int s = 1; s < tile.slots; ++s)
     row.greatest = maximum(row.greatest, parts[s * tile.width + tile.column()]);
   const auto term = [=](int64_t k) { return row.exponential(widen(x[k * inner])); };
-  row.finish(tile_sum<float>(tile, terms, exists, term, AddTerm{}, memory), args.log);
+  row.finish(tile_sum<A>(tile, terms, exists, term, AddTerm{}, memory), args.log);
 #pragma unroll 4
   for (int64_t k = tile.row(); k < end; k += tile.rows())
     y[k * inner] = narrow<T>(row.result(widen(x[k * inner]), args.log));
@@ -212,9 +217,10 @@ void launch_rows(const SoftmaxArgs& args, void* stream) {
   if (args.terms <= 4 * 32) return launch_in_registers<T, 4>(args, stream);
   if (args.terms <= 16 * 32) return launch_in_registers<T, 16>(args, stream);
   if (args.terms <= kMostItems * 32) return launch_in_registers<T, kMostItems>(args, stream);
-  const bool staged = args.terms <= kStagedTerms;
+  const bool staged = args.terms <= kStagedTerms<Arithmetic<T>>;
   const int64_t shared = kWarps + (staged ? args.terms : 0);
-  launch({"softmax", args.outer, kWarps * 32, static_cast<size_t>(shared) * sizeof(float), stream},
+  launch({"softmax", args.outer, kWarps * 32, static_cast<size_t>(shared) * sizeof(Arithmetic<T>),
+          stream},
          softmax_by_block<T>, args, staged);
 }
 
@@ -233,7 +239,7 @@ void launch_columns(const SoftmaxArgs& args, void* stream) {
   const ColumnTile tile{static_cast<int>(width), static_cast<int>(slots)};
   const int warps = static_cast<int>(width * slots);
   launch({"softmax", args.outer * tiles, warps * 32,
-          static_cast<size_t>(column_memory(warps)) * sizeof(float), stream},
+          static_cast<size_t>(column_memory(warps)) * sizeof(Arithmetic<T>), stream},
          softmax_by_tile<T>, args, tile);
 }
 
@@ -248,16 +254,8 @@ void launch_dtype(const SoftmaxArgs& args, void* stream) {
 }  // namespace
 
 void softmax(const SoftmaxArgs& args, void* stream) {
-  switch (args.dtype) {
-    case DType::kFloat:
-      return launch_dtype<float>(args, stream);
-    case DType::kHalf:
-      return launch_dtype<Half>(args, stream);
-    case DType::kBFloat16:
-      return launch_dtype<BFloat16>(args, stream);
-    case DType::kDouble:
-      return;  // not defined: refused before a kernel is chosen
-  }
+  with_type(args.dtype,
+            [&](auto type) { launch_dtype<typename decltype(type)::Type>(args, stream); });
 }
 
 }  // namespace cuda

@@ -26,13 +26,13 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
     for (int e = 0; e < kElements; ++e) values[e] = f(values[e]);
   };
   if constexpr (kRelu) return each([](A x) { return relu(x); });
-  const A slope = static_cast<A>(args.negative_slope);
+  A parameters[kUnaryParameters];
+#pragma unroll
+  for (int i = 0; i < kUnaryParameters; ++i) parameters[i] = static_cast<A>(args.parameters[i]);
   switch (args.function) {
-#define BNINV_CASE(name, number, ...)                                             \
-  case Activation::number:                                                        \
-    if constexpr (sizeof(T) < sizeof(double) || kIsPiecewise<Activation::number>) \
-      return each([=](A x) { return activate<Activation::number>(x, slope); });   \
-    break;
+#define BNINV_CASE(name, number, ...) \
+  case Activation::number:            \
+    return each([&](A x) { return activate<Activation::number>(x, parameters); });
     BNINV_ACTIVATIONS(BNINV_CASE)
 #undef BNINV_CASE
     default:

@@ -25,7 +25,7 @@ Tensor batch_norm(const Tensor& input, Tensor running_mean, Tensor running_var,
   args.weight = parameter_of(kOp, "weight", weight, input);
   args.bias = parameter_of(kOp, "bias", bias, input);
   args.eps = eps;
-  args.activation = epilogue_activation(kOp, activation, args.dtype);
+  args.activation = epilogue_activation(kOp, activation);
   args.negative_slope = negative_slope;
   if (residual.has_value()) check_like(kOp, "residual", *residual, input);
 

@@ -55,10 +55,7 @@ inline constexpr std::initializer_list<ScalarType> kFloatingTypes = {
     ScalarType::Float, ScalarType::Double, ScalarType::Half, ScalarType::BFloat16};
 
 // An activation that may follow an operator in its kernel, by the name the schemas give it.
-Activation epilogue_activation(const char* op, const std::string& name, DType dtype);
-
-// The functions with an exponential are not defined in binary64 yet.
-void check_activation(const char* op, Activation activation, const std::string& name, DType dtype);
+Activation epilogue_activation(const char* op, const std::string& name);
 
 // `tensor` has `input`'s shape, dtype and device.
 void check_like(const char* op, const char* argument, const Tensor& tensor, const Tensor& input);

@@ -29,8 +29,8 @@ Epilogue epilogue_of(const char* op, EpilogueArguments& arguments, const Tensor&
     arguments.residual = laid_out_like(output, *arguments.residual);
     epilogue.residual = arguments.residual->data_ptr();
   }
-  const DType dtype = check_dtype(op, "input", output, kFloatingTypes);
-  epilogue.activation = epilogue_activation(op, arguments.activation, dtype);
+  check_dtype(op, "input", output, kFloatingTypes);
+  epilogue.activation = epilogue_activation(op, arguments.activation);
   epilogue.negative_slope = arguments.negative_slope;
   return epilogue;
 }

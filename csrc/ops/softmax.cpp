@@ -6,8 +6,7 @@ namespace {
 
 Tensor softmax_along(const char* op, const Tensor& input, int64_t dim, bool log) {
   SoftmaxArgs args{};
-  args.dtype =
-      check_dtype(op, "input", input, {ScalarType::Float, ScalarType::Half, ScalarType::BFloat16});
+  args.dtype = check_dtype(op, "input", input, kFloatingTypes);
   const int64_t dims = input.dim() > 0 ? input.dim() : 1;
   BNINV_CHECK(dim >= -dims && dim < dims, op, ": `dim` is ", dim, "; it may be from ", -dims,
               " to ", dims - 1);

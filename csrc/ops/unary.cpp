@@ -1,41 +1,40 @@
 #include "../unary.h"
+
+#include <algorithm>
+
 #include "common.h"
 
 namespace bninv {
 namespace {
 
+using Parameters = std::initializer_list<double>;
+
 void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activation function,
-               double negative_slope) {
+               Parameters parameters) {
   if (input.numel() == 0) return;
   UnaryArgs args{};
   args.dtype = dtype;
   args.input = input.data_ptr();
   args.output = output.data_ptr();
   args.function = function;
-  args.negative_slope = negative_slope;
+  std::copy(parameters.begin(), parameters.end(), args.parameters);
   args.elements = input.numel();
   if (on_cuda(input)) return launch(BNINV_CUDA_KERNEL(unary), args, input);
   run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
 }
 
-DType check_input(const char* op, const Tensor& input, Activation function) {
+Tensor unary(const char* op, const Tensor& input, Activation function, Parameters parameters = {}) {
   const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
-  check_activation(op, function, op, dtype);
-  return dtype;
-}
-
-Tensor unary(const char* op, const Tensor& input, Activation function, double negative_slope = 0) {
-  const DType dtype = check_input(op, input, function);
   const Tensor x = is_dense(input) ? input : torch::stable::contiguous(input);
   Tensor output = new_like(x);
-  run_unary(x, output, dtype, function, negative_slope);
+  run_unary(x, output, dtype, function, parameters);
   return output;
 }
 
-void unary_(const char* op, Tensor& input, Activation function, double negative_slope = 0) {
-  const DType dtype = check_input(op, input, function);
+void unary_(const char* op, Tensor& input, Activation function, Parameters parameters = {}) {
+  const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   if (is_dense(input)) {
-    run_unary(input, input, dtype, function, negative_slope);
+    run_unary(input, input, dtype, function, parameters);
     return;
   }
   // Elements that share memory would get a result of a result.
@@ -43,7 +42,7 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
     BNINV_CHECK(
         input.size(d) < 2 || input.stride(d) != 0, op, ": `input` is expanded along dimension ", d,
         ": its elements share memory; in place it may only be a tensor whose elements do not");
-  torch::stable::copy_(input, unary(op, input, function, negative_slope));
+  torch::stable::copy_(input, unary(op, input, function, parameters));
 }
 
 // One operator and its in-place form, with the same arithmetic.
@@ -51,7 +50,7 @@ void unary_(const char* op, Tensor& input, Activation function, double negative_
   Tensor name(const Tensor& input) { return unary(#name, input, Activation::number); } \
   void name##_(Tensor input) { unary_(#name "_", input, Activation::number); }
 #define BNINV_OWN(name, number)
-#define BNINV_DEFINE(name, number, domain, kind, expression) BNINV_##kind(name, number)
+#define BNINV_DEFINE(name, number, kind, expression) BNINV_##kind(name, number)
 BNINV_ACTIVATIONS(BNINV_DEFINE)
 #undef BNINV_PLAIN
 
@@ -70,11 +69,27 @@ void gelu_(Tensor input, std::string approximate) {
 }
 
 Tensor leaky_relu(const Tensor& input, double negative_slope) {
-  return unary("leaky_relu", input, Activation::kLeakyRelu, negative_slope);
+  return unary("leaky_relu", input, Activation::kLeakyRelu, {negative_slope});
 }
 
 void leaky_relu_(Tensor input, double negative_slope) {
-  unary_("leaky_relu_", input, Activation::kLeakyRelu, negative_slope);
+  unary_("leaky_relu_", input, Activation::kLeakyRelu, {negative_slope});
+}
+
+Tensor softplus(const Tensor& input, double beta, double threshold) {
+  return unary("softplus", input, Activation::kSoftplus, {beta, threshold});
+}
+
+void softplus_(Tensor input, double beta, double threshold) {
+  unary_("softplus_", input, Activation::kSoftplus, {beta, threshold});
+}
+
+Tensor elu(const Tensor& input, double alpha, double scale, double input_scale) {
+  return unary("elu", input, Activation::kElu, {scale, alpha * scale, input_scale});
+}
+
+void elu_(Tensor input, double alpha, double scale, double input_scale) {
+  unary_("elu_", input, Activation::kElu, {scale, alpha * scale, input_scale});
 }
 
 }  // namespace
@@ -86,6 +101,8 @@ BNINV_REGISTER(m) {
   BNINV_ACTIVATIONS(BNINV_DEFINE)
   BNINV_PLAIN(gelu, kGelu)
   BNINV_PLAIN(leaky_relu, kLeakyRelu)
+  BNINV_PLAIN(softplus, kSoftplus)
+  BNINV_PLAIN(elu, kElu)
 }
 
 }  // namespace bninv

@@ -46,10 +46,6 @@ ACTIVATIONS = ["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
 SLOPE = -0.3
 
 
-def defined(activation: str, dtype: torch.dtype) -> bool:
-    return activation != "silu" or dtype != torch.float64
-
-
 def norms(channels: int, dtype: torch.dtype) -> Iterator[tuple[str, Options]]:
     """Statistics and parameters of batch_norm, by conv2d_fused's names."""
     values = {
@@ -125,8 +121,6 @@ def test_conv2d(name: str, dtype: torch.dtype) -> None:
                 norms(weight_shape[0], dtype), residuals(y)
             ):
                 for activation in ACTIVATIONS:
-                    if not defined(activation, dtype):
-                        continue
                     after: Options = {
                         **parameters,
                         "residual": residual,
@@ -183,14 +177,13 @@ def test_linear(shape: tuple[int, ...], columns: int, dtype: torch.dtype) -> Non
     for shift in (None, bias):
         y = F.linear(x, weight, shift)
         for (rest, residual), activation in product(residuals(y), ACTIVATIONS):
-            if defined(activation, dtype):
-                assert_everywhere(
-                    lambda s=shift, r=residual, a=activation: F.linear_fused(
-                        x, weight, s, residual=r, activation=a, negative_slope=SLOPE
-                    ),
-                    one_after_another(y, {}, residual, activation),
-                    f"{rest}, {activation}",
-                )
+            assert_everywhere(
+                lambda s=shift, r=residual, a=activation: F.linear_fused(
+                    x, weight, s, residual=r, activation=a, negative_slope=SLOPE
+                ),
+                one_after_another(y, {}, residual, activation),
+                f"{rest}, {activation}",
+            )
 
 
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)

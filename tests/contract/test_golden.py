@@ -72,11 +72,9 @@ def affine(name: str, *shape: int, args: tuple = (), over: int = 1, **options) -
     return name, (inputs(1, *shape), *args, inputs(4, over), inputs(5, over)), options
 
 
-# exp, log and erf are parts of the others and no operators themselves.
-ROOTS = ("sqrt", "rsqrt")
-ELEMENTWISE = [
-    name for name in reference_functions.FUNCTIONS if name not in ("exp", "log", "erf", *ROOTS)
-]
+# Of what is not negative.
+ROOTS = ("sqrt", "rsqrt", "log", "log1p", "log2", "log10")
+ELEMENTWISE = [name for name in reference_functions.FUNCTIONS if name not in ROOTS]
 CASES: dict[str, tuple] = {
     "conv2d 3x3": conv2d((2, 17, 9, 11), (21, 17, 3, 3), padding=1),
     "conv2d 7x7 stride 2": conv2d((2, 3, 31, 29), (33, 3, 7, 7), stride=2, padding=3),

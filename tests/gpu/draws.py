@@ -72,8 +72,7 @@ class Draw:
         return [self.maybe(self.tensor(*shape, dtype=wide)) for _ in range(count)]
 
     def epilogue(self) -> list[Any]:
-        allowed = EPILOGUES[: -1 if self.dtype == torch.float64 else None]
-        return [self.random.choice(allowed), self.random.choice([0.01, 0.3, -0.5])]
+        return [self.random.choice(EPILOGUES), self.random.choice([0.01, 0.3, -0.5])]
 
     def statistics(self, channels: int) -> list[Tensor]:
         return [self.tensor(channels), properties.positive(self.seed, channels).to(self.dtype)]

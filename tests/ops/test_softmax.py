@@ -21,7 +21,7 @@ from tests.support.properties import (
     normal,
     with_specials,
 )
-from tests.support.reference_dtypes import NARROW
+from tests.support.reference_dtypes import FLOATING, OTHERS
 
 both = pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 
@@ -56,7 +56,7 @@ class TestLogSoftmax(ContractTests):
 
 
 @both
-@pytest.mark.parametrize("dtype", NARROW, ids=str)
+@pytest.mark.parametrize("dtype", OTHERS, ids=str)
 def test_storage_types(name: str, dtype: torch.dtype) -> None:
     """The exponentials are not rounded to the storage type on the way."""
     x = (normal(name, 5, 33, 37) * 5).to(dtype)
@@ -69,7 +69,7 @@ def test_storage_types(name: str, dtype: torch.dtype) -> None:
 
 
 @both
-@pytest.mark.parametrize("dtype", [torch.float32, *NARROW], ids=str)
+@pytest.mark.parametrize("dtype", FLOATING, ids=str)
 def test_any_bits(name: str, dtype: torch.dtype) -> None:
     x = any_bits("x", (200, 5), dtype)
     for dim in (0, 1):
@@ -106,10 +106,13 @@ def test_no_dimensions_and_no_terms(name: str) -> None:
 
 
 @both
-def test_float64_is_refused(name: str) -> None:
-    for arguments in ((torch.ones(2, 3).double(), 1), (torch.ones(2, 3), 1, torch.float64)):
-        with pytest.raises(RuntimeError, match=r"`input` has dtype torch\.float64"):
-            getattr(F, name)(*arguments)
+@pytest.mark.parametrize("shape", [(3, 4097), (2, 1000), (2, 33, 7)], ids=str)
+def test_float64(name: str, shape: tuple[int, ...]) -> None:
+    """Rows of more than one segment, and near stock's values."""
+    x = normal(shape, *shape).double() * 7
+    expected = reference.on_tensors(getattr(reference, name), x, 1)
+    assert_equals_at_each_level(lambda: getattr(F, name)(x, 1), expected)
+    torch.testing.assert_close(expected, getattr(torch, name)(x, 1), rtol=1e-14, atol=1e-14)
 
 
 @both

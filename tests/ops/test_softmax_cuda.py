@@ -23,8 +23,9 @@ from tests.support.properties import (
     normal,
     with_specials,
 )
+from tests.support.reference_dtypes import FLOATING
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = FLOATING
 NAMES = ("softmax", "log_softmax")
 dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 
@@ -36,7 +37,7 @@ def assert_both_as_cpu(device: str, x: Tensor, dim: int, message: str = "") -> N
 
 # Along dense rows: each kernel's last length and the next, rows in shared memory and rows too long
 # for it, segments that end early and more of them than warps.
-LENGTHS = [1, 5, 31, 33, 128, 129, 512, 513, 1000, 1024, 1025, 4097, 8192, 8193, 33000]
+LENGTHS = [1, 5, 31, 33, 128, 129, 512, 513, 1000, 1024, 1025, 4096, 4097, 8192, 8193, 33000]
 # Along columns [outer, terms, inner], with a thread each or with a tile: fewer columns than a tile
 # holds, tiles of unequal width, more than one segment and more of them than are summed at a time.
 COLUMNS = [

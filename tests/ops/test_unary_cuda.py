@@ -16,17 +16,18 @@ from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import any_bits, assert_bits, expansions, layouts, normal
 from tests.support.reference_dtypes import FLOATING, NARROW
 
-OPTIONS = {"leaky_relu": (0.3,), "gelu": ("none",)}
-PIECEWISE = {op.name for op in unary.OPERATORS if op.float64}
+OPTIONS = {
+    "leaky_relu": (0.3,),
+    "gelu": ("none",),
+    "softplus": (0.7, 11.0),
+    "elu": (1.3, 0.7, 1.1),
+}
 FUNCTIONS: dict[str, tuple[str, tuple]] = {
     **{op.name: (op.name, OPTIONS.get(op.name, ())) for op in unary.OPERATORS},
     "gelu, tanh": ("gelu", ("tanh",)),
 }
 CASES = [
-    pytest.param(label, dtype, id=f"{label}, {dtype}")
-    for label in FUNCTIONS
-    for dtype in FLOATING
-    if dtype != torch.float64 or label in PIECEWISE
+    pytest.param(label, dtype, id=f"{label}, {dtype}") for label in FUNCTIONS for dtype in FLOATING
 ]
 functions = pytest.mark.parametrize("label", FUNCTIONS)
 cases = pytest.mark.parametrize(("label", "dtype"), CASES)

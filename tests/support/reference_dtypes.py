@@ -41,29 +41,11 @@ def rounded(values: NDArray[Any], dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(values)
 
 
-def _piecewise64(name: str, x: NDArray[np.float64], negative_slope: float) -> NDArray[np.float64]:
-    """The activations that R6 defines in binary64."""
-    with np.errstate(all="ignore"):
-        relu = np.where(x <= 0, 0.0, x)
-        if name == "relu":
-            return relu
-        if name == "relu6":
-            return np.where(relu > 6, 6.0, relu)
-        if name == "leaky_relu":
-            return np.where(x > 0, x, x * np.float64(negative_slope))
-        shifted = x + 3.0
-        gate = np.where(shifted <= 0, 0.0, shifted)
-        gate = np.where(gate > 6, 6.0, gate) / 6.0
-        return gate if name == "hardsigmoid" else x * gate
-
-
 def activated(name: str, x: Tensor, negative_slope: float = 0.01) -> Tensor:
     """One elementwise operator on a tensor of any dtype."""
     values = widened(x, x.dtype)
     if name == "none":
         return x.contiguous()
-    if x.dtype == torch.float64:
-        return rounded(_piecewise64(name, values, negative_slope), x.dtype)
     function = reference_functions.FUNCTIONS[name]
     options = {"negative_slope": negative_slope} if name == "leaky_relu" else {}
     return rounded(function(values, **options), x.dtype)

@@ -1,7 +1,7 @@
 """Rule R6 of the contract (docs/functions.md) in NumPy: the same expressions, element by element.
 
-Inputs and results are float32 or float64 arrays. Every `+ - * /` below is one operation of that type
-and every `fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads
+Inputs and results are float32 or float64 arrays. Every `+ - * /` below is one operation of that
+type and every `fma` is rounded once, so a result must equal the kernels' bit for bit (NaN payloads
 aside). Coefficients are hexadecimal strings, as in docs/functions.md.
 """
 
@@ -36,6 +36,11 @@ class Format:
     log2_e: str
     ln2: tuple[str, str]
     exp_range: tuple[str, str]
+    exp2_range: tuple[int, int]
+    expm1_is_minus_one: int
+    log2_e_low: str
+    log10_e: tuple[str, str]
+    log10_2: tuple[str, str]
     sqrt_half: int  # its pattern
     tail_shift: int
     least_exponent: str
@@ -60,6 +65,11 @@ BINARY32 = Format(
     log2_e="0x1.715476p+0",
     ln2=("0x1.62e4p-1", "0x1.7f7d1cp-20"),
     exp_range=("-0x1.ap+6", "0x1.64p+6"),
+    exp2_range=(-151, 129),
+    expm1_is_minus_one=-20,
+    log2_e_low="0x1.4ae0cp-26",
+    log10_e=("0x1.bcb7b2p-2", "-0x1.5b235ep-27"),
+    log10_2=("0x1.344p-2", "0x1.3509f8p-18"),
     sqrt_half=0x3F3504F3,
     tail_shift=32,
     least_exponent="-0x1.b9p+6",
@@ -97,6 +107,11 @@ BINARY64 = Format(
     log2_e="0x1.71547652b82fep+0",
     ln2=("0x1.62e42fefa38p-1", "0x1.ef35793c7673p-45"),
     exp_range=("-0x1.75p+9", "0x1.63p+9"),
+    exp2_range=(-1076, 1025),
+    expm1_is_minus_one=-40,
+    log2_e_low="0x1.777d0ffda0d24p-56",
+    log10_e=("0x1.bcb7b1526e50ep-2", "0x1.95355baaafad3p-57"),
+    log10_2=("0x1.34413509f8p-2", "-0x1.80433b83b532ap-44"),
     sqrt_half=0x3FE6A09E667F3BCD,
     tail_shift=64,
     least_exponent="-0x1.78dp+9",
@@ -119,6 +134,41 @@ BINARY64 = Format(
             "-0x1.9999939f58417p-4", "0x1.c71c6f34704fcp-4", "-0x1.00000009990edp-3",
             "0x1.24924929b7284p-3", "-0x1.55555555471f3p-3", "0x1.999999998f94cp-3",
             "-0x1.0000000000034p-2", "0x1.555555555558bp-2", "-0x1p-1",
+        ],
+        "erf inner": [
+            "-0x1.6284e14479c8fp-30", "0x1.117a2d053e757p-26", "-0x1.64e1fdeb31145p-23",
+            "0x1.baabdcf60fe5bp-20", "-0x1.f4e30ba0b092fp-17", "0x1.f9a40b743cc5ap-14",
+            "-0x1.c02dbbc99c3b5p-11", "0x1.565bcd389b4fbp-8", "-0x1.b82ce31393143p-6",
+            "0x1.ce2f21a0461cep-4", "-0x1.812746b037a2bp-2", "0x1.06eba8214db69p-3",
+        ],
+        "erf outer": [
+            "-0x1.2c7c8952adcd6p-43", "0x1.f22feb2b786a8p-38", "-0x1.82007a51c7922p-33",
+            "0x1.73b38dafafb7bp-29", "-0x1.f2a35572e34d1p-26", "0x1.ee717293ac6e4p-23",
+            "-0x1.76800735377a6p-20", "0x1.b7c92e40c73cdp-18", "-0x1.8ea2668f14a77p-16",
+            "0x1.0c56d01fa5054p-14", "-0x1.ce8068efbcb08p-14", "0x1.80bc477813702p-16",
+            "0x1.1fbff85a57defp-11", "-0x1.b57e0941d98c4p-10", "0x1.99d04d3e3aac2p-13",
+            "0x1.397bee6ba887ap-6", "-0x1.a4f63ff66c33fp-4", "-0x1.45f3001020fb7p-1",
+            "-0x1.06ebaa0f6b329p-3",
+        ],
+        "gelu inner": [
+            "0x1.0ea7374ddcaaep-29", "-0x1.5f36de92273c8p-25", "0x1.656e53a2c3163p-21",
+            "-0x1.3ce86066074abp-17", "0x1.e42b0952a23cap-14", "-0x1.37403f63e4133p-10",
+            "0x1.46d0429758e67p-7", "-0x1.1058377e2cde8p-4", "0x1.9884533d4365p-2",
+        ],
+        "gelu outer": [
+            "0x1.26c61e42027f0p+2", "-0x1.00815d84df55ap+3", "0x1.a9a3f4dc3a102p-1",
+            "0x1.b3e8a4a64b8c3p+2", "-0x1.3dd81dd460caap+2", "-0x1.5c86d8f2a1b54p-1",
+            "0x1.8c6e97942d9d1p+1", "-0x1.fbfa8c8c35f33p+0", "-0x1.29f05d06734eap-3",
+            "0x1.5014295e42637p+0", "-0x1.f55249399e7ffp-1", "-0x1.57502dceddf2bp-4",
+            "0x1.783f92c8f1d6dp-1", "-0x1.f7a053ba14ffap-2", "-0x1.8ac936e6be060p-3",
+            "0x1.0910848186725p-1", "-0x1.60b14219346dcp-3", "-0x1.6fa0a8a2170c9p-2",
+            "0x1.66cfe706f8c1dp-2", "0x1.de85b255ea9dbp-3", "-0x1.ee74bec770762p-2",
+            "-0x1.2892c22d90a5fp-2", "0x1.7dcde1ec2c975p-1", "0x1.6a32254ccf3afp+0",
+            "0x1.f39aa0fbec14bp-3",
+        ],
+        "gelu tanh": [
+            "0x1.65d25ep+4", "0x1.bb3db03fa9e4dp-21", "0x1.2444f2a4d8b4bp-4",
+            "-0x1.6c843a29d1c7p-61",
         ],
     },
 )  # fmt: skip
@@ -174,7 +224,7 @@ def horner(coefficients: list[str], x: Reals) -> Reals:
 
 
 def reduced(x: Reals, shift: int) -> tuple[Reals, Reals]:
-    """x / ln 2 rounded to an integer, and the number that has it, the bias and a shift in its low bits."""
+    """x / ln 2 rounded to an integer, and the number with that, bias and shift in its low bits."""
     c = of(x)
     biased_rounder = c(1.5 * 2.0**c.fraction + (c.bias + shift))
     rounded = fma(x, c(c.log2_e), biased_rounder)
@@ -249,22 +299,132 @@ def exp(x: Reals) -> Reals:
 
 
 @elementwise
-def log(x: Reals) -> Reals:
+def exp2(x: Reals) -> Reals:
     c = of(x)
-    ln2_high, ln2_low = map(c, c.ln2)
+    least, greatest = map(c, c.exp2_range)
+    rounder = c(1.5 * 2.0**c.fraction + 2 * c.bias)
+    x = at_least(at_most(x, greatest), least)
+    rounded = x + rounder
+    r = (x - (rounded - rounder)) * c.real(np.log(2))
+    p = fma(fma(horner(c.polynomials["exp tail"], r), r, c(1)), r, c(1))
+    half = bits(rounded) >> 1
+    return (p * from_bits(half << c.fraction)) * from_bits((bits(rounded) - half) << c.fraction)
+
+
+@elementwise
+def expm1(x: Reals) -> Reals:
+    c = of(x)
+    z = at_least(at_most(x, c(c.exp_range[1])), c(c.expm1_is_minus_one))
+    fraction, scale = exponential(z, -1, c(0))
+    m = fma(scale, fraction, scale - c(0.5)) * c(2)
+    return with_sign_of(np.abs(np.where(scale == 0.5, fraction, m)), x)
+
+
+def split(u: Reals) -> tuple[Reals, Reals]:
+    """u = 2^k (1 + f): k and f."""
+    c = of(u)
     rounder = c(1.5 * 2.0**c.fraction)
     sqrt_half = c.pattern(c.sqrt_half)
-    subnormal = x < c(2.0 ** (1 - c.bias))
-    normal = np.where(subnormal, x * c(2.0**c.fraction), x)
+    subnormal = u < c(2.0 ** (1 - c.bias))
+    normal = np.where(subnormal, u * c(2.0**c.fraction), u)
     pattern = (bits(normal) & np.iinfo(c.integer).max) - sqrt_half
     k = (from_bits((pattern >> c.fraction) + bits(np.asarray(rounder))) - rounder) + np.where(
         subnormal, c(-c.fraction), c(0)
     )
-    m = from_bits((pattern & c.pattern((1 << c.fraction) - 1)) + sqrt_half) - c(1)
-    tail = fma(m * m, horner(c.polynomials["log tail"], m), m)
-    y = fma(k, ln2_high, fma(k, ln2_low, tail))
+    return k, from_bits((pattern & c.pattern((1 << c.fraction) - 1)) + sqrt_half) - c(1)
+
+
+def of_positive(x: Reals, y: Reals) -> Reals:
     y = np.where(x > 0, y, np.where(x == 0, -INF, NAN))
     return np.where(x < INF, y, x)
+
+
+def log_tail(f: Reals) -> Reals:
+    return horner(of(f).polynomials["log tail"], f)
+
+
+def log_with_rest(u: Reals, rest: Reals) -> Reals:
+    c = of(u)
+    ln2_high, ln2_low = map(c, c.ln2)
+    k, f = split(u)
+    small = fma(f * f, log_tail(f), rest / u)
+    return fma(k, ln2_high, fma(k, ln2_low, f + small))
+
+
+def log1p_exp(x: Reals) -> Reals:
+    """log(1 + e^-|x|)."""
+    c = of(x)
+    fraction, scale, unshift = shifted(at_least(negative_abs(x), c(c.least_exponent)), c(0))
+    scale = scale * unshift
+    t = fma(scale, fraction, scale)
+    t_low = fma(scale, fraction, scale - t)
+    u = c(1) + t
+    return log_with_rest(u, (t - (u - c(1))) + t_low)
+
+
+@elementwise
+def log(x: Reals) -> Reals:
+    c = of(x)
+    ln2_high, ln2_low = map(c, c.ln2)
+    k, f = split(x)
+    return of_positive(x, fma(k, ln2_high, fma(k, ln2_low, fma(f * f, log_tail(f), f))))
+
+
+@elementwise
+def log2(x: Reals) -> Reals:
+    c = of(x)
+    k, f = split(x)
+    t = fma(f * f, log_tail(f), f)
+    return of_positive(x, fma(t, c(c.log2_e), fma(t, c(c.log2_e_low), k)))
+
+
+@elementwise
+def log10(x: Reals) -> Reals:
+    c = of(x)
+    e_high, e_low = map(c, c.log10_e)
+    two_high, two_low = map(c, c.log10_2)
+    k, f = split(x)
+    t = fma(f * f, log_tail(f), f)
+    rest = fma(t, e_high, t * e_low)
+    return of_positive(x, fma(k, two_high, fma(k, two_low, rest)))
+
+
+@elementwise
+def log1p(x: Reals) -> Reals:
+    c = of(x)
+    u = c(1) + x
+    rest = np.where(x > 1, c(1) - (u - x), x - (u - c(1)))
+    y = with_sign_of(np.abs(log_with_rest(u, rest)), x)
+    y = np.where(u > 0, y, np.where(u == 0, -INF, NAN))
+    return np.where(x < INF, y, x)
+
+
+@elementwise
+def softplus(x: Reals, beta: float = 1, threshold: float = 20) -> Reals:
+    c = of(x)
+    z = x * c.real(beta)
+    y = (np.where(z > 0, z, c(0)) + log1p_exp(z)) / c.real(beta)
+    return np.where(z > c.real(threshold), x, y)
+
+
+@elementwise
+def logsigmoid(x: Reals) -> Reals:
+    return -(np.where(x < 0, -x, of(x)(0)) + log1p_exp(x))
+
+
+@elementwise
+def elu(x: Reals, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Reals:
+    c = of(x)
+    negative = expm1(x * c.real(input_scale)) * c.real(alpha * scale)
+    return np.where(x > 0, x * c.real(scale), negative)
+
+
+def celu(x: Reals, alpha: float = 1) -> Reals:
+    return elu(x, alpha=alpha, input_scale=1 / alpha)
+
+
+def selu(x: Reals) -> Reals:
+    return elu(x, alpha=1.6732632423543772848, scale=1.0507009873554804934)
 
 
 @elementwise
@@ -344,9 +504,9 @@ def gelu_erf(x: Reals) -> Reals:
     half = w * c(-0.5)
     z = w * half
     fraction, scale, unshift = shifted(z, fma(w, half, -z))
-    wide = c is BINARY64
-    v = w / (c(4.0 if wide else 2.5) - w)
-    p = horner(c.polynomials["gelu outer"], v + c(0.5 if wide else 0.4375))
+    pole, shift = (2.25, 0.59375) if c is BINARY64 else (2.5, 0.4375)
+    v = w / (c(pole) - w)
+    p = horner(c.polynomials["gelu outer"], v + c(shift))
     factor = fma(fraction, p + c(1), p)
     t = (fma(v, factor, v) * scale) * (c(0.5) * unshift)
     outer = np.where(x > 0, x, x * c(0)) + t
@@ -398,7 +558,8 @@ def leaky_relu(x: Reals, negative_slope: float = 0.01) -> Reals:
 FUNCTIONS: dict[str, Callable[..., Reals]] = {
     function.__name__: function
     for function in (
-        exp, log, tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
+        exp, exp2, expm1, log, log1p, log2, log10, softplus, logsigmoid, elu, celu, selu,
+        tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
         leaky_relu, sqrt, rsqrt,
     )
 }  # fmt: skip
