@@ -10,20 +10,20 @@
 #pragma once
 
 // These may follow another operator in its kernel. Their numbers are in golden data: add at the end.
-#define BNINV_EPILOGUE_ACTIVATIONS(F)                      \
-  F(relu, kRelu, PIECEWISE, PLAIN, relu(x))                \
-  F(relu6, kRelu6, PIECEWISE, PLAIN, relu6(x))             \
-  F(silu, kSilu, EXPONENTIAL, PLAIN, silu(x))              \
-  F(hardswish, kHardswish, PIECEWISE, PLAIN, hardswish(x)) \
-  F(leaky_relu, kLeakyRelu, PIECEWISE, OWN, leaky_relu(x, slope))
+#define BNINV_EPILOGUE_ACTIVATIONS(F)                             \
+  F(relu, kRelu, PIECEWISE, PLAIN, relu(x))                       \
+  F(relu6, kRelu6, PIECEWISE, PLAIN, relu6(x))                    \
+  F(silu, kSilu, EXPONENTIAL, PLAIN, silu(x))                     \
+  F(hardswish, kHardswish, PIECEWISE, PLAIN, hardswish(x))        \
+  F(leaky_relu, kLeakyRelu, PIECEWISE, OWN, leaky_relu(x, slope)) \
+  F(sigmoid, kSigmoid, EXPONENTIAL, PLAIN, sigmoid(x))            \
+  F(hardsigmoid, kHardsigmoid, PIECEWISE, PLAIN, hardsigmoid(x))  \
+  F(gelu, kGelu, EXPONENTIAL, OWN, gelu(x))                       \
+  F(gelu_tanh, kGeluTanh, EXPONENTIAL, OWN, gelu_tanh(x))         \
+  F(tanh, kTanh, EXPONENTIAL, PLAIN, tanh(x))
 
-#define BNINV_ACTIVATIONS(F)                                     \
-  BNINV_EPILOGUE_ACTIVATIONS(F)                                  \
-  F(sigmoid, kSigmoid, EXPONENTIAL, PLAIN, sigmoid(x))           \
-  F(hardsigmoid, kHardsigmoid, PIECEWISE, PLAIN, hardsigmoid(x)) \
-  F(gelu, kGelu, EXPONENTIAL, OWN, gelu(x))                      \
-  F(gelu_tanh, kGeluTanh, EXPONENTIAL, OWN, gelu_tanh(x))        \
-  F(tanh, kTanh, EXPONENTIAL, PLAIN, tanh(x))                    \
-  F(sqrt, kSqrt, PIECEWISE, PLAIN, sqrt(x))                      \
-  F(rsqrt, kRsqrt, PIECEWISE, PLAIN, V(1) / sqrt(x))             \
+#define BNINV_ACTIVATIONS(F)                         \
+  BNINV_EPILOGUE_ACTIVATIONS(F)                      \
+  F(sqrt, kSqrt, PIECEWISE, PLAIN, sqrt(x))          \
+  F(rsqrt, kRsqrt, PIECEWISE, PLAIN, V(1) / sqrt(x)) \
   F(mish, kMish, EXPONENTIAL, PLAIN, mish(x))

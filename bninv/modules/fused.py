@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from bninv._arguments import Activation
+from bninv._arguments import EXPONENTIAL, Activation
 
 
 class After(NamedTuple):
@@ -42,4 +42,4 @@ def is_like(residual: Any, device: torch.device, dtype: torch.dtype, shape: Sequ
 
 def has_activation(input: Tensor, activation: Activation) -> bool:
     """Whether the activation is defined for the input's dtype."""
-    return activation != "silu" or input.dtype is not torch.float64
+    return input.dtype is not torch.float64 or activation not in EXPONENTIAL

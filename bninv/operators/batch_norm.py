@@ -91,7 +91,8 @@ def batch_norm(
         momentum: unused, as in torch's eval form.
         eps: added to the variance; rounded first to float32, or kept for a float64 input.
         residual: added to the result; of the input's shape and dtype, any strides.
-        activation: 'none', 'relu', 'relu6', 'silu' (not in float64), 'hardswish' or 'leaky_relu'.
+        activation: 'none', 'relu', 'relu6', 'leaky_relu', 'hardswish', 'hardsigmoid' or, not in
+            float64, 'silu', 'sigmoid', 'gelu', 'gelu_tanh' or 'tanh'.
         negative_slope: leaky_relu's.
 
     Returns:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import bninv
 import bninv.functional as F
+from bninv import _arguments
 from bninv.modules.base import Patched
 from bninv.operators import unary
 from tests.support import reference_dtypes as reference
@@ -23,7 +24,7 @@ from tests.support.properties import (
     normal,
 )
 
-EPILOGUES = ("none", "relu", "relu6", "silu", "hardswish", "leaky_relu")
+EPILOGUES = _arguments.ACTIVATIONS
 PIECEWISE = [op.name for op in unary.OPERATORS if op.float64 and op.name not in ("sqrt", "rsqrt")]
 EXPONENTIAL = [op.name for op in unary.OPERATORS if not op.float64]
 SHAPES = [(3, 1, 1, 1), (5, 19), (3, 7, 11), (3, 17, 5, 7), (2, 64, 3, 3), (2, 3, 4, 5, 3)]
@@ -107,7 +108,7 @@ def test_eps_is_kept_in_float64() -> None:
 @pytest.mark.parametrize("add", [False, True], ids=["", "add"])
 def test_epilogue(dtype: torch.dtype, activation: Any, add: bool) -> None:
     """The fused chain has the reference's bits, and those of the operators one after another."""
-    if dtype == torch.float64 and activation == "silu":
+    if dtype == torch.float64 and activation in _arguments.EXPONENTIAL:
         pytest.skip("float64 does not define it")
     for shape in SHAPES[1:5]:
         values = batch_norm_parameters(shape[1], dtype)
@@ -120,6 +121,8 @@ def test_epilogue(dtype: torch.dtype, activation: Any, add: bool) -> None:
             separate = separate + residual
         if activation == "leaky_relu":
             separate = F.leaky_relu(separate, 0.3)
+        elif activation == "gelu_tanh":
+            separate = F.gelu(separate, "tanh")
         elif activation != "none":
             separate = getattr(F, activation)(separate)
         assert_bits(separate, expected, f"{shape}, unfused")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import bninv.functional as F
+from bninv import _arguments
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -42,12 +43,12 @@ PROBLEMS = {
     "whole groups": ((2, 76, 3, 3), (76, 4, 2, 2), {"groups": 19}),
     "lanes of any group": ((2, 15, 3, 3), (40, 3, 2, 2), {"groups": 5}),
 }
-ACTIVATIONS = ["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
+ACTIVATIONS = list(_arguments.ACTIVATIONS)
 SLOPE = -0.3
 
 
 def defined(activation: str, dtype: torch.dtype) -> bool:
-    return activation != "silu" or dtype != torch.float64
+    return activation not in _arguments.EXPONENTIAL or dtype != torch.float64
 
 
 def norms(channels: int, dtype: torch.dtype) -> Iterator[tuple[str, Options]]:
@@ -74,6 +75,8 @@ def activate(y: Tensor, activation: str, slope: float) -> Tensor:
         return y
     if activation == "leaky_relu":
         return F.leaky_relu(y, slope)
+    if activation == "gelu_tanh":
+        return F.gelu(y, "tanh")
     return getattr(F, activation)(y)
 
 

@@ -64,8 +64,10 @@ def activated(name: str, x: Tensor, negative_slope: float = 0.01) -> Tensor:
         return x.contiguous()
     if x.dtype == torch.float64:
         return rounded(_piecewise64(name, values, negative_slope), x.dtype)
+    options: dict[str, Any] = {"negative_slope": negative_slope} if name == "leaky_relu" else {}
+    if name == "gelu_tanh":
+        name, options = "gelu", {"approximate": "tanh"}
     function = reference_functions.FUNCTIONS[name]
-    options = {"negative_slope": negative_slope} if name == "leaky_relu" else {}
     return rounded(function(values, **options), x.dtype)
 
 
