@@ -64,6 +64,7 @@ def test_an_mlp_is_two_operators(name: str) -> None:
             assert_bitwise_equal(fused(x), unfused(x))
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch.export's own
 @pytest.mark.parametrize("name", ["gelu", "gelu of tanh", "sigmoid"])
 def test_a_graph_of_an_mlp_is_two_operators(name: str) -> None:
     unfused = bninv.patch(ACTIVATIONS[name]().eval(), fuse=False)
