@@ -249,7 +249,7 @@ def test_mean_divides_before_the_rounding(dtype: torch.dtype) -> None:
         ({"residual": torch.zeros(2, 5, 3, 4)}, "`residual` has shape .*it may be `input`'s"),
         ({"residual": torch.zeros(2, 5, 3, 3).half()}, "`residual` has dtype torch.float16"),
         ({"residual": torch.zeros(2, 5, 3, 3, device="meta")}, "`residual` is on"),
-        ({"activation": "gelu"}, "`activation` is 'gelu'; it may be 'none', 'relu'"),
+        ({"activation": "mish"}, "`activation` is 'mish'; it may be 'none', 'relu'"),
         ({"activation": "leaky_relu", "negative_slope": "x"}, "`negative_slope` is 'x'"),
     ],
 )
