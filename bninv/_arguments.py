@@ -28,8 +28,21 @@ _KINDS = {
     "str": "a string",
     **dict.fromkeys(("List[int]", "Optional[List[int]]"), "integers"),
 }
-# What may follow an operator in its kernel.
-Activation = Literal["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
+# What may follow an operator in its kernel; those with an exponential are not defined in float64.
+Activation = Literal[
+    "none",
+    "relu",
+    "relu6",
+    "silu",
+    "hardswish",
+    "leaky_relu",
+    "sigmoid",
+    "hardsigmoid",
+    "gelu",
+    "gelu_tanh",
+    "tanh",
+]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 
 
 class BatchStatisticsError(ValueError):

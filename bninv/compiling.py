@@ -30,15 +30,17 @@ from bninv.fusing.chains import (
 
 GraphT = TypeVar("GraphT", GraphModule, ExportedProgram)
 _ops = torch.ops.bninv
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}  # by `approximate`; one operator
+_OF_ONE_NAME = [name for name in ACTIVATIONS if name != "gelu_tanh"]
 _IN_PLACE: dict[Any, Any] = {
-    getattr(_ops, f"{name}_").default: getattr(_ops, name).default for name in ACTIVATIONS
+    getattr(_ops, f"{name}_").default: getattr(_ops, name).default for name in _OF_ONE_NAME
 }
 _IN_PLACE |= dict.fromkeys(
     (torch.ops.aten.add_.Tensor, operator.iadd, "add_"), torch.ops.aten.add.Tensor
 )
 _COPIES = (torch.ops.aten.copy_.default, "copy_")
 _ROLES: dict[Any, str] = {
-    getattr(_ops, name).default: name for name in ("conv2d", "linear", *ACTIVATIONS)
+    getattr(_ops, name).default: name for name in ("conv2d", "linear", *_OF_ONE_NAME)
 }
 
 
@@ -56,6 +58,8 @@ class OperatorReader(Reader):
             if given["residual"] is not None or given["activation"] != "none":
                 return None
             return "batch_norm2d" if value is not None and value.dim() == 4 else "batch_norm"
+        if node.target is _ops.gelu.default:
+            return _GELU.get(arguments_of(node)["approximate"])
         return _ROLES.get(node.target)
 
     def follows(self, chain: Chain, node: Node) -> bool:

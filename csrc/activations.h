@@ -9,20 +9,20 @@
 #pragma once
 
 // These may follow another operator in its kernel. Their numbers are in golden data: add at the end.
-#define BNINV_EPILOGUE_ACTIVATIONS(F)           \
-  F(relu, kRelu, PLAIN, relu(x))                \
-  F(relu6, kRelu6, PLAIN, relu6(x))             \
-  F(silu, kSilu, PLAIN, silu(x))                \
-  F(hardswish, kHardswish, PLAIN, hardswish(x)) \
-  F(leaky_relu, kLeakyRelu, OWN, leaky_relu(x, parameter[0]))
+#define BNINV_EPILOGUE_ACTIVATIONS(F)                         \
+  F(relu, kRelu, PLAIN, relu(x))                              \
+  F(relu6, kRelu6, PLAIN, relu6(x))                           \
+  F(silu, kSilu, PLAIN, silu(x))                              \
+  F(hardswish, kHardswish, PLAIN, hardswish(x))               \
+  F(leaky_relu, kLeakyRelu, OWN, leaky_relu(x, parameter[0])) \
+  F(sigmoid, kSigmoid, PLAIN, sigmoid(x))                     \
+  F(hardsigmoid, kHardsigmoid, PLAIN, hardsigmoid(x))         \
+  F(gelu, kGelu, OWN, gelu(x))                                \
+  F(gelu_tanh, kGeluTanh, OWN, gelu_tanh(x))                  \
+  F(tanh, kTanh, PLAIN, tanh(x))
 
 #define BNINV_ACTIVATIONS(F)                                           \
   BNINV_EPILOGUE_ACTIVATIONS(F)                                        \
-  F(sigmoid, kSigmoid, PLAIN, sigmoid(x))                              \
-  F(hardsigmoid, kHardsigmoid, PLAIN, hardsigmoid(x))                  \
-  F(gelu, kGelu, OWN, gelu(x))                                         \
-  F(gelu_tanh, kGeluTanh, OWN, gelu_tanh(x))                           \
-  F(tanh, kTanh, PLAIN, tanh(x))                                       \
   F(sqrt, kSqrt, PLAIN, sqrt(x))                                       \
   F(rsqrt, kRsqrt, PLAIN, V(1) / sqrt(x))                              \
   F(mish, kMish, PLAIN, mish(x))                                       \

@@ -43,8 +43,9 @@ def einsum(equation: str, *operands: Any, path: Any = None) -> Tensor:
         product = _unflattened(product, at + 1, [sizes[1][c] for c in columns])
         product = _unflattened(product, at, [sizes[0][c] for c in rows])
     else:
-        a = a[(..., *[None] * len(columns))]
-        product = a * b[(*[slice(None)] * len(batch), *[None] * len(rows), ...)]
+        after = (..., *(None for _ in columns))
+        between = (*(slice(None) for _ in batch), *(None for _ in rows), ...)
+        product = a[after] * b[between]
     return product.permute([found.index(c) for c in output])
 
 

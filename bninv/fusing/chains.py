@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.fx import Graph, Node
 
-from bninv import _torch
+from bninv import _arguments, _torch
 from bninv.dispatch import table
 
 HEADS = ("conv2d", "linear")
 NORMS = ("batch_norm2d", "batch_norm")
-ACTIVATIONS = ("relu", "relu6", "silu", "hardswish", "leaky_relu")
+ACTIVATIONS = tuple(name for name in _arguments.ACTIVATIONS if name != "none")
 # Whether the first operand is changed.
 _ADDS: dict[Any, bool] = {
     **dict.fromkeys((operator.add, torch.add, Tensor.add, torch.ops.aten.add.Tensor), False),

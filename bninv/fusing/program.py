@@ -55,7 +55,13 @@ _FUNCTIONS: dict[Any, str] = {
     F.relu6: "relu6",
     F.silu: "silu",
     F.hardswish: "hardswish",
+    F.hardsigmoid: "hardsigmoid",
+    F.gelu: "gelu",
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, torch.sigmoid_), "sigmoid"),
+    **dict.fromkeys((Tensor.sigmoid, Tensor.sigmoid_), "sigmoid"),
+    **dict.fromkeys((F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_), "tanh"),
 }
+_GELU = {"none": "gelu", "tanh": "gelu_tanh"}  # by `approximate`
 
 
 class FusedChain(NamedTuple):
@@ -80,9 +86,15 @@ class BlockReader(Reader):
         if isinstance(module, _NORMS):
             return "batch_norm2d" if isinstance(module, _NORM2D) else "batch_norm"
         if module is not None:
-            return next((role for kind, role in _KINDS.items() if isinstance(module, kind)), None)
+            role = next((role for kind, role in _KINDS.items() if isinstance(module, kind)), None)
+            if role == "gelu" and "approximate" in vars(module):
+                self.guard.values[module, "approximate"] = module.approximate
+                role = _GELU.get(str(module.approximate))
+            return role
         if node.op not in ("call_function", "call_method"):
             return None
+        if node.target is F.gelu and len(node.args) == 1 and set(node.kwargs) == {"approximate"}:
+            return _GELU.get(str(node.kwargs["approximate"]))
         extra = (*node.args[1:], *node.kwargs.values())
         if any(not isinstance(value, bool) for value in extra):  # inplace
             return None

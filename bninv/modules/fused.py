@@ -38,8 +38,3 @@ def is_like(residual: Any, device: torch.device, dtype: torch.dtype, shape: Sequ
         and residual.dtype is dtype
         and residual.device == device
     )
-
-
-def has_activation(input: Tensor, activation: Activation) -> bool:
-    """Whether the activation is defined for the input's dtype."""
-    return activation != "silu" or input.dtype is not torch.float64

@@ -12,7 +12,7 @@ from bninv._arguments import Activation, BatchStatisticsError, need_tensor, numb
 from bninv._autocast import result_dtype
 from bninv._memory_format import is_dense
 from bninv.modules.base import Patched, drop_and_act
-from bninv.modules.fused import After, has_activation, is_like
+from bninv.modules.fused import After, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -91,7 +91,8 @@ def batch_norm(
         momentum: unused, as in torch's eval form.
         eps: added to the variance; rounded first to float32, or kept for a float64 input.
         residual: added to the result; of the input's shape and dtype, any strides.
-        activation: 'none', 'relu', 'relu6', 'silu' (not in float64), 'hardswish' or 'leaky_relu'.
+        activation: 'none', 'relu', 'relu6', 'leaky_relu', 'hardswish', 'hardsigmoid' or, not in
+            float64, 'silu', 'sigmoid', 'gelu', 'gelu_tanh' or 'tanh'.
         negative_slope: leaky_relu's.
 
     Returns:
@@ -219,7 +220,7 @@ class _Norm(Patched):
         if not isinstance(input, Tensor):
             return None
         fits = is_like(after.residual, input.device, input.dtype, input.shape)
-        if not (fits and has_activation(input, after.activation)):
+        if not fits:
             return None
         if self.result_dtype(input.dtype) is not input.dtype:
             return None

@@ -185,7 +185,8 @@ def conv2d_fused(
             a float16 or bfloat16 input.
         eps: batch_norm's.
         residual: of the result's shape, dtype and device, or None.
-        activation: 'none', 'relu', 'relu6', 'silu' (no float64), 'hardswish' or 'leaky_relu'.
+        activation: 'none', 'relu', 'relu6', 'leaky_relu', 'hardswish', 'hardsigmoid' or, not in
+            float64, 'silu', 'sigmoid', 'gelu', 'gelu_tanh' or 'tanh'.
         negative_slope: leaky_relu's.
         precision: the product's, as for `conv2d`.
 

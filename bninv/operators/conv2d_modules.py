@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
-from bninv.modules.fused import After, has_activation, is_like
+from bninv.modules.fused import After, is_like
 from bninv.operators.batch_norm import batch_norm
 from bninv.operators.conv2d import conv1d, conv2d, conv2d_fused
 
@@ -72,7 +72,7 @@ class _Conv(Patched):
         if not isinstance(input, Tensor):
             return None
         fits = input.dim() == 4 and self.padding_mode == "zeros" and type(padding) is tuple
-        if not (fits and has_activation(input, after.activation)):
+        if not fits:
             return None
         dtype = result_dtype("conv2d", input)
         if norm is not None and norm.result_dtype(dtype) is not dtype:

@@ -9,7 +9,7 @@ from torch import Tensor
 from bninv._arguments import Activation, Precision, need_precision, number
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
-from bninv.modules.fused import After, has_activation, is_like
+from bninv.modules.fused import After, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -132,7 +132,7 @@ class Linear(Patched):
             return None
         shape = (*input.shape[:-1], self.weight.shape[0])
         fits = is_like(after.residual, input.device, result_dtype("linear", input), shape)
-        if not (fits and has_activation(input, after.activation)):
+        if not fits:
             return None
         if after.residual is not None and not after.residual.is_contiguous():
             return None

@@ -25,8 +25,8 @@ from bninv.operators.operator import Operator
 def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Tensor:
     """`input @ other` by torch.matmul's rules of shape, rule R1 over the last dimension of `input`.
 
-    Operands of any strides are read in place on a CPU; on a GPU what is not dense in its last
-    dimension is copied for the call. `precision` is as for `conv2d`.
+    Of three dimensions, operands of any strides are read in place on a CPU; on a GPU what is not
+    dense in its last dimension is copied for the call. `precision` is as for `conv2d`.
     """
     need_precision(precision)
     need_tensor("input", input)

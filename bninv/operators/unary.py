@@ -378,7 +378,7 @@ class GELUTanh(Patched):
         return gelu(input, "tanh")
 
 
-KIND_OF |= {"relu6": ReLU6, "leaky_relu": LeakyReLU}
+KIND_OF |= {"relu6": ReLU6, "leaky_relu": LeakyReLU, "gelu": GELU, "gelu_tanh": GELUTanh}
 KINDS |= {
     _TORCH + "Hardtanh": ReLU6,
     _TORCH + "LeakyReLU": LeakyReLU,

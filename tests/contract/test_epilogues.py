@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 import bninv.functional as F
+from bninv import _arguments
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -42,7 +43,7 @@ PROBLEMS = {
     "whole groups": ((2, 76, 3, 3), (76, 4, 2, 2), {"groups": 19}),
     "lanes of any group": ((2, 15, 3, 3), (40, 3, 2, 2), {"groups": 5}),
 }
-ACTIVATIONS = ["none", "relu", "relu6", "silu", "hardswish", "leaky_relu"]
+ACTIVATIONS = list(_arguments.ACTIVATIONS)
 SLOPE = -0.3
 
 
@@ -70,6 +71,8 @@ def activate(y: Tensor, activation: str, slope: float) -> Tensor:
         return y
     if activation == "leaky_relu":
         return F.leaky_relu(y, slope)
+    if activation == "gelu_tanh":
+        return F.gelu(y, "tanh")
     return getattr(F, activation)(y)
 
 

@@ -77,7 +77,7 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         [lambda: TF.normalize(X)],
     ),
     "einsum": (
-        lambda: F.matmul(ROWS[None], M.t()[None])[0],
+        lambda: F.matmul(ROWS, M.t()),
         [lambda: torch.einsum("nc,kc->nk", ROWS, M)],
     ),
     "sqrt": (lambda: F.sqrt(X), [lambda: X.sqrt(), lambda: torch.sqrt(X)]),

@@ -21,6 +21,7 @@ A, B = normal("order a", 60, 20), normal("order b", 20, 33)
 C = normal("order c", 33, 9)
 # One row is cheapest from the left, many rows from the right.
 X = normal("order x", 80, 60)
+BATCH = normal("order batch", 7, 6, 5)
 
 
 def left_to_right(x: Tensor) -> Tensor:
@@ -240,9 +241,6 @@ def test_outer_products_are_exact() -> None:
 class Similarity(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return (x @ x.transpose(1, 2)).softmax(-1) @ x
-
-
-BATCH = normal("order batch", 7, 6, 5)
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv._arguments import ACTIVATIONS
 from bninv.operators import OPERATORS
 from tests.support import properties
 
 # On either side of a vector, a warp, a tile, a segment of a product and one of a sum.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 40, 63, 64, 65, 72, 97, 127, 128, 129)
 LONG_SIZES = (255, 256, 257, 300, 512, 513, 1000, 1024, 1025, 2049, 4095, 4096, 4097, 8193, 12289)
-EPILOGUES = ("none", "relu", "relu6", "hardswish", "leaky_relu", "silu")
 
 
 class Draw:
@@ -72,7 +72,7 @@ class Draw:
         return [self.maybe(self.tensor(*shape, dtype=wide)) for _ in range(count)]
 
     def epilogue(self) -> list[Any]:
-        return [self.random.choice(EPILOGUES), self.random.choice([0.01, 0.3, -0.5])]
+        return [self.random.choice(ACTIVATIONS), self.random.choice([0.01, 0.3, -0.5])]
 
     def statistics(self, channels: int) -> list[Tensor]:
         return [self.tensor(channels), properties.positive(self.seed, channels).to(self.dtype)]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import bninv
 import bninv.functional as F
+from bninv import _arguments
 from tests.support.emulated import on, operators
 from tests.support.properties import (
     any_bits,
@@ -26,7 +27,7 @@ from tests.support.properties import (
 )
 from tests.support.reference_dtypes import FLOATING, NARROW
 
-EPILOGUES = ("none", "relu", "relu6", "silu", "hardswish", "leaky_relu")
+EPILOGUES = _arguments.ACTIVATIONS
 # One element, less than a vector, whole and broken vectors, rows that straddle channels, chunks
 # that end inside a channel, more work than the grid has threads.
 SHAPES = [
@@ -90,8 +91,6 @@ def test_equals_cpu(run: Run, dtype: torch.dtype, shape: tuple[int, ...]) -> Non
 @floating
 @pytest.mark.parametrize("activation", EPILOGUES)
 def test_epilogue_equals_cpu(run: Run, dtype: torch.dtype, activation: Any) -> None:
-    if dtype == torch.float64 and activation == "silu":
-        pytest.skip("float64 does not define it")
     for shape in SHAPES:
         values = batch_norm_parameters(shape[1], dtype)
         x, residual = (normal(name, *shape).to(dtype) * 3 for name in ("x", "residual"))
@@ -204,8 +203,6 @@ def test_any_grid(controls: Any, multiprocessors: int) -> None:
 def test_any_shape(
     shape: list[int], dtype: torch.dtype, add: bool, activation: Any, layout: int, seed: int
 ) -> None:
-    if dtype == torch.float64 and activation == "silu":
-        activation = "none"
     operators().seed(seed)
     values = batch_norm_parameters(shape[1], dtype)
     x = any_bits(shape, shape, dtype)

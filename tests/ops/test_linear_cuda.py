@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from bninv._arguments import ACTIVATIONS
 from tests.support.emulated import forced_plan, run
 from tests.support.properties import any_bits, assert_bits, layouts, nan_filled, normal
-from tests.support.reference_dtypes import FLOATING
+from tests.support.reference_dtypes import FLOATING, activated
 
 # Input, output features: fours and odd ones, several segments, more tiles than one.
 SHAPES = [
@@ -54,9 +55,9 @@ def test_fused_is_the_separate_operators(device: str, dtype: torch.dtype) -> Non
     x, weight = normal("x", 5, 140).to(dtype), normal("w", 24, 140).to(dtype)
     bias, residual = normal("b", 24).to(dtype), normal("r", 5, 24).to(dtype)
     y = run("cpu", "linear", x, weight, bias)
-    for activation in ("relu", "relu6", "hardswish"):
+    for activation in ACTIVATIONS[1:]:
         for addend in (None, residual):
-            expected = run("cpu", activation, y if addend is None else y + addend)
+            expected = activated(activation, y if addend is None else y + addend)
             for where in ("cpu", device):
                 found = run(where, "linear_fused", x, weight, bias, addend, activation)
                 assert_bits(found, expected, f"{where}, {activation}")

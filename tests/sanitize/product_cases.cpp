@@ -39,7 +39,7 @@ RandomEpilogue random_epilogue(DType dtype, int64_t channels, int64_t outputs, i
   return RandomEpilogue(dtype, own, channels, outputs, offset);
 }
 
-void linear_case(bool fused) {
+void linear_case(bool fused, bool exponential = false) {
   LinearArgs args{};
   args.dtype = any_dtype();
   const int64_t rows = one_of({1, 1, 2, 3, 13, 15, 29, 100});
@@ -61,7 +61,14 @@ void linear_case(bool fused) {
   if (!fused) return run_case("linear");
   const RandomEpilogue epilogue = random_epilogue(args.dtype, columns, rows * columns, offset);
   args.epilogue = epilogue.value;
-  run_case("linear_fused");
+  if (exponential) {
+    const auto last = static_cast<int64_t>(kLastEpilogue);
+    const auto found =
+        static_cast<Activation>(between(static_cast<int64_t>(Activation::kSigmoid), last));
+    const bool defined = args.dtype != DType::kDouble || is_piecewise(found);
+    args.epilogue.activation = defined ? found : Activation::kHardsigmoid;
+  }
+  run_case(exponential ? "linear_exponential" : "linear_fused");
 }
 
 // A batch of matrices in exactly the elements that its strides reach: any dimension may be dense, have
@@ -194,6 +201,7 @@ void product_cases(int number) {
     seed_case("conv2d_grouped", i), conv_case(Conv::kGrouped, false);
     seed_case("conv2d_tensor", i), conv_case(Conv::kTensor, false);
     seed_case("linear_fused", i), linear_case(true);
+    seed_case("linear_exponential", i), linear_case(true, true);
     seed_case("conv2d_fused", i), conv_case(Conv::kProduct, true);
     seed_case("conv2d_depthwise_fused", i), conv_case(Conv::kDepthwise, true);
     seed_case("conv2d_grouped_fused", i), conv_case(Conv::kGrouped, true);

@@ -46,8 +46,10 @@ def activated(name: str, x: Tensor, negative_slope: float = 0.01) -> Tensor:
     values = widened(x, x.dtype)
     if name == "none":
         return x.contiguous()
+    options: dict[str, Any] = {"negative_slope": negative_slope} if name == "leaky_relu" else {}
+    if name == "gelu_tanh":
+        name, options = "gelu", {"approximate": "tanh"}
     function = reference_functions.FUNCTIONS[name]
-    options = {"negative_slope": negative_slope} if name == "leaky_relu" else {}
     return rounded(function(values, **options), x.dtype)
 
 
