@@ -231,7 +231,8 @@ def _python_rows() -> dict[Any, Row]:
         if hasattr(functional, name):
             group = dropout if "dropout" in name else copies
             rows[getattr(functional, name)] = Row(name, group=group)
-    rows[functional.interpolate] = Row("interpolate", group=nearest)
+    for name in ("interpolate", "upsample"):
+        rows[getattr(functional, name)] = Row(name, adapter=PYTHON[name], group=nearest)
     rows[functional.embedding] = Row(
         "embedding", group=exact.Group("copies elements", frozenset(), _normalises_nothing)
     )

@@ -68,6 +68,8 @@ _BY_CALLS = {
         *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
     },
     "sparse": {"Embedding"},
+    # To the nearest or by areas; the other modes have a kind.
+    "upsampling": {"Upsample"},
 }
 
 _CALLING = {

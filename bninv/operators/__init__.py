@@ -21,6 +21,7 @@ from bninv.operators import (
     matmul,
     pool2d,
     pool2d_modules,
+    resample,
     softmax,
     sum,
     unary,
@@ -30,7 +31,7 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(batch_norm, conv2d, group_norm, layer_norm, linear),
-    *(matmul, pool2d, softmax, sum, unary),
+    *(matmul, pool2d, resample, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}
