@@ -177,7 +177,8 @@ class PixelRows {
         widen_run(row + i * stride_, channels, resampled + i * channels);
       return;
     }
-    with_taps(table_.axis.taps, [&](auto taps) {
+    // With antialias there are as many at most.
+    with_taps(table_.axis.antialias ? 0 : table_.axis.taps, [&](auto taps) {
       for (int64_t i = 0; i < out_size; ++i)
         pixel<decltype(taps)::kCount>(row, i, channels, resampled + i * channels);
     });
@@ -219,7 +220,8 @@ class RowCache {
         pitch_(length + kRoom),
         tags_(planes * rows),
         memory_(planes * rows * pitch_) {
-    for (int64_t i = 0; i < planes * rows * pitch_; ++i) memory_.data[i] = 0;
+    for (int64_t r = 0; r < planes * rows; ++r)
+      for (int64_t i = 0; i < kRoom; ++i) memory_.data[(r + 1) * pitch_ - kRoom + i] = 0;
     clear();
   }
   void clear() {
@@ -355,13 +357,99 @@ void resample_channels_last(const ResampleArgs& args, int64_t begin, int64_t end
   }
 }
 
+// Images in channels_last by two taps a dimension: the four pixels of an output pixel are read where they
+// lie, which costs less than keeping rows. Two output rows between the same input rows are done at once.
+template <typename T>
+class PixelQuads {
+  using A = Arithmetic<T>;
+  using V = typename Lanes<T>::Value;
+  static constexpr int kCount = Lanes<T>::kCount;
+
+ public:
+  explicit PixelQuads(const ResampleArgs& args) : args_(args), height_(args, 1), width_(args, 2) {}
+
+  // Whether an output row lies between the same input rows as the next one.
+  bool is_paired(int64_t oh) const {
+    return oh + 1 < args_.out_size[1] && height_.index(oh)[0] == height_.index(oh + 1)[0];
+  }
+
+  // `channels` of each pixel of kRows output rows from `oh` on.
+  template <int kRows>
+  void resample(const T* input, int64_t oh, int64_t channels, T* output) const {
+    const T* above = input + height_.index(oh)[0] * args_.stride[1];
+    const T* below = input + height_.index(oh)[1] * args_.stride[1];
+    const int64_t pitch = args_.out_size[2] * args_.channels;
+    A upper[kRows], lower[kRows];
+    for (int r = 0; r < kRows; ++r)
+      upper[r] = height_.weight(oh + r)[0], lower[r] = height_.weight(oh + r)[1];
+    for (int64_t ow = 0; ow < args_.out_size[2]; ++ow, output += args_.channels) {
+      const int64_t left = width_.index(ow)[0] * args_.stride[2];
+      const int64_t right = width_.index(ow)[1] * args_.stride[2];
+      const T *a = above + left, *b = above + right, *c = below + left, *d = below + right;
+      const A nearer = width_.weight(ow)[0], farther = width_.weight(ow)[1];
+      const auto step = [&]<typename W>(W zero, W p, W q, W r, W s, const auto& write) {
+        const W top = fma(W(farther), q, fma(W(nearer), p, zero));
+        const W bottom = fma(W(farther), s, fma(W(nearer), r, zero));
+        for (int row = 0; row < kRows; ++row)
+          write(row * pitch, fma(W(lower[row]), bottom, fma(W(upper[row]), top, zero)));
+      };
+      const auto vector = [&](int64_t i) {
+        step(V(0.0f), load(a + i), load(b + i), load(c + i), load(d + i),
+             [&](int64_t row, V value) { store(output + row + i, value); });
+      };
+      int64_t i = 0;
+      for (; i + kCount <= channels; i += kCount) vector(i);
+      if (i < channels && channels >= kCount) {
+        vector(channels - kCount);
+        continue;
+      }
+      for (; i < channels; ++i)
+        step(A(0), widen(a[i]), widen(b[i]), widen(c[i]), widen(d[i]),
+             [&](int64_t row, A value) { output[row + i] = narrow<T>(value); });
+    }
+  }
+
+ private:
+  const ResampleArgs& args_;
+  AxisTable<A> height_, width_;
+};
+
+template <typename T>
+void resample_quads(const ResampleArgs& args, int64_t begin, int64_t end) {
+  const PixelQuads<T> quads(args);
+  const int64_t blocks = ceil_div(args.channels, args.block);
+  for (int64_t task = begin; task < end;) {
+    const int64_t oh = task % args.out_size[1], part = task / args.out_size[1];
+    const int64_t n = part / blocks, first = part % blocks * args.block;
+    const int64_t channels = min64(args.block, args.channels - first);
+    const T* input = static_cast<const T*>(args.input) + n * args.stride_n + first;
+    T* output = static_cast<T*>(args.output) +
+                (n * args.out_size[1] + oh) * args.out_size[2] * args.channels + first;
+    const bool paired = task + 1 < end && quads.is_paired(oh);
+    if (paired)
+      quads.template resample<2>(input, oh, channels, output);
+    else
+      quads.template resample<1>(input, oh, channels, output);
+    task += paired ? 2 : 1;
+  }
+}
+
+// Whether every output element has two rows and two columns of taps, and no more.
+bool has_four_taps(const ResampleArgs& args) {
+  const ResampleAxis<double> depth(args, 0), height(args, 1), width(args, 2);
+  return depth.copied && args.interpolation == Interpolation::kLinear && !args.antialias &&
+         !height.copied && !width.copied;
+}
+
 }  // namespace
 
 void resample(const ResampleArgs& args, int64_t begin, int64_t end) {
   if (begin >= end) return;
   with_type(args.dtype, [&](auto type) {
     using T = typename decltype(type)::Type;
-    if (args.channels_last)
+    if (args.channels_last && has_four_taps(args))
+      resample_quads<T>(args, begin, end);
+    else if (args.channels_last)
       resample_channels_last<T>(args, begin, end);
     else
       resample_dense<T>(args, begin, end);
