@@ -436,9 +436,10 @@ void resample_quads(const ResampleArgs& args, int64_t begin, int64_t end) {
 
 // Whether every output element has two rows and two columns of taps, and no more.
 bool has_four_taps(const ResampleArgs& args) {
-  const ResampleAxis<double> depth(args, 0), height(args, 1), width(args, 2);
-  return depth.copied && args.interpolation == Interpolation::kLinear && !args.antialias &&
-         !height.copied && !width.copied;
+  const ResampleAxis<double> height(args, 1), width(args, 2);
+  return args.size[0] == 1 && args.out_size[0] == 1 &&
+         args.interpolation == Interpolation::kLinear && !args.antialias && !height.copied &&
+         !width.copied;
 }
 
 }  // namespace
