@@ -232,7 +232,7 @@ def _python_rows() -> dict[Any, Row]:
             group = dropout if "dropout" in name else copies
             rows[getattr(functional, name)] = Row(name, group=group)
     for name in ("interpolate", "upsample"):
-        rows[getattr(functional, name)] = Row(name, adapter=PYTHON[name], group=nearest)
+        rows[getattr(functional, name)] = Row(name, group=nearest, repair=PYTHON[name])
     rows[functional.embedding] = Row(
         "embedding", group=exact.Group("copies elements", frozenset(), _normalises_nothing)
     )

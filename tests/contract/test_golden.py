@@ -21,6 +21,7 @@ from tests.support import (
     reference_dtypes,
     reference_functions,
     reference_normalization,
+    reference_resample,
     reference_tensor_products,
 )
 
@@ -92,6 +93,17 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "interpolate bilinear": on("interpolate", (2, 9, 11, 14), (17, 9), mode="bilinear"),
+    "interpolate bilinear antialias": on(
+        "interpolate", (2, 9, 31, 29), (11, 40), mode="bilinear", antialias=True
+    ),
+    "interpolate bicubic": on(
+        "interpolate", (2, 9, 11, 14), scale_factor=1.7, mode="bicubic", align_corners=True
+    ),
+    "interpolate bicubic antialias": on(
+        "interpolate", (2, 9, 31, 29), scale_factor=0.37, mode="bicubic", antialias=True
+    ),
+    "interpolate trilinear": on("interpolate", (2, 5, 4, 7, 6), (7, 3, 11), mode="trilinear"),
     "layer_norm": affine("layer_norm", 101, 97, args=((97,),), over=97),
     "layer_norm 4900, eps": affine("layer_norm", 2, 4900, args=((4900,),), over=4900, eps=1e-6),
     "rms_norm": on("rms_norm", (301, 63), (63,), eps=1e-6),
@@ -119,6 +131,8 @@ TYPED = [
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",
     "max_pool2d",
+    "interpolate bilinear",
+    "interpolate bicubic",
     "sum",
     "mean",
 ]
@@ -183,6 +197,8 @@ def expected(label: str) -> Tensor:
     if hasattr(reference_normalization, name):
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    if name == "interpolate":
+        return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)
 
 

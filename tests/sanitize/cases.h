@@ -17,6 +17,7 @@
 #include "layer_norm.h"
 #include "ops/floating_point_scope.h"
 #include "pool2d.h"
+#include "resample.h"
 #include "softmax.h"
 #include "sum.h"
 #include "tensor.h"
@@ -47,6 +48,7 @@ struct Level {
   void (*conv2d_tensor)(const Conv2dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
+  void (*resample)(const ResampleArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
   float* (*vec_operations)(const float*, const float*, const float*, int64_t, float*);
@@ -66,7 +68,7 @@ DECLARE_VEC_OPERATIONS(emulated16)
   Level {                                                                                     \
     #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
         level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
+        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::resample, level::sum, level::unary, \
         level::vec_operations                                                                 \
   }
 

@@ -1,4 +1,4 @@
-// Pooling, sums and means, in any storage type.
+// Pooling, resampling, sums and means, in any storage type.
 #include "buffers.h"
 #include "geometry.h"
 
@@ -43,6 +43,43 @@ void pool_case(bool average) {
                   args.batch * args.out_height, outputs, between(0, 1));
 }
 
+void resample_case() {
+  ResampleArgs args{};
+  args.dtype = any_dtype();
+  args.interpolation = between(0, 1) ? Interpolation::kCubic : Interpolation::kLinear;
+  args.align_corners = between(0, 1), args.antialias = between(0, 1);
+  const bool volume = args.interpolation == Interpolation::kLinear && !args.antialias;
+  args.batch = between(1, 2), args.channels = one_of({1, 3, 8, 15, 16, 17, 40});
+  for (int d = 0; d < 3; ++d) {
+    const bool is_there = d > 0 || volume;
+    args.size[d] = is_there ? between(1, d == 2 ? 40 : 9) : 1;
+    args.out_size[d] = is_there ? between(1, d == 2 ? 40 : 9) : 1;
+    const double scale = between(0, 1) ? 0 : static_cast<double>(between(1, 40)) / 8;
+    const auto step = [&](auto zero) {
+      return common::resample_step<decltype(zero)>(args.size[d], args.out_size[d],
+                                                   args.align_corners, scale);
+    };
+    args.step[d] = args.dtype == DType::kDouble ? step(0.0) : step(0.0f);
+  }
+  args.channels_last = between(0, 1);
+  const int64_t pixels = args.size[0] * args.size[1] * args.size[2];
+  args.stride_c = args.channels_last ? 1 : pixels;
+  args.stride[2] = args.channels_last ? args.channels : 1;
+  args.stride[1] = args.size[2] * args.stride[2];
+  args.stride[0] = args.size[1] * args.stride[1];
+  args.stride_n = args.channels * pixels;
+  args.block = args.channels_last ? between(1, args.channels) : 1;
+  const int64_t offset = between(0, 1);
+  const Bytes x = between(0, 3) ? Bytes::numbers(args.batch * args.stride_n, args.dtype, offset)
+                                : Bytes::random(args.batch * args.stride_n, args.dtype, offset);
+  args.input = x.data;
+  const int64_t rows = args.out_size[0] * args.out_size[1];
+  const int64_t parts = (args.channels + args.block - 1) / args.block;
+  run<ResampleArgs>("resample", args, &Level::resample, CUDA_KERNEL(resample),
+                    args.batch * parts * rows,
+                    args.batch * args.channels * rows * args.out_size[2], offset);
+}
+
 void sum_case() {
   // Up to four dimensions in memory order, each kept or reduced.
   ReduceArgs args{};
@@ -79,5 +116,6 @@ void sum_case() {
 void window_cases(int number) {
   seed_case("avg_pool2d", number), pool_case(true);
   seed_case("max_pool2d", number), pool_case(false);
+  seed_case("resample", number), resample_case();
   seed_case("sum", number), sum_case();
 }

@@ -48,6 +48,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "interpolate": (F.interpolate, {"input": X4, "size": (7, 4), "mode": "bilinear"}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
     # Of numbers that all of them take: a comparison of NaN says nothing.

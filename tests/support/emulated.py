@@ -33,6 +33,7 @@ FAMILIES = (
     "linear",
     "normalization",
     "pool2d",
+    "resample",
     "softmax",
     "sum",
     "unary",
