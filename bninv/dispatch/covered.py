@@ -51,7 +51,12 @@ _NO_FLOAT64 = {
 }
 
 # Functions that autocast passes by, and the operator in each of them that it casts for.
-_CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm"}
+_CAST_AS = {
+    "square": "pow",
+    "normalize": "linalg_vector_norm",
+    "grid_sample": "grid_sampler",
+    **dict.fromkeys(("affine_grid", "affine_grid_generator"), "bmm"),
+}
 
 
 # Functions made of operators that their arguments choose: they cast for the one that it is.

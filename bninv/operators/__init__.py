@@ -15,6 +15,7 @@ from bninv.operators import (
     batch_norm,
     conv2d,
     conv2d_modules,
+    grid_sample,
     group_norm,
     layer_norm,
     linear,
@@ -30,7 +31,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(batch_norm, conv2d, group_norm, layer_norm, linear),
+    *(batch_norm, conv2d, grid_sample, group_norm, layer_norm, linear),
     *(matmul, pool2d, resample, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}

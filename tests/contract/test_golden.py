@@ -20,6 +20,7 @@ from torch import Tensor
 from tests.support import (
     reference_dtypes,
     reference_functions,
+    reference_grid,
     reference_normalization,
     reference_resample,
     reference_tensor_products,
@@ -54,6 +55,12 @@ def batch_norm(*shape: int, eps: float = 1e-5) -> tuple:
 
 def on(name: str, shape, *args, **options) -> tuple:
     return name, (inputs(1, *shape), *args), options
+
+
+def sampled(spatial: int, **options) -> tuple:
+    image, points = ((9, 11), (17, 6)) if spatial == 2 else ((5, 4, 7), (3, 8, 6))
+    arrays = inputs(1, 2, 7, *image), inputs(2, 2, *points, spatial)
+    return "grid_sample", arrays, {"align_corners": False, **options}
 
 
 def elementwise(name: str, **options) -> tuple:
@@ -93,6 +100,12 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "grid_sample bilinear": sampled(2, mode="bilinear"),
+    "grid_sample bilinear, border": sampled(2, padding_mode="border", align_corners=True),
+    "grid_sample bicubic, reflection": sampled(2, mode="bicubic", padding_mode="reflection"),
+    "grid_sample nearest": sampled(2, mode="nearest"),
+    "grid_sample of a volume": sampled(3, padding_mode="reflection", align_corners=True),
+    "affine_grid": ("affine_grid", (inputs(1, 3, 2, 3), (3, 1, 9, 14)), {}),
     "interpolate bilinear": on("interpolate", (2, 9, 11, 14), (17, 9), mode="bilinear"),
     "interpolate bilinear antialias": on(
         "interpolate", (2, 9, 31, 29), (11, 40), mode="bilinear", antialias=True
@@ -131,6 +144,9 @@ TYPED = [
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",
     "max_pool2d",
+    "grid_sample bilinear",
+    "grid_sample bicubic, reflection",
+    "affine_grid",
     "interpolate bilinear",
     "interpolate bicubic",
     "sum",
@@ -197,6 +213,8 @@ def expected(label: str) -> Tensor:
     if hasattr(reference_normalization, name):
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    if name in ("affine_grid", "grid_sample"):
+        return getattr(reference_grid, name)(*args, **options)
     if name == "interpolate":
         return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)

@@ -12,6 +12,7 @@
 
 #include "batch_norm.h"
 #include "cpu/schedule.h"
+#include "grid_sample.h"
 #include "group_norm.h"
 #include "hostile_state.h"
 #include "layer_norm.h"
@@ -48,6 +49,7 @@ struct Level {
   void (*conv2d_tensor)(const Conv2dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
+  void (*grid_sample)(const GridSampleArgs&, int64_t, int64_t);
   void (*resample)(const ResampleArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
@@ -68,7 +70,7 @@ DECLARE_VEC_OPERATIONS(emulated16)
   Level {                                                                                     \
     #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
         level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::resample, level::sum, level::unary, \
+        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::grid_sample, level::resample, level::sum, level::unary, \
         level::vec_operations                                                                 \
   }
 

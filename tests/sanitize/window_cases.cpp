@@ -80,6 +80,37 @@ void resample_case() {
                     args.batch * args.channels * rows * args.out_size[2], offset);
 }
 
+void grid_sample_case() {
+  GridSampleArgs args{};
+  args.dtype = any_dtype();
+  args.mode = static_cast<GridMode>(between(0, 2));
+  args.padding = static_cast<GridPadding>(between(0, 2));
+  args.align_corners = between(0, 1);
+  args.is_volume = args.mode != GridMode::kCubic && between(0, 1);
+  args.batch = between(1, 2), args.channels = between(1, 5);
+  for (int d = 0; d < 3; ++d) {
+    const bool is_there = d > 0 || args.is_volume;
+    args.size[d] = is_there ? between(1, 9) : 1;
+    args.out_size[d] = is_there ? between(1, d == 2 ? 40 : 5) : 1;
+  }
+  args.stride[2] = 1, args.stride[1] = args.size[2], args.stride[0] = args.size[1] * args.size[2];
+  args.stride_c = args.size[0] * args.stride[0], args.stride_n = args.channels * args.stride_c;
+  args.grid_stride_axis = 1, args.grid_stride[2] = args.is_volume ? 3 : 2;
+  args.grid_stride[1] = args.out_size[2] * args.grid_stride[2];
+  args.grid_stride[0] = args.out_size[1] * args.grid_stride[1];
+  args.grid_stride_n = args.out_size[0] * args.grid_stride[0];
+  const int64_t offset = between(0, 1);
+  const Bytes x = Bytes::numbers(args.batch * args.stride_n, args.dtype, offset);
+  // Any pattern is a point: infinities, NaN and numbers far outside too.
+  const int64_t coordinates = args.batch * args.grid_stride_n;
+  const Bytes grid = between(0, 1) ? Bytes::numbers(coordinates, args.dtype, offset)
+                                   : Bytes::random(coordinates, args.dtype, offset);
+  args.input = x.data, args.grid = grid.data;
+  const int64_t rows = args.batch * args.out_size[0] * args.out_size[1];
+  run<GridSampleArgs>("grid_sample", args, &Level::grid_sample, CUDA_KERNEL(grid_sample), rows,
+                      rows * args.channels * args.out_size[2], offset);
+}
+
 void sum_case() {
   // Up to four dimensions in memory order, each kept or reduced.
   ReduceArgs args{};
@@ -117,5 +148,6 @@ void window_cases(int number) {
   seed_case("avg_pool2d", number), pool_case(true);
   seed_case("max_pool2d", number), pool_case(false);
   seed_case("resample", number), resample_case();
+  seed_case("grid_sample", number), grid_sample_case();
   seed_case("sum", number), sum_case();
 }

@@ -17,6 +17,7 @@ ERRORS = (TypeError, ValueError, RuntimeError)
 X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
 W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
+GRID = normal("grid", 2, 4, 3, 2)
 STATISTICS = {
     "running_mean": normal("mean", 6),
     "running_var": normal("var", 6).abs(),
@@ -48,6 +49,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "grid_sample": (F.grid_sample, {"input": X4, "grid": GRID, "mode": "bilinear"}),
     "interpolate": (F.interpolate, {"input": X4, "size": (7, 4), "mode": "bilinear"}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
