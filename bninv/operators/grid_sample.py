@@ -47,9 +47,7 @@ def grid_sample(
     return result
 
 
-def affine_grid(
-    theta: Tensor, size: Sequence[int], align_corners: bool | None = None
-) -> Tensor:
+def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool | None = None) -> Tensor:
     """The grid of an affine map, for `grid_sample`.
 
     A coordinate is a product by rule R1 of a row of `theta` and the point (x, y, 1), of volumes

@@ -102,9 +102,7 @@ def _sizes(
             )
         return _output_size(size, spatial), []
     scales = _scale_factors(scale_factor, spatial)
-    sizes = [
-        torch.sym_int(n * scale) for n, scale in zip(input.shape[2:], scales, strict=True)
-    ]
+    sizes = [torch.sym_int(n * scale) for n, scale in zip(input.shape[2:], scales, strict=True)]
     return sizes, [] if recompute else scales
 
 

@@ -1,4 +1,4 @@
-"""Sampling at the points of a grid on CUDA has the bits of the CPU: emulated everywhere, on a GPU if any."""
+"""Sampling a grid on CUDA has the bits of the CPU: emulated everywhere, on a GPU if any."""
 
 from __future__ import annotations
 
@@ -96,6 +96,4 @@ def test_any_problem(
     views = list(layouts(with_specials(normal(shape, *shape, dtype=dtype), shape, share=0.01)))
     name, view = views[layout % len(views)]
     grid = with_specials(normal(points, shape[0], *points, 2, dtype=dtype), points, share=0.01)
-    assert_as_cpu(
-        "emulated", "grid_sample", view, grid, *options, message=f"{name}, seed {seed}"
-    )
+    assert_as_cpu("emulated", "grid_sample", view, grid, *options, message=f"{name}, seed {seed}")

@@ -60,7 +60,11 @@ SIZES = [
     ("height stays", (2, 33, 6, 7), {"size": (6, 20)}),
     ("all stays", (2, 16, 6, 7), {"size": (6, 7)}),
     ("by a factor", (2, 3, 10, 33), {"scale_factor": 1.37}),
-    ("by a factor, recomputed", (2, 3, 7, 9), {"scale_factor": 1.4, "recompute_scale_factor": True}),
+    (
+        "by a factor, recomputed",
+        (2, 3, 7, 9),
+        {"scale_factor": 1.4, "recompute_scale_factor": True},
+    ),
     ("by two factors", (2, 35, 9, 8), {"scale_factor": (0.41, 2.3)}),
     ("a factor that keeps the size", (2, 3, 4, 5), {"scale_factor": 1.15}),
 ]
@@ -69,7 +73,9 @@ IMAGE_MODES = list(itertools.product(("bilinear", "bicubic"), (False, True)))
 
 class TestImages(ContractTests):
     CASES = [
-        case(f"{label}{', antialias' * antialias}", shape, mode=mode, antialias=antialias, **options)
+        case(
+            f"{label}{', antialias' * antialias}", shape, mode=mode, antialias=antialias, **options
+        )
         for mode, antialias in IMAGE_MODES
         for label, shape, options in SIZES
         if not antialias or label in ("down", "width stays", "by a factor", "by two factors")
@@ -85,13 +91,17 @@ class TestSignalsAndVolumes(ContractTests):
         case("depth stays", (2, 17, 3, 4, 5), mode="trilinear", size=(3, 9, 7)),
         case("depth alone", (2, 17, 3, 4, 5), mode="trilinear", size=(7, 4, 5)),
         case("by factors", (2, 3, 6, 5, 4), mode="trilinear", scale_factor=(0.5, 1.3, 2)),
-        case("corners aligned", (2, 3, 3, 4, 5), mode="trilinear", size=(5, 3, 8), align_corners=True),
+        case(
+            "corners aligned", (2, 3, 3, 4, 5), mode="trilinear", size=(5, 3, 8), align_corners=True
+        ),
     ]
 
 
 class TestResampleDtypes(ContractTests):
     CASES = [
-        case(f"{label}{', antialias' * antialias}", shape, dtype, mode=mode, antialias=antialias, **o)
+        case(
+            f"{label}{', antialias' * antialias}", shape, dtype, mode=mode, antialias=antialias, **o
+        )
         for dtype in reference_dtypes.OTHERS
         for mode, antialias in IMAGE_MODES
         for label, shape, o in (SIZES[1], SIZES[2])
@@ -209,7 +219,8 @@ def test_every_overload_of_pytorchs_operators(name: str) -> None:
             own(x, output_size=None, **arguments), packet.vec(x, None, **arguments)
         )
         torch.testing.assert_close(
-            own(x, list(sizes), align_corners, None), packet.vec(x, list(sizes), align_corners, None)
+            own(x, list(sizes), align_corners, None),
+            packet.vec(x, list(sizes), align_corners, None),
         )
 
 

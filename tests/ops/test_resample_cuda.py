@@ -74,16 +74,12 @@ def test_layouts(device: str) -> None:
     for shape, size in (((2, 5, 4, 7), [6, 5]), ((2, 3, 2, 4, 3), [3, 3, 5])):
         x = normal("x", *shape)
         for name, view in (*layouts(x), *expansions(x)):
-            assert_as_cpu(
-                device, "resample", view, size, [], "linear", False, False, message=name
-            )
+            assert_as_cpu(device, "resample", view, size, [], "linear", False, False, message=name)
 
 
 def test_nothing(device: str) -> None:
     for shape in ((0, 3, 4, 4), (2, 0, 4, 4)):
-        assert_as_cpu(
-            device, "resample", torch.zeros(shape), [3, 5], [], "linear", False, False
-        )
+        assert_as_cpu(device, "resample", torch.zeros(shape), [3, 5], [], "linear", False, False)
 
 
 def test_sample_alone_and_in_a_batch(device: str) -> None:
@@ -120,6 +116,4 @@ def test_any_problem(
     operators().seed(seed)
     views = list(layouts(with_specials(normal(shape, *shape, dtype=dtype), shape, share=0.01)))
     name, view = views[layout % len(views)]
-    assert_as_cpu(
-        "emulated", "resample", view, size, scales, *mode, message=f"{name}, seed {seed}"
-    )
+    assert_as_cpu("emulated", "resample", view, size, scales, *mode, message=f"{name}, seed {seed}")

@@ -66,12 +66,12 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
-        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::grid_sample, level::resample, level::sum, level::unary, \
-        level::vec_operations                                                                 \
+#define LEVEL(level)                                                                    \
+  Level {                                                                               \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,    \
+        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,   \
+        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::grid_sample, \
+        level::resample, level::sum, level::unary, level::vec_operations                \
   }
 
 inline std::vector<Level> levels() {

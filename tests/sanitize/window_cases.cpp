@@ -76,8 +76,8 @@ void resample_case() {
   const int64_t rows = args.out_size[0] * args.out_size[1];
   const int64_t parts = (args.channels + args.block - 1) / args.block;
   run<ResampleArgs>("resample", args, &Level::resample, CUDA_KERNEL(resample),
-                    args.batch * parts * rows,
-                    args.batch * args.channels * rows * args.out_size[2], offset);
+                    args.batch * parts * rows, args.batch * args.channels * rows * args.out_size[2],
+                    offset);
 }
 
 void grid_sample_case() {

@@ -63,9 +63,7 @@ def taps(
     return [(within(before, size), one - t), (within(before + one, size), t)]
 
 
-def sampled(
-    x: Reals, grid: Reals, mode: str, padding_mode: str, align_corners: bool
-) -> Reals:
+def sampled(x: Reals, grid: Reals, mode: str, padding_mode: str, align_corners: bool) -> Reals:
     batch, channels, *image = x.shape
     spatial = len(image)
     fused = fma_of(x.dtype)
@@ -107,9 +105,7 @@ def grid_sample(
     padding_mode: str = "zeros",
     align_corners: bool = False,
 ) -> Tensor:
-    values = sampled(
-        widened(x, x.dtype), widened(grid, x.dtype), mode, padding_mode, align_corners
-    )
+    values = sampled(widened(x, x.dtype), widened(grid, x.dtype), mode, padding_mode, align_corners)
     return rounded(values, x.dtype)
 
 

@@ -55,9 +55,7 @@ def taps(
         t = min(max(place - number(before), number(0)), number(1))
         weights = cubic_weights(t) if cubic else [number(1) - t, t]
         first = before - 1 if cubic else before
-        result.append(
-            [(min(max(first + k, 0), size - 1), w) for k, w in enumerate(weights)]
-        )
+        result.append([(min(max(first + k, 0), size - 1), w) for k, w in enumerate(weights)])
     return result
 
 
@@ -143,7 +141,9 @@ def interpolate(
     scales: list[float] = []
     if size is None:
         assert scale_factor is not None
-        listed = [scale_factor] * spatial if isinstance(scale_factor, (int, float)) else scale_factor
+        listed = (
+            [scale_factor] * spatial if isinstance(scale_factor, (int, float)) else scale_factor
+        )
         sizes = [int(n * s) for n, s in zip(x.shape[2:], listed, strict=True)]
         scales = [] if recompute_scale_factor else list(listed)
     else:
