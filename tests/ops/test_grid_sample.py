@@ -110,24 +110,6 @@ def test_any_number_is_a_coordinate(mode: str) -> None:
     """Halves, edges, far outside, infinite, NaN: where stock leaves it open R8 does not."""
     numbers = [-1.0, 1.0, 0.0, -0.0, 1 / 3, 0.5, -1.25, 1.75, 3.0, -7.1, 0.2]
     numbers += [1e9, -1e20, 3e38, NAN, INF, -INF]
-        -1.0,
-        1.0,
-        0.0,
-        -0.0,
-        1 / 3,
-        0.5,
-        -1.25,
-        1.75,
-        3.0,
-        -7.1,
-        1e9,
-        -1e20,
-        3e38,
-        NAN,
-        INF,
-        -INF,
-        0.2,
-    ]
     for dtype, size in ((torch.float32, (4, 5)), (torch.float64, (1, 2))):
         # Each beside another one along the other dimension.
         pairs = torch.tensor(list(zip(numbers, numbers[::-1], strict=True)), dtype=dtype)
@@ -228,7 +210,6 @@ def test_of_pytorchs_functions_none_is_uncovered() -> None:
 
 def test_errors_name_the_argument() -> None:
     x, grid = normal("x", 2, 3, 4, 5), normal("grid", 2, 6, 7, 2)
-    volume = normal("volume", 2, 1, 2, 3, 4)
     for changed, word in (
         ({"input": x[0]}, "input"),
         ({"input": x[:, :, :0]}, "input"),
@@ -276,7 +257,7 @@ def problems(draw: st.DrawFn) -> tuple:
     choices = st.tuples(
         st.integers(0, 50), st.integers(1, 3), st.sampled_from(reference_dtypes.FLOATING)
     )
-    return shape, points, draw(drawn), draw(choices)
+    return shape, points, options, draw(choices)
 
 
 @settings(max_examples=50)

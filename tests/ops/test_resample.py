@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -230,7 +231,7 @@ def test_of_pytorchs_functions_none_is_uncovered() -> None:
             y = TF.interpolate(x, scale_factor=2, mode="bilinear")
             y = TF.interpolate(y, (5, 4), mode="bicubic", antialias=True)
             y = TF.interpolate(y, (7, 9), None, "area")
-            y = torch._C._nn.upsample_bicubic2d(y, [5, 6], False)
+            y = torch._C._nn.upsample_bicubic2d(y, [5, 6], False, None)
             y = torch.ops.aten.upsample_bilinear2d.vec(y, None, True, [1.5, 1.5])
             return TF.interpolate(y, scale_factor=3)
 
@@ -291,7 +292,7 @@ def problems(draw: st.DrawFn) -> tuple:
     sizes = st.lists(st.integers(1, 20), min_size=spatial, max_size=spatial)
     old, new = draw(sizes), draw(sizes)
     mode = {1: "linear", 3: "trilinear"}.get(spatial)
-    options = {"mode": mode or draw(st.sampled_from(["bilinear", "bicubic"]))}
+    options: dict[str, Any] = {"mode": mode or draw(st.sampled_from(["bilinear", "bicubic"]))}
     options["align_corners"] = draw(st.booleans())
     options["antialias"] = spatial == 2 and draw(st.booleans())
     if draw(st.booleans()):

@@ -15,8 +15,7 @@ from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import assert_bits, expansions, layouts, normal, with_specials
 from tests.support.reference_dtypes import FLOATING
 
-# What follows the output's size and the scale factors: linear and cubic, corners aligned or not, with
-# antialias or without.
+# Linear and cubic, corners aligned or not, with antialias or without.
 MODES = [
     (mode, align_corners, antialias)
     for mode in ("linear", "cubic")

@@ -72,7 +72,8 @@ def sampled(x: Reals, grid: Reals, mode: str, padding_mode: str, align_corners: 
     def element(n: int, indices: Sequence[int]) -> Reals:
         if OUTSIDE in indices:
             return np.zeros(channels, x.dtype)
-        return x[(n, slice(None), *indices)]
+        place = (slice(None), *indices)
+        return x[n][place]
 
     def chained(n: int, chains: Sequence, indices: tuple[int, ...]) -> Reals:
         """The chain along the first dimension left, each term of which is one along the next."""
@@ -94,7 +95,8 @@ def sampled(x: Reals, grid: Reals, mode: str, padding_mode: str, align_corners: 
                 for d in range(spatial)
             ]
             n, *rest = place
-            result[(n, slice(None), *rest)] = chained(n, chains, ())
+            every = (slice(None), *rest)
+            result[n][every] = chained(n, chains, ())
     return result
 
 
@@ -119,7 +121,7 @@ def affine_grid(theta: Tensor, size: Sequence[int], align_corners: bool = False)
             d = len(spatial) - 1 - axis
             n = spatial[d]
             divisor = max(n - 1, 1) if align_corners else n
-            points[(*place, axis)] = number(2 * place[d] + 1 - n) / number(divisor)
+            points[place][axis] = number(2 * place[d] + 1 - n) / number(divisor)
     rows = points.reshape(-1, points.shape[-1])
     grids = [linear(rows, matrix).reshape(*spatial, -1) for matrix in values]
     return rounded(np.stack(grids), theta.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -11,8 +12,8 @@ from torch import Tensor
 from tests.support.reference import Reals, fma_of
 from tests.support.reference_dtypes import rounded, widened
 
-# Of one dimension: each output index's taps, as (index, weight); None: the dimension stays as it is.
-Taps = list[list[tuple[int, float]]] | None
+# Of one dimension: each output index's taps, as (index, weight); None: it stays as it is.
+Taps = list[list[tuple[int, Any]]] | None
 
 
 def near(x: np.floating, a: np.floating) -> np.floating:
@@ -152,7 +153,7 @@ def interpolate(
     return resample(x, sizes, scales, kind, bool(align_corners), antialias)
 
 
-def interpolated(x: Tensor, *args: object, **options: object) -> Tensor:
+def interpolated(x: Tensor, *args: Any, **options: Any) -> Tensor:
     """`interpolate` of a tensor of any dtype."""
-    values = interpolate(widened(x, x.dtype), *args, **options)  # type: ignore[arg-type]
+    values = interpolate(widened(x, x.dtype), *args, **options)
     return rounded(values, x.dtype)
