@@ -140,11 +140,15 @@ def _grid_sampler(
     return grid_sample(input, grid, mode, padding, align_corners)
 
 
+def _affine_grid_generator(input: Tensor, size: Sequence[int], align_corners: bool) -> Tensor:
+    return affine_grid(input, size, align_corners)
+
+
 ATEN: dict[str, Adapter] = {
     "grid_sampler": _grid_sampler,
     "grid_sampler_2d": _grid_sampler,
     "grid_sampler_3d": _grid_sampler,
-    "affine_grid_generator": affine_grid,
+    "affine_grid_generator": _affine_grid_generator,
 }
 PYTHON: dict[str, Adapter] = {"grid_sample": grid_sample, "affine_grid": affine_grid}
 

@@ -115,8 +115,8 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_empty_batch(name: str) -> None:
-    empty = CALLS[name][1]["input"][:0]
-    assert call(name, input=empty).shape == (0, *call(name).shape[1:])
+    empty = {k: v[:0] for k, v in CALLS[name][1].items() if k in ("input", "grid")}
+    assert call(name, **empty).shape == (0, *call(name).shape[1:])
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "batch_norm"])

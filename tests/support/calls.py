@@ -59,6 +59,8 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
 PRODUCTS = {"conv1d", "conv2d", "linear"}
+# Whose tensors are all of one dtype.
+STRICT = {*PRODUCTS, "grid_sample"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.
@@ -66,7 +68,7 @@ NORMS = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"}
 BESIDE_FLOAT32 = {
     **DTYPES,
     **dict.fromkeys(NORMS, NARROW),
-    **{name: {torch.float32} for name in PRODUCTS},
+    **{name: {torch.float32} for name in STRICT},
 }
 TENSOR_ARGUMENTS = [
     (name, argument)
