@@ -13,6 +13,7 @@ from torch import Tensor
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
 from bninv.dispatch import composed, conditions, covered, exact, layout
+from bninv.modules.exact import is_whole
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 from bninv.operators.matmul import chain_matmul
@@ -147,7 +148,11 @@ _MOVING = exact.names(
 
 def _interpolates_by_copying(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
-    return mode in ("nearest", "nearest-exact")
+    if mode not in ("nearest", "nearest-exact"):
+        return False
+    # By a factor that is no integer stock CUDA may take other elements than stock CPU.
+    factor = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
+    return is_whole(factor) or all(t.device.type != "cuda" for t in exact.tensors_in(args[:1]))
 
 
 def _not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -57,9 +57,7 @@ def interpolate(
     _check_mode(input, mode, align_corners, antialias)
     output_size, scales = _sizes(input, size, scale_factor, bool(recompute_scale_factor))
     if mode in _NEAREST:
-        return torch.nn.functional.interpolate(
-            input, size, scale_factor, mode, recompute_scale_factor=recompute_scale_factor
-        )
+        return _nearest(input, output_size, scales, mode)
     if mode == "area":
         return _AREA[input.dim()](input, output_size)
     return _resampled(input, output_size, scales, mode, bool(align_corners), bool(antialias))
@@ -126,6 +124,21 @@ def _scale_factors(scale_factor: Any, spatial: int) -> list[float]:
             f"{spatial} of them"
         )
     return scales
+
+
+def _nearest(input: Tensor, output_size: list[int], scales: list[float], mode: str) -> Tensor:
+    """PyTorch's own. Of images, 'nearest' on the CPU passes by the factor of a dimension whose size
+    stays or doubles, and on CUDA does not: it is left out for both.
+    """
+    given: list[float | None] = [*scales] if scales else [None] * len(output_size)
+    if mode == "nearest" and len(output_size) == 2:
+        pairs = zip(input.shape[2:], output_size, strict=True)
+        given = [None if out in (n, 2 * n) else s for (n, out), s in zip(pairs, given, strict=True)]
+    name = "upsample_nearest" if mode == "nearest" else "_upsample_nearest_exact"
+    result: Tensor = getattr(torch.ops.aten, f"{name}{len(output_size)}d")(
+        input, output_size, *given
+    )
+    return result
 
 
 def _resampled(
@@ -220,8 +233,7 @@ def _interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    # To the nearest the call is exact as it stands.
-    need(mode in _WEIGHTED or (mode == "area" and input.dim() in _AREA))
+    need(mode in (*_WEIGHTED, *_NEAREST) or (mode == "area" and input.dim() in _AREA))
     return interpolate(
         input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
     )

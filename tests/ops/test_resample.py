@@ -11,9 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 
 import bninv
 import bninv.functional as F
+from bninv.dispatch import table
 from tests.support import reference_dtypes, reference_resample
 from tests.support.properties import (
     INF,
@@ -115,12 +117,31 @@ def test_nearest_copies_what_pytorch_takes(mode: str) -> None:
         x = torch.arange(old, dtype=torch.float32).expand(1, 2, 3, old)
         assert_bits(F.interpolate(x, (3, new), mode=mode), TF.interpolate(x, (3, new), mode=mode))
     x = normal("x", 2, 3, 7, 9)
-    for view, scale in ((x, 1.3), (x.unsqueeze(2), 0.6), (x[0], 2)):
-        if view.size(2) > 1 or scale >= 1:
-            assert_bits(
-                F.interpolate(view, scale_factor=scale, mode=mode),
-                TF.interpolate(view, scale_factor=scale, mode=mode),
-            )
+    # Some of these keep the size or double it, along one dimension or all.
+    for view, scales in (
+        (x, (1.3, 0.6, 1.12, 2.2, (1.12, 1.7), (2.1, 1.05))),
+        (x[0], (0.6, 1.1, 2.08)),
+        (normal("x5", 1, 2, 3, 4, 5), (1.2, 2.3, (1.1, 2.05, 0.7))),
+    ):
+        for scale, recompute in itertools.product(scales, (None, True)):
+            options = {"scale_factor": scale, "recompute_scale_factor": recompute, "mode": mode}
+            assert_bits(F.interpolate(view, **options), TF.interpolate(view, **options))
+
+
+def test_nearest_by_fractions_is_no_copy_of_cudas() -> None:
+    """Where stock takes other elements than on the CPU, bninv's own is called."""
+    row = table.row_of(TF.interpolate)
+    assert row is not None and row.repair is not None
+    with FakeTensorMode():
+        there, here = (torch.empty(1, 1, 3, 3, device=device) for device in ("cuda", "cpu"))
+        for tensor, options, exact in (
+            (there, {"scale_factor": 1.1}, False),
+            (there, {"scale_factor": (2, 1.5), "mode": "nearest-exact"}, False),
+            (there, {"scale_factor": 2}, True),
+            (there, {"size": 4}, True),
+            (here, {"scale_factor": 1.1}, True),
+        ):
+            assert row.is_exact((tensor,), options) == exact, options
 
 
 def test_area_is_adaptive_average_pooling() -> None:
