@@ -30,20 +30,18 @@ BNINV_DECLARE_KERNEL(grid_sample, GridSampleArgs)
 
 namespace BNINV_LEVEL {
 
-// x modulo y, exact: 0 <= x, 0 < y. NaN for an infinite x.
-BNINV_INLINE float remainder_of(float x, float y) {
-#if defined(__CUDA_ARCH__)
-  return fmodf(x, y);
-#else
-  return __builtin_fmodf(x, y);
-#endif
-}
-BNINV_INLINE double remainder_of(double x, double y) {
-#if defined(__CUDA_ARCH__)
-  return fmod(x, y);
-#else
-  return __builtin_fmod(x, y);
-#endif
+// x modulo y, exact: 0 <= x, 0 < y < 2^30. By integers, since a library's would be code of its own on each
+// device. NaN for an infinite x.
+template <typename A>
+BNINV_INLINE A remainder_of(A x, int64_t y) {
+  if (!(x - x == A(0))) return x - x;
+  int halvings = 0;
+  for (; x >= A(0x1p62); ++halvings) x = x * A(0.5);
+  const int64_t whole = static_cast<int64_t>(x);
+  int64_t rest = whole % y;
+  for (; halvings > 0; --halvings) rest = 2 * rest % y;
+  // Below 2^62 there may be a fraction, which has room behind a smaller whole part.
+  return static_cast<A>(rest) + (x - static_cast<A>(whole));
 }
 
 // R8's taps of a point along one dimension: where they are, -1 standing for an element of +0 outside.
@@ -103,7 +101,7 @@ struct GridTaps {
     const A span = static_cast<A>(args.align_corners ? size - 1 : size);
     if (span == A(0)) return 0;
     const A distance = x - low < A(0) ? -(x - low) : x - low;
-    const A place = remainder_of(distance, A(2) * span);
+    const A place = remainder_of(distance, 2 * (args.align_corners ? size - 1 : size));
     return clipped(size, (place > span ? A(2) * span - place : place) + low);
   }
 };
