@@ -166,11 +166,13 @@ def _target(name: str, device: str, values: tuple[Any, ...]) -> torch.dtype | No
 
 def _widest(device: str, values: tuple[Any, ...]) -> torch.dtype:
     low = torch.get_autocast_dtype(device)
-    found = {value.dtype for value in values if _is_eligible(value, device)}
-    if torch.float32 in found:
-        return torch.float32
-    if not found <= {low}:
-        raise MixedHalvesError(f"{found} under an autocast to {low}")
+    for value in values:
+        if not _is_eligible(value, device):
+            continue
+        if value.dtype is torch.float32:
+            return torch.float32
+        if value.dtype is not low:  # PyTorch looks no further, whatever comes after it
+            raise MixedHalvesError(f"{value.dtype} under an autocast to {low}")
     return low
 
 

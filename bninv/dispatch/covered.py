@@ -53,9 +53,16 @@ _NO_FLOAT64 = {
 }
 
 # Functions that autocast passes by, and the operator in each of them that it casts for.
-_CAST_AS = {"square": "pow", "normalize": "linalg_vector_norm", "einsum": "bmm"}
+_CAST_AS = {
+    "square": "pow",
+    "normalize": "linalg_vector_norm",
+    "grid_sample": "grid_sampler",
+    **dict.fromkeys(("affine_grid", "affine_grid_generator", "einsum"), "bmm"),
+}
 
 
+# Functions made of operators that their arguments choose: they cast for the one that it is.
+_CAST_INSIDE = {"interpolate", "upsample"}
 # Functions that take their tensors in a list.
 OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
@@ -104,7 +111,7 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
     if kwargs and any(key in _NUMPY_NAMES for key in kwargs):
         kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}
     try:
-        if _torch.any_autocast():
+        if _torch.any_autocast() and name not in _CAST_INSIDE:
             return call_as(_CAST_AS.get(name, name), adapter, args, kwargs)
         return adapter(*args, **kwargs)
     except (BatchStatisticsError, MixedHalvesError):

@@ -13,6 +13,7 @@ from torch import Tensor
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
 from bninv.dispatch import composed, conditions, contraction, covered, exact, layout
+from bninv.modules.exact import is_whole
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 from bninv.operators.matmul import chain_matmul
@@ -153,7 +154,11 @@ _MOVING = exact.names(
 
 def _interpolates_by_copying(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     mode = kwargs.get("mode", args[3] if len(args) > 3 else "nearest")
-    return mode in ("nearest", "nearest-exact")
+    if mode not in ("nearest", "nearest-exact"):
+        return False
+    # By a factor that is no integer stock CUDA may take other elements than stock CPU.
+    factor = kwargs.get("scale_factor", args[2] if len(args) > 2 else None)
+    return is_whole(factor) or all(t.device.type != "cuda" for t in exact.tensors_in(args[:1]))
 
 
 def _not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -241,7 +246,8 @@ def _python_rows() -> dict[Any, Row]:
         if hasattr(functional, name):
             group = dropout if "dropout" in name else copies
             rows[getattr(functional, name)] = Row(name, group=group)
-    rows[functional.interpolate] = Row("interpolate", group=nearest)
+    for name in ("interpolate", "upsample"):
+        rows[getattr(functional, name)] = Row(name, group=nearest, repair=PYTHON[name])
     rows[functional.embedding] = Row(
         "embedding", group=exact.Group("copies elements", frozenset(), _normalises_nothing)
     )

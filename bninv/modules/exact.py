@@ -74,6 +74,8 @@ _BY_CALLS = {
         *("TransformerEncoder", "TransformerEncoderLayer"),
         *("TransformerDecoder", "TransformerDecoderLayer"),
     },
+    # To the nearest or by areas; the other modes have a kind.
+    "upsampling": {"Upsample"},
 }
 
 _CALLING = {
@@ -103,8 +105,14 @@ def is_seen_by_its_calls(owner: str) -> bool:
     return owner in _CALLING
 
 
+def is_whole(scale_factor: Any) -> bool:
+    """Whether an image to the nearest has one result everywhere: by sizes, or whole factors."""
+    factors = scale_factor if isinstance(scale_factor, (list, tuple)) else [scale_factor]
+    return all(f is None or (isinstance(f, (int, float)) and f == f // 1) for f in factors)
+
+
 def is_exact(owner: str, module: Any) -> bool:
     """Whether a module whose forward is defined by the class `owner` is exact in eval mode."""
     if owner == "torch.nn.modules.upsampling.Upsample":
-        return str(module.mode).startswith("nearest")
+        return str(module.mode).startswith("nearest") and is_whole(module.scale_factor)
     return owner in _EXACT

@@ -16,12 +16,14 @@ from bninv.operators import (
     batch_norm,
     conv2d,
     conv2d_modules,
+    grid_sample,
     group_norm,
     layer_norm,
     linear,
     matmul,
     pool2d,
     pool2d_modules,
+    resample,
     softmax,
     sum,
     unary,
@@ -30,8 +32,8 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(attention, batch_norm, conv2d, group_norm, layer_norm, linear),
-    *(matmul, pool2d, softmax, sum, unary),
+    *(attention, batch_norm, conv2d, grid_sample, group_norm, layer_norm, linear),
+    *(matmul, pool2d, resample, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}

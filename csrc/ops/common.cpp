@@ -270,7 +270,11 @@ Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFo
   const auto dims = static_cast<int64_t>(sizes.size());
   std::vector<int64_t> order(sizes.size()), strides(sizes.size());
   for (int64_t d = 0; d < dims; ++d) order[d] = dims - 1 - d;
-  if (format == MemoryFormat::ChannelsLast) order = {1, 3, 2, 0};
+  if (format == MemoryFormat::ChannelsLast) {
+    order = {1};
+    for (int64_t d = dims - 1; d >= 2; --d) order.push_back(d);
+    order.push_back(0);
+  }
   int64_t stride = 1;
   for (const int64_t d : order) {
     strides[d] = stride;

@@ -103,7 +103,8 @@ bool has_dense_channels(const Tensor& tensor);
 // An uninitialised tensor of the same dtype, device and strides; `like` is dense.
 Tensor new_like(const Tensor& like);
 
-// An uninitialised tensor of `like`'s dtype and device. Channels last needs four dimensions.
+// An uninitialised tensor of `like`'s dtype and device. Channels last needs four
+// dimensions or five.
 Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
                  MemoryFormat format = MemoryFormat::Contiguous);
 

@@ -14,7 +14,7 @@ import bninv
 import bninv.functional as F
 from bninv._memory_format import is_panel
 from tests.support import reference_dtypes
-from tests.support.calls import CALLS, PRODUCTS, TRANSCENDENTAL
+from tests.support.calls import CALLS, STRICT, TRANSCENDENTAL
 from tests.support.properties import TOLERANCES, assert_bits, at_each_level, normal
 from tests.support.stock_autocast import autocast
 
@@ -53,8 +53,8 @@ def test_result_dtype_is_stocks(
         pytest.skip("float64 does not define it")
     if dtype == torch.float64 and name == "rms_norm" and not whole:
         pytest.skip("stock falls back to separate operations, with a warning; bninv refuses")
-    # A real product refuses tensors of several dtypes; a fake one does not look.
-    unchecked = device_type == "cuda" and name in PRODUCTS and not whole
+    # A real one refuses tensors of several dtypes; a fake one does not look.
+    unchecked = device_type == "cuda" and name in STRICT and not whole
     if dtype == torch.float64 and unchecked:
         pytest.skip("a fake product takes it")
     function, arguments = CALLS[name]

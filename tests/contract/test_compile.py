@@ -59,6 +59,18 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "max_pool2d, ceil_mode": ("max_pool2d", {"stride": 2, "ceil_mode": True, "padding": 1}),
     "avg_pool2d, channels_last": ("avg_pool2d", {"input": X4.to(memory_format=LAST)}),
     "avg_pool2d, divisor": ("avg_pool2d", {"divisor_override": 5, "count_include_pad": False}),
+    "interpolate, channels_last": ("interpolate", {"input": X4.to(memory_format=LAST)}),
+    "interpolate, antialias": ("interpolate", {"mode": "bicubic", "antialias": True}),
+    "interpolate by a factor": ("interpolate", {"size": None, "scale_factor": 1.7}),
+    "interpolate, volume": (
+        "interpolate",
+        {
+            "input": normal("x5", 2, 3, 4, 5, 6).to(memory_format=torch.channels_last_3d),
+            "size": (3, 7, 4),
+            "mode": "trilinear",
+        },
+    ),
+    "grid_sample, channels_last": ("grid_sample", {"input": X4.to(memory_format=LAST)}),
     "gelu, tanh": ("gelu", {"approximate": "tanh"}),
     "conv2d, empty batch": ("conv2d", {"input": X4[:0]}),
     **{f"{name}, in place": (name, {"input": X4.abs(), "inplace": True}) for name in ELEMENTWISE},

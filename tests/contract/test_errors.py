@@ -116,10 +116,9 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n != "baddbmm"])  # its input is added
 def test_empty_batch(name: str) -> None:
-    tensors = CALLS[name][1]
-    of_samples = ("query", "key", "value") if "query" in tensors else ("input",)
-    empty = call(name, **{argument: tensors[argument][:0] for argument in of_samples})
-    assert empty.shape == (0, *call(name).shape[1:])
+    names = ("query", "key", "value", "grid", "input")
+    empty = {k: v[:0] for k, v in CALLS[name][1].items() if k in names}
+    assert call(name, **empty).shape == (0, *call(name).shape[1:])
 
 
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "batch_norm"])

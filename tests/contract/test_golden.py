@@ -20,7 +20,9 @@ from torch import Tensor
 from tests.support import (
     reference_dtypes,
     reference_functions,
+    reference_grid,
     reference_normalization,
+    reference_resample,
     reference_tensor_products,
 )
 
@@ -60,6 +62,12 @@ def on(name: str, shape, *args, **options) -> tuple:
     return name, (inputs(1, *shape), *args), options
 
 
+def sampled(spatial: int, **options) -> tuple:
+    image, points = ((9, 11), (17, 6)) if spatial == 2 else ((5, 4, 7), (3, 8, 6))
+    arrays = inputs(1, 2, 7, *image), inputs(2, 2, *points, spatial)
+    return "grid_sample", arrays, {"align_corners": False, **options}
+
+
 def elementwise(name: str, **options) -> tuple:
     """Every sign and exponent up to 2^7, each with many mantissas."""
     x = inputs(1, 64, 997)
@@ -97,6 +105,23 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "grid_sample bilinear": sampled(2, mode="bilinear"),
+    "grid_sample bilinear, border": sampled(2, padding_mode="border", align_corners=True),
+    "grid_sample bicubic, reflection": sampled(2, mode="bicubic", padding_mode="reflection"),
+    "grid_sample nearest": sampled(2, mode="nearest"),
+    "grid_sample of a volume": sampled(3, padding_mode="reflection", align_corners=True),
+    "affine_grid": ("affine_grid", (inputs(1, 3, 2, 3), (3, 1, 9, 14)), {}),
+    "interpolate bilinear": on("interpolate", (2, 9, 11, 14), (17, 9), mode="bilinear"),
+    "interpolate bilinear antialias": on(
+        "interpolate", (2, 9, 31, 29), (11, 40), mode="bilinear", antialias=True
+    ),
+    "interpolate bicubic": on(
+        "interpolate", (2, 9, 11, 14), scale_factor=1.7, mode="bicubic", align_corners=True
+    ),
+    "interpolate bicubic antialias": on(
+        "interpolate", (2, 9, 31, 29), scale_factor=0.37, mode="bicubic", antialias=True
+    ),
+    "interpolate trilinear": on("interpolate", (2, 5, 4, 7, 6), (7, 3, 11), mode="trilinear"),
     "layer_norm": affine("layer_norm", 101, 97, args=((97,),), over=97),
     "layer_norm 4900, eps": affine("layer_norm", 2, 4900, args=((4900,),), over=4900, eps=1e-6),
     "rms_norm": on("rms_norm", (301, 63), (63,), eps=1e-6),
@@ -125,6 +150,11 @@ TYPED = [
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",
     "max_pool2d",
+    "grid_sample bilinear",
+    "grid_sample bicubic, reflection",
+    "affine_grid",
+    "interpolate bilinear",
+    "interpolate bicubic",
     "sum",
     "mean",
 ]
@@ -189,6 +219,10 @@ def expected(label: str) -> Tensor:
     if hasattr(reference_normalization, name):
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    if name in ("affine_grid", "grid_sample"):
+        return getattr(reference_grid, name)(*args, **options)
+    if name == "interpolate":
+        return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)
 
 

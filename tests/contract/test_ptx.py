@@ -63,10 +63,11 @@ ARITHMETIC = re.compile(
     r"|mma\.sync\.aligned\.m16n8k(16\.row\.col\.f32\.(f16\.f16|bf16\.bf16)|8\.row\.col\.f32\.tf32\.tf32)\.f32"
 )
 # Exact: moves, comparisons, choices, signs, widening. Narrowing rounds once, and so does an integer
-# (a sum's number of terms) on its way to the arithmetic type.
+# (a sum's number of terms) on its way to the arithmetic type. A place is cut to an index (R8).
 OTHERS = re.compile(
     r"(mov|ld|st|selp|setp|neg|abs|copysign)\.[a-z0-9_.:]+"
-    r"|cvt\.(f32\.b?f16|f64\.f32|rn\.(f32\.f64|b?f16(x2)?\.f32|f(32|64)\.s64))"
+    r"|cvt\.(f32\.b?f16|f64\.f32|rn\.(f32\.f64|b?f16(x2)?\.f32|f(32|64)\.s64)"
+    r"|rzi\.s64\.f(32|64))"
 )
 
 

@@ -213,6 +213,32 @@ MUTANTS = [
         "65536 / columns + 1",
         "65536 / columns",
     ),
+    # ---- Resampling ----
+    Mutant(
+        "resample-zero-weights",
+        "taps of weight zero are left out",
+        "resample",
+        "cuda/resample.cu",
+        "total = fma(rows.weight(k), row(p + rows.index(k) * args.stride[1]), total);",
+        """if (rows.weight(k) != A(0))
+        total = fma(rows.weight(k), row(p + rows.index(k) * args.stride[1]), total);""",
+    ),
+    Mutant(
+        "resample-edge",
+        "a tap beyond an edge is the element before the edge's",
+        "resample",
+        "resample.h",
+        "i < size ? i : size - 1",
+        "i < size ? i : size > 1 ? size - 2 : 0",
+    ),
+    Mutant(
+        "grid-outside",
+        "what lies behind the last column counts as inside",
+        "grid_sample",
+        "cuda/grid_sample.cu",
+        "exists = depth >= 0 && rows.index[r] >= 0 && columns.index[s] >= 0;",
+        "exists = depth >= 0 && rows.index[r] >= 0;",
+    ),
     # ---- softmax ----
     Mutant(
         "softmax-exponential-rounded",

@@ -14,11 +14,13 @@
 #include "batch_norm.h"
 #include "bmm.h"
 #include "cpu/schedule.h"
+#include "grid_sample.h"
 #include "group_norm.h"
 #include "hostile_state.h"
 #include "layer_norm.h"
 #include "ops/floating_point_scope.h"
 #include "pool2d.h"
+#include "resample.h"
 #include "softmax.h"
 #include "sum.h"
 #include "tensor.h"
@@ -46,10 +48,12 @@ namespace bninv {
   F(conv2d_depthwise, Conv2dArgs, X) \
   F(conv2d_grouped, Conv2dArgs, X)   \
   F(conv2d_tensor, Conv2dArgs, X)    \
+  F(grid_sample, GridSampleArgs, X)  \
   F(group_norm, GroupNormArgs, X)    \
   F(layer_norm, LayerNormArgs, X)    \
   F(linear, LinearArgs, X)           \
   F(max_pool2d, Pool2dArgs, X)       \
+  F(resample, ResampleArgs, X)       \
   F(softmax, SoftmaxArgs, X)         \
   F(sum, ReduceArgs, X)              \
   F(unary, UnaryArgs, X)

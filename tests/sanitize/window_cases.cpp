@@ -1,4 +1,4 @@
-// Pooling, sums and means, in any storage type.
+// Pooling, resampling, sums and means, in any storage type.
 #include "buffers.h"
 #include "geometry.h"
 
@@ -43,6 +43,74 @@ void pool_case(bool average) {
                   args.batch * args.out_height, outputs, between(0, 1));
 }
 
+void resample_case() {
+  ResampleArgs args{};
+  args.dtype = any_dtype();
+  args.interpolation = between(0, 1) ? Interpolation::kCubic : Interpolation::kLinear;
+  args.align_corners = between(0, 1), args.antialias = between(0, 1);
+  const bool volume = args.interpolation == Interpolation::kLinear && !args.antialias;
+  args.batch = between(1, 2), args.channels = one_of({1, 3, 8, 15, 16, 17, 40});
+  for (int d = 0; d < 3; ++d) {
+    const bool is_there = d > 0 || volume;
+    args.size[d] = is_there ? between(1, d == 2 ? 40 : 9) : 1;
+    args.out_size[d] = is_there ? between(1, d == 2 ? 40 : 9) : 1;
+    const double scale = between(0, 1) ? 0 : static_cast<double>(between(1, 40)) / 8;
+    const auto step = [&](auto zero) {
+      return common::resample_step<decltype(zero)>(args.size[d], args.out_size[d],
+                                                   args.align_corners, scale);
+    };
+    args.step[d] = args.dtype == DType::kDouble ? step(0.0) : step(0.0f);
+  }
+  args.channels_last = between(0, 1);
+  const int64_t pixels = args.size[0] * args.size[1] * args.size[2];
+  args.stride_c = args.channels_last ? 1 : pixels;
+  args.stride[2] = args.channels_last ? args.channels : 1;
+  args.stride[1] = args.size[2] * args.stride[2];
+  args.stride[0] = args.size[1] * args.stride[1];
+  args.stride_n = args.channels * pixels;
+  args.block = args.channels_last ? between(1, args.channels) : 1;
+  const int64_t offset = between(0, 1);
+  const Bytes x = between(0, 3) ? Bytes::numbers(args.batch * args.stride_n, args.dtype, offset)
+                                : Bytes::random(args.batch * args.stride_n, args.dtype, offset);
+  args.input = x.data;
+  const int64_t rows = args.out_size[0] * args.out_size[1];
+  const int64_t parts = (args.channels + args.block - 1) / args.block;
+  run<ResampleArgs>("resample", args, &Level::resample, CUDA_KERNEL(resample),
+                    args.batch * parts * rows, args.batch * args.channels * rows * args.out_size[2],
+                    offset);
+}
+
+void grid_sample_case() {
+  GridSampleArgs args{};
+  args.dtype = any_dtype();
+  args.mode = static_cast<GridMode>(between(0, 2));
+  args.padding = static_cast<GridPadding>(between(0, 2));
+  args.align_corners = between(0, 1);
+  args.is_volume = args.mode != GridMode::kCubic && between(0, 1);
+  args.batch = between(1, 2), args.channels = between(1, 5);
+  for (int d = 0; d < 3; ++d) {
+    const bool is_there = d > 0 || args.is_volume;
+    args.size[d] = is_there ? between(1, 9) : 1;
+    args.out_size[d] = is_there ? between(1, d == 2 ? 40 : 5) : 1;
+  }
+  args.stride[2] = 1, args.stride[1] = args.size[2], args.stride[0] = args.size[1] * args.size[2];
+  args.stride_c = args.size[0] * args.stride[0], args.stride_n = args.channels * args.stride_c;
+  args.grid_stride_axis = 1, args.grid_stride[2] = args.is_volume ? 3 : 2;
+  args.grid_stride[1] = args.out_size[2] * args.grid_stride[2];
+  args.grid_stride[0] = args.out_size[1] * args.grid_stride[1];
+  args.grid_stride_n = args.out_size[0] * args.grid_stride[0];
+  const int64_t offset = between(0, 1);
+  const Bytes x = Bytes::numbers(args.batch * args.stride_n, args.dtype, offset);
+  // Any pattern is a point: infinities, NaN and numbers far outside too.
+  const int64_t coordinates = args.batch * args.grid_stride_n;
+  const Bytes grid = between(0, 1) ? Bytes::numbers(coordinates, args.dtype, offset)
+                                   : Bytes::random(coordinates, args.dtype, offset);
+  args.input = x.data, args.grid = grid.data;
+  const int64_t rows = args.batch * args.out_size[0] * args.out_size[1];
+  run<GridSampleArgs>("grid_sample", args, &Level::grid_sample, CUDA_KERNEL(grid_sample), rows,
+                      rows * args.channels * args.out_size[2], offset);
+}
+
 void sum_case() {
   // Up to four dimensions in memory order, each kept or reduced.
   ReduceArgs args{};
@@ -79,5 +147,7 @@ void sum_case() {
 void window_cases(int number) {
   seed_case("avg_pool2d", number), pool_case(true);
   seed_case("max_pool2d", number), pool_case(false);
+  seed_case("resample", number), resample_case();
+  seed_case("grid_sample", number), grid_sample_case();
   seed_case("sum", number), sum_case();
 }

@@ -18,6 +18,7 @@ X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
 W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
 QUERY, KEY = normal("query", 2, 3, 4, 6), normal("key", 2, 3, 7, 6)
+GRID = normal("grid", 2, 4, 3, 2)
 STATISTICS = {
     "running_mean": normal("mean", 6),
     "running_var": normal("var", 6).abs(),
@@ -57,6 +58,8 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "grid_sample": (F.grid_sample, {"input": X4, "grid": GRID, "mode": "bilinear"}),
+    "interpolate": (F.interpolate, {"input": X4, "size": (7, 4), "mode": "bilinear"}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
     # Of numbers that all of them take: a comparison of NaN says nothing.
@@ -65,6 +68,8 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
 PRODUCTS = {"conv1d", "conv2d", "linear", "baddbmm", "scaled_dot_product_attention"}
+# Whose tensors are all of one dtype.
+STRICT = {*PRODUCTS, "grid_sample"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.
@@ -72,7 +77,7 @@ NORMS = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"}
 BESIDE_FLOAT32 = {
     **DTYPES,
     **dict.fromkeys(NORMS, NARROW),
-    **{name: {torch.float32} for name in PRODUCTS},
+    **{name: {torch.float32} for name in STRICT},
 }
 TENSOR_ARGUMENTS = [
     (name, argument)

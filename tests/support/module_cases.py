@@ -133,6 +133,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: FastAdaptiveCatAvgMaxPool(False, "NHWC"),
         (11, 9, 12),
     ),
+    "Upsample linear": (lambda: nn.Upsample(scale_factor=1.7, mode="linear"), SIGNAL),
+    "Upsample bilinear": (lambda: nn.Upsample((17, 5), mode="bilinear"), IMAGE),
+    "Upsample bicubic": (
+        lambda: nn.Upsample(scale_factor=2, mode="bicubic", align_corners=True),
+        IMAGE,
+    ),
+    "Upsample trilinear": (lambda: nn.Upsample(scale_factor=(1, 2, 1.5), mode="trilinear"), VOLUME),
+    "UpsamplingBilinear2d": (lambda: nn.UpsamplingBilinear2d(scale_factor=2), IMAGE),
     # The elementwise ones need no arguments.
     **{
         name: (pkgutil.resolve_name(name.replace(".Hardtanh", ".ReLU6")), IMAGE)
