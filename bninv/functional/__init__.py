@@ -19,6 +19,8 @@ from __future__ import annotations
 from bninv.operators import ROOMS as _ROOMS
 from bninv.operators.batch_norm import *  # noqa: F403
 from bninv.operators.conv2d import *  # noqa: F403
+from bninv.operators.conv3d import *  # noqa: F403
+from bninv.operators.conv_transpose import *  # noqa: F403
 from bninv.operators.group_norm import *  # noqa: F403
 from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403

@@ -15,6 +15,9 @@ from bninv.operators import (
     batch_norm,
     conv2d,
     conv2d_modules,
+    conv3d,
+    conv3d_modules,
+    conv_transpose,
     group_norm,
     layer_norm,
     linear,
@@ -29,7 +32,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(batch_norm, conv2d, group_norm, layer_norm, linear),
+    *(batch_norm, conv2d, conv3d, conv_transpose, group_norm, layer_norm, linear),
     *(matmul, pool2d, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
@@ -40,7 +43,7 @@ for _room in ROOMS:
     ATEN |= _room.ATEN
     PYTHON |= _room.PYTHON
 # A large room's modules stand beside it.
-for _room in (*ROOMS, conv2d_modules, pool2d_modules):
+for _room in (*ROOMS, conv2d_modules, conv3d_modules, pool2d_modules):
     KINDS |= getattr(_room, "KINDS", {})
 # With those in place, as the dispatcher knows them.
 SCHEMAS: dict[str, str] = {name: op.schema for name, op in OPERATORS.items()}

@@ -122,6 +122,86 @@ inline void pack_columns(const T* panel, int64_t panel_stride, int64_t length, i
   }
 }
 
+// Neighbouring rows of a panel.
+template <typename T>
+struct PanelRun {
+  const T* rows;
+  int64_t length;
+};
+
+// A block's outputs and what is packed for them, in `gemm_scratch<T>(schedule)` elements.
+template <typename T>
+struct GemmBlock {
+  using A = Arithmetic<T>;
+  int64_t rows, columns, totals_stride;
+  A *totals, *packed_rows, *packed_columns;
+
+  GemmBlock(int64_t of_rows, int64_t of_columns, A* scratch)
+      : rows(of_rows),
+        columns(of_columns),
+        totals_stride(ceil_div(of_columns, kTileColumns<A>) * kTileColumns<A>),
+        totals(scratch),
+        packed_rows(totals + rows * totals_stride),
+        packed_columns(packed_rows + rows * kSegment) {
+    for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0;
+  }
+};
+
+// totals += the chains of one segment of at most kSegment terms, whose rows of A are packed and whose
+// rows of the panel are `runs`, in order: one of them may be read in place.
+template <typename T>
+inline void multiply_segment(const GemmBlock<T>& block, const PanelRun<T>* runs, int64_t run_count,
+                             int64_t length, int64_t panel_stride) {
+  using A = Arithmetic<T>;
+  const int64_t rows = block.rows, columns = block.columns, totals_stride = block.totals_stride;
+  A* const totals = block.totals;
+  const A* const packed_rows = block.packed_rows;
+  A* const packed_columns = block.packed_columns;
+  // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
+  const int64_t row_tiles = ceil_div(rows, kTileRows);
+  const bool in_place = run_count == 1;
+  const bool pack = !in_place || packing_pays<T>(row_tiles, panel_stride);
+  const T* segment = runs[0].rows;
+  int64_t j = 0;
+  const auto wide_tiles = [&](auto vectors, auto max_rows) {
+    constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
+    constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
+    if constexpr (kMaxRows > 0)
+      for (; in_place && rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+        tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, segment + j, panel_stride, length,
+                                             totals + j, totals_stride);
+  };
+  wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
+  wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+  for (; j < columns; j += kTileColumns<A>) {
+    const int64_t count = min64(kTileColumns<A>, columns - j);
+    const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
+    const int64_t width = narrow ? Lanes<A>::kCount : kTileColumns<A>;
+    const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
+      for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
+        const int64_t next = rows * (t + 1) / row_tiles;
+        of(next - i)(packed_rows + i * kSegment, b, b_stride, length,
+                     totals + i * totals_stride + j, totals_stride);
+        i = next;
+      }
+    };
+    if (!pack && count == kTileColumns<A>) {
+      multiply(tile_of<T, kTileVectors, kTileRows>, segment + j, panel_stride);
+      continue;
+    }
+    A* packed_end = packed_columns;
+    for (const PanelRun<T>* run = runs; run < runs + run_count; ++run) {
+      pack_columns(run->rows + j, panel_stride, run->length, count, width, packed_end);
+      packed_end += run->length * width;
+    }
+    const A* packed = packed_columns;
+    if (narrow)
+      multiply(tile_of<A, 1, kTileRows>, packed, width);
+    else
+      multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
+  }
+}
+
 // One block of outputs: rows [row, row + rows), columns [column, column + columns) of a product.
 //   pack_row(row, k, length, destination) writes the row's terms [k, k + length);
 //   store_row(row, totals) takes the row's finished `columns` totals.
@@ -130,56 +210,15 @@ template <typename T, typename PackRow, typename StoreRow>
 inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
                        int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
                        const StoreRow& store_row) {
-  using A = Arithmetic<T>;
-  const int64_t totals_stride = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
-  A* totals = scratch;
-  A* packed_rows = totals + rows * totals_stride;
-  A* packed_columns = packed_rows + rows * kSegment;
-  for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0;
-
-  // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
-  const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = packing_pays<T>(row_tiles, panel_stride);
+  const GemmBlock<T> block(rows, columns, scratch);
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
-    for (int64_t i = 0; i < rows; ++i) pack_row(row + i, k, length, packed_rows + i * kSegment);
-    const T* segment = panel + k * panel_stride;
-    int64_t j = 0;
-    const auto wide_tiles = [&](auto vectors, auto max_rows) {
-      constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
-      constexpr int64_t kColumns = kVectors * Lanes<A>::kCount;
-      if constexpr (kMaxRows > 0)
-        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
-          tile_of<T, kVectors, kMaxRows>(rows)(packed_rows, segment + j, panel_stride, length,
-                                               totals + j, totals_stride);
-    };
-    wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
-    wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
-    for (; j < columns; j += kTileColumns<A>) {
-      const int64_t count = min64(kTileColumns<A>, columns - j);
-      const bool narrow = kTileVectors > 1 && count <= Lanes<A>::kCount;
-      const int64_t width = narrow ? Lanes<A>::kCount : kTileColumns<A>;
-      const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
-        for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
-          const int64_t next = rows * (t + 1) / row_tiles;
-          of(next - i)(packed_rows + i * kSegment, b, b_stride, length,
-                       totals + i * totals_stride + j, totals_stride);
-          i = next;
-        }
-      };
-      if (!pack && count == kTileColumns<A>) {
-        multiply(tile_of<T, kTileVectors, kTileRows>, segment + j, panel_stride);
-        continue;
-      }
-      pack_columns(segment + j, panel_stride, length, count, width, packed_columns);
-      const A* packed = packed_columns;
-      if (narrow)
-        multiply(tile_of<A, 1, kTileRows>, packed, width);
-      else
-        multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
-    }
+    for (int64_t i = 0; i < rows; ++i)
+      pack_row(row + i, k, length, block.packed_rows + i * kSegment);
+    const PanelRun<T> run{panel + k * panel_stride, length};
+    multiply_segment(block, &run, 1, length, panel_stride);
   }
-  for (int64_t i = 0; i < rows; ++i) store_row(row + i, totals + i * totals_stride);
+  for (int64_t i = 0; i < rows; ++i) store_row(row + i, block.totals + i * block.totals_stride);
 }
 
 template <typename T>
