@@ -45,6 +45,9 @@ namespace cuda {
 // As plan_conv2d.
 void plan_conv3d(Conv3dArgs& args);
 
+// Transposed convolutions, and narrow groups; conv3d is the product in tiles.
+void conv3d_direct(const Conv3dArgs& args, void* stream);
+
 }  // namespace cuda
 
 }  // namespace bninv

@@ -71,10 +71,14 @@ void run_on_cuda(Conv3dArgs& args, const Tensor& input) {
   args.gemm.rows = args.batch * args.out_depth * args.out_height * args.out_width;
   args.gemm.columns = args.out_channels / args.groups;
   args.gemm.terms = args.kernel_d * args.kernel_h * args.kernel_w * (args.channels / args.groups);
-  launch_planned(
-      BNINV_CUDA_KERNEL(plan_conv3d),
-      is_depthwise(args) ? BNINV_CUDA_KERNEL(conv3d_depthwise) : BNINV_CUDA_KERNEL(conv3d), args,
-      input);
+  // Fewer output channels in a group leave a tile's columns empty.
+  constexpr int64_t kNarrow = 32;
+  const bool direct = args.transposed || (args.groups > 1 && args.gemm.columns < kNarrow);
+  launch_planned(BNINV_CUDA_KERNEL(plan_conv3d),
+                 is_depthwise(args) ? BNINV_CUDA_KERNEL(conv3d_depthwise)
+                 : direct           ? BNINV_CUDA_KERNEL(conv3d_direct)
+                                    : BNINV_CUDA_KERNEL(conv3d),
+                 args, input);
 }
 
 // `weight` is of [out_channels, channels / groups, kernel...]: of a transposed convolution, a view.

@@ -30,6 +30,7 @@ from tests.support.places import CSRC
 FAMILIES = (
     "batch_norm",
     "conv2d",
+    "conv3d",
     "linear",
     "normalization",
     "pool2d",
