@@ -61,7 +61,7 @@ __device__ __forceinline__ bool source_of(int64_t at, int64_t step, int64_t pad,
 // belong to two groups, else 1. Terms are R1's, a chain of 128 values of k at a time: a tap on padding is
 // +0; one that a transposed convolution lacks is none, whatever its weight is.
 template <typename T, int kVector, bool kDepthwise, bool kTransposed>
-__global__ void __launch_bounds__(kThreads, 4)
+__global__ void __launch_bounds__(kThreads, sizeof(T) == 8 ? 2 : 4)
     conv3d_direct(const Conv3dArgs args, const Places places) {
   using A = Arithmetic<T>;
   using Vector = Elements<T, kVector>;
