@@ -18,6 +18,7 @@ from bninv.operators import (
     conv3d,
     conv3d_modules,
     conv_transpose,
+    conv_transpose_modules,
     group_norm,
     layer_norm,
     linear,
@@ -43,7 +44,7 @@ for _room in ROOMS:
     ATEN |= _room.ATEN
     PYTHON |= _room.PYTHON
 # A large room's modules stand beside it.
-for _room in (*ROOMS, conv2d_modules, conv3d_modules, pool2d_modules):
+for _room in (*ROOMS, conv2d_modules, conv3d_modules, conv_transpose_modules, pool2d_modules):
     KINDS |= getattr(_room, "KINDS", {})
 # With those in place, as the dispatcher knows them.
 SCHEMAS: dict[str, str] = {name: op.schema for name, op in OPERATORS.items()}

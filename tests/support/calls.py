@@ -15,6 +15,7 @@ from tests.support.properties import normal
 
 ERRORS = (TypeError, ValueError, RuntimeError)
 X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
+X5, W5 = normal("x5", 2, 6, 3, 4, 5), normal("w5", 4, 6, 2, 3, 3)
 W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
 STATISTICS = {
@@ -29,6 +30,14 @@ ELEMENTWISE = tuple(op.name for op in unary.OPERATORS)
 CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
     "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
+    "conv3d": (F.conv3d, {"input": X5, "weight": W5, "bias": BIAS}),
+    **{
+        f"conv_transpose{x.ndim - 2}d": (
+            getattr(F, f"conv_transpose{x.ndim - 2}d"),
+            {"input": x, "weight": w.transpose(0, 1).contiguous(), "bias": BIAS},
+        )
+        for x, w in ((X3, W3), (X4, W4), (X5, W5))
+    },
     "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
     "batch_norm": (F.batch_norm, {"input": X4, **STATISTICS}),
     "layer_norm": (
@@ -55,7 +64,7 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
-PRODUCTS = {"conv1d", "conv2d", "linear"}
+PRODUCTS = {name for name in CALLS if name.startswith("conv") or name == "linear"}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
 # Those of an input beside float32 parameters.

@@ -69,6 +69,17 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         for mode in ("reflect", "replicate", "circular")
     },
     "Conv2dSame": (lambda: tl.Conv2dSame(12, 7, 3, stride=2, bias=True), IMAGE),
+    "Conv3d": (lambda: nn.Conv3d(12, 7, (1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1)), VOLUME),
+    "Conv3d same": (lambda: nn.Conv3d(12, 12, (2, 3, 3), padding="same", groups=12), VOLUME),
+    "Conv3d replicate": (lambda: nn.Conv3d(12, 4, 3, 1, 1, padding_mode="replicate"), VOLUME),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(12, 7, 4, stride=2, padding=1), SIGNAL),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(12, 7, 2, stride=2, bias=False), IMAGE),
+    "ConvTranspose2d grouped": (
+        lambda: nn.ConvTranspose2d(12, 9, 3, stride=2, output_padding=1, groups=3, dilation=2),
+        IMAGE,
+    ),
+    "ConvTranspose2d depthwise": (lambda: nn.ConvTranspose2d(12, 12, 4, 2, 1, groups=12), IMAGE),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(12, 7, (1, 3, 2), stride=(1, 2, 2)), VOLUME),
     "Linear": (lambda: nn.Linear(12, 33), ROW),
     "Linear on positions": (lambda: nn.Linear(23, 5, bias=False), SIGNAL),
     "timm Linear": (lambda: tl.Linear(12, 33), ROW),

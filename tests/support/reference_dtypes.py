@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.support import reference, reference_functions
+from tests.support import reference, reference_convolution, reference_functions
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
@@ -104,6 +104,10 @@ def _on_tensors(form: Callable[..., NDArray[Any]]) -> Callable[..., Tensor]:
 
 
 conv2d = _on_tensors(reference.conv2d)
+conv3d = _on_tensors(reference_convolution.convolution)
+conv_transpose1d = conv_transpose2d = conv_transpose3d = _on_tensors(
+    reference_convolution.conv_transpose
+)
 linear = _on_tensors(reference.linear)
 avg_pool2d = _on_tensors(reference.avg_pool2d)
 max_pool2d = _on_tensors(reference.max_pool2d)
