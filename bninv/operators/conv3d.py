@@ -108,9 +108,7 @@ def _draw(draw: Draw) -> list[Any]:
     kernel = pick([[1, 1, 1], [3, 3, 3], [3, 3, 3], [1, 3, 3], [3, 1, 1], [2, 3, 4], [1, 7, 7]])
     dilation = [pick([1, 1, 2]) for _ in kernel]
     padding = [pick([0, k // 2, 1]) for k in kernel]
-    least = [
-        d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)
-    ]
+    least = [d * (k - 1) + 1 - 2 * p for d, k, p in zip(dilation, kernel, padding, strict=True)]
     weight = draw.tensor(groups * out, per_group, *kernel)
     if draw.random.random() < 0.5:  # as `patch` lays it out
         weight = weight.permute(2, 3, 4, 1, 0).contiguous().permute(4, 3, 0, 1, 2)

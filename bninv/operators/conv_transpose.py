@@ -80,9 +80,7 @@ def conv_transpose1d(
     dilation: IntPair = 1,
 ) -> Tensor:
     """`conv_transpose2d` over one dimension: [batch, channels, length] or [channels, length]."""
-    return _transposed(
-        1, input, weight, bias, stride, padding, output_padding, groups, dilation
-    )
+    return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose2d(
@@ -116,9 +114,7 @@ def conv_transpose2d(
     Raises:
         ValueError, RuntimeError: an argument does not fit; the message names it.
     """
-    return _transposed(
-        2, input, weight, bias, stride, padding, output_padding, groups, dilation
-    )
+    return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 def conv_transpose3d(
@@ -132,9 +128,7 @@ def conv_transpose3d(
     dilation: IntPair = 1,
 ) -> Tensor:
     """`conv_transpose2d` over three dimensions, with `conv3d`'s order of taps."""
-    return _transposed(
-        3, input, weight, bias, stride, padding, output_padding, groups, dilation
-    )
+    return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
 # ---- The operator --------------------------------------------------------------------------------

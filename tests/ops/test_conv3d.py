@@ -256,7 +256,8 @@ def test_any_shape(data: Any) -> None:
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
     options["groups"] = groups
     if transposed:
-        name, form = f"conv_transpose{dims}d", reference_convolution.conv_transpose
+        name = f"conv_transpose{dims}d"
+        form: Any = reference_convolution.conv_transpose
         weight = normal("w", groups * channels, out, *kernel)
         options["output_padding"] = [
             draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)

@@ -1,4 +1,4 @@
-"""conv3d and the transposed convolutions on CUDA have the bits of the CPU: emulated everywhere, on a
+"""conv3d and transposed convolutions on CUDA have the bits of the CPU: emulated everywhere, on a
 GPU with `-m cuda`.
 """
 
@@ -38,7 +38,7 @@ DIRECT = {
     "depthwise": ((2, 20, 4, 5, 6), 20, (3, 3, 3), ONES, ONES, ONES, 20),
     "depthwise, two segments": ((1, 3, 6, 7, 5), 3, (6, 6, 4), ONES, (1, 2, 3), ONES, 3),
 }
-# With output_padding in the place that torch has it: stride, padding, output_padding, groups, dilation.
+# The last ones in torch's order: stride, padding, output_padding, groups, dilation.
 TRANSPOSED = {
     "doubled": ((2, 8, 1, 5, 6), 12, (1, 2, 2), (1, 2, 2), ZEROS, ZEROS, 1, ONES),
     "kernel 4": ((1, 12, 1, 4, 5), 8, (1, 4, 4), (1, 2, 2), (0, 1, 1), ZEROS, 1, ONES),
@@ -200,9 +200,7 @@ def test_any_shape(data: Any) -> None:
         rest = [stride, padding, dilation, groups]
     else:
         least = [1 + max(0, 2 * p - n + 1) for n, p in zip(reach, padding, strict=True)]
-        more = [
-            draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)
-        ]
+        more = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)]
         name, weight = "conv_transpose3d", normal("w", channels, out // groups, *kernel)
         rest = [stride, padding, more, groups, dilation]
     size = [n + e for n, e in zip(least, extra, strict=True)]

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "batch_norm.h"
+#include "conv3d.h"
 #include "cpu/schedule.h"
 #include "group_norm.h"
 #include "hostile_state.h"
@@ -45,6 +46,8 @@ struct Level {
   void (*conv2d_depthwise)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_grouped)(const Conv2dArgs&, int64_t, int64_t);
   void (*conv2d_tensor)(const Conv2dArgs&, int64_t, int64_t);
+  void (*conv3d)(const Conv3dArgs&, int64_t, int64_t);
+  void (*conv3d_depthwise)(const Conv3dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
@@ -62,12 +65,12 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                          \
-  Level {                                                                                     \
-    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,          \
-        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,         \
-        level::conv2d_tensor, level::avg_pool2d, level::max_pool2d, level::sum, level::unary, \
-        level::vec_operations                                                                 \
+#define LEVEL(level)                                                                     \
+  Level {                                                                                \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,     \
+        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,    \
+        level::conv2d_tensor, level::conv3d, level::conv3d_depthwise, level::avg_pool2d, \
+        level::max_pool2d, level::sum, level::unary, level::vec_operations               \
   }
 
 inline std::vector<Level> levels() {
@@ -145,6 +148,7 @@ void run_level(const Level& level, Member kernel, const Args& args, int64_t task
 // Each runs some cases of its operators, of random shapes and storage types.
 void product_cases(int number);
 void window_cases(int number);
+void volume_cases(int number);
 void typed_cases(int number);
 
 // The vectors that kernels are written with.

@@ -46,10 +46,11 @@ def _gathered(
         grid = np.ix_(*(np.maximum(place, 0) for place in places))
         for c in range(channels):
             if x.size and all(x.shape[2:]):
-                a = np.where(exists, split[:, :, c][(slice(None), slice(None), *grid)], 0)
+                a = np.where(exists, split[:, :, c][(slice(None),) * 2 + grid], 0)
             else:
                 a = np.zeros((batch, groups, *sizes), x.dtype)
-            b = filters[(slice(None), slice(None), c, *tap)].reshape(groups, out, *[1] * dims)
+            term = (slice(None), slice(None), c, *tap)
+            b = filters[term].reshape(groups, out, *[1] * dims)
             step = fused(a[:, :, None].astype(x.dtype), b, chain)
             chain = np.where(exists, step, chain) if absent else step
             k += 1
@@ -81,9 +82,7 @@ def convolution(
     else:
         before = [0] * dims if isinstance(padding, str) else each(padding, dims)
         around = [2 * p for p in before]
-    sizes = [
-        (x.shape[2 + d] + around[d] - spans[d] - 1) // steps[d] + 1 for d in range(dims)
-    ]
+    sizes = [(x.shape[2 + d] + around[d] - spans[d] - 1) // steps[d] + 1 for d in range(dims)]
     source = []
     for d in range(dims):
         outputs = np.arange(sizes[d])
