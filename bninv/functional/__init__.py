@@ -26,6 +26,7 @@ from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403
 from bninv.operators.matmul import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
+from bninv.operators.pool3d import *  # noqa: F403
 from bninv.operators.softmax import *  # noqa: F403
 from bninv.operators.sum import *  # noqa: F403
 from bninv.operators.unary import *  # noqa: F403

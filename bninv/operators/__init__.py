@@ -25,6 +25,7 @@ from bninv.operators import (
     matmul,
     pool2d,
     pool2d_modules,
+    pool3d,
     softmax,
     sum,
     unary,
@@ -34,7 +35,7 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(batch_norm, conv2d, conv3d, conv_transpose, group_norm, layer_norm, linear),
-    *(matmul, pool2d, softmax, sum, unary),
+    *(matmul, pool2d, pool3d, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}

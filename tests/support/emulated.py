@@ -34,6 +34,7 @@ FAMILIES = (
     "linear",
     "normalization",
     "pool2d",
+    "pool3d",
     "softmax",
     "sum",
     "unary",

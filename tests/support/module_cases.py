@@ -129,6 +129,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((3, None)), IMAGE),
     "AdaptiveMaxPool1d": (lambda: nn.AdaptiveMaxPool1d(5), SIGNAL),
     "AdaptiveMaxPool2d": (lambda: nn.AdaptiveMaxPool2d(4), IMAGE),
+    "MaxPool3d": (lambda: nn.MaxPool3d((1, 3, 2), 2, (0, 1, 1), ceil_mode=True), VOLUME),
+    "AvgPool3d": (lambda: nn.AvgPool3d(2, 1, 1, count_include_pad=False), VOLUME),
+    "AdaptiveAvgPool3d": (lambda: nn.AdaptiveAvgPool3d((1, None, 2)), VOLUME),
+    "AdaptiveMaxPool3d": (lambda: nn.AdaptiveMaxPool3d(2), VOLUME),
     "MaxPool2dSame": (lambda: MaxPool2dSame(3, 2), IMAGE),
     "AvgPool2dSame": (lambda: AvgPool2dSame(3, 2), IMAGE),
     **{

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.support import reference, reference_convolution, reference_functions
+from tests.support import reference, reference_convolution, reference_functions, reference_pool3d
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
@@ -113,5 +113,9 @@ avg_pool2d = _on_tensors(reference.avg_pool2d)
 max_pool2d = _on_tensors(reference.max_pool2d)
 adaptive_avg_pool2d = _on_tensors(reference.adaptive_avg_pool2d)
 adaptive_max_pool2d = _on_tensors(reference.adaptive_max_pool2d)
+avg_pool3d = _on_tensors(reference_pool3d.avg_pool3d)
+max_pool3d = _on_tensors(reference_pool3d.max_pool3d)
+adaptive_avg_pool3d = _on_tensors(reference_pool3d.adaptive_avg_pool3d)
+adaptive_max_pool3d = _on_tensors(reference_pool3d.adaptive_max_pool3d)
 sum = _on_tensors(reference.sum)
 mean = _on_tensors(reference.mean)
