@@ -1,5 +1,6 @@
 // 3-d average pooling under R3 and exact max pooling over channels_last_3d tensors. A block owns some
 // neighbouring channels of one output voxel and deals the terms of each window to its rows (column_sum).
+#include "../dtypes.h"
 #include "../pool3d.h"
 #include "column_sum.cuh"
 #include "device.cuh"
