@@ -79,7 +79,7 @@ EXACT: dict[str, Callable[[], Any]] = {
     "torch.dropout in eval": lambda: torch.dropout(X, p=0.5, train=False),
     "torch.where with a number": lambda: torch.where(INDEX > 1, INDEX, 0),
     "F.hardtanh": lambda: F.hardtanh(X, -1, 1),
-    "F.max_pool3d": lambda: F.max_pool3d(X, 2),
+    "F.max_pool3d with indices": lambda: F.max_pool3d(X, 2, return_indices=True),
     "F.max_pool2d with indices": lambda: F.max_pool2d(X, 2, return_indices=True),
     "x.float of half": lambda: H.float(),
     "x.double": lambda: X.double(),
