@@ -203,7 +203,11 @@ def test_every_operator_of_the_table_that_python_can_call_has_a_row() -> None:
 def test_every_function_that_bninv_has_is_covered_by_its_stock_names() -> None:
     """As functions and as methods, in place too, but for those that are other functions."""
     calls_a_method = {torch.nn.functional.sigmoid, torch.nn.functional.tanh}
-    returns_indices = {torch.adaptive_max_pool1d, torch._C._nn.adaptive_max_pool2d}
+    returns_indices = {
+        torch.adaptive_max_pool1d,
+        torch._C._nn.adaptive_max_pool2d,
+        torch._C._nn.adaptive_max_pool3d,
+    }
     owners = (torch.nn.functional, torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg)
     names = {*bninv.functional.__all__, "norm", "pow", "square", "mm", "bmm", "mv", "dot"}
     missing = {
