@@ -17,7 +17,7 @@
 #include "hostile_state.h"
 #include "layer_norm.h"
 #include "ops/floating_point_scope.h"
-#include "pool2d.h"
+#include "pool3d.h"
 #include "softmax.h"
 #include "sum.h"
 #include "tensor.h"
@@ -50,6 +50,8 @@ struct Level {
   void (*conv3d_depthwise)(const Conv3dArgs&, int64_t, int64_t);
   void (*avg_pool2d)(const Pool2dArgs&, int64_t, int64_t);
   void (*max_pool2d)(const Pool2dArgs&, int64_t, int64_t);
+  void (*avg_pool3d)(const Pool3dArgs&, int64_t, int64_t);
+  void (*max_pool3d)(const Pool3dArgs&, int64_t, int64_t);
   void (*sum)(const ReduceArgs&, int64_t, int64_t);
   void (*unary)(const UnaryArgs&, int64_t, int64_t);
   float* (*vec_operations)(const float*, const float*, const float*, int64_t, float*);
@@ -65,12 +67,13 @@ DECLARE_VEC_OPERATIONS(avx512)
 DECLARE_VEC_OPERATIONS(neon)
 DECLARE_VEC_OPERATIONS(emulated16)
 
-#define LEVEL(level)                                                                     \
-  Level {                                                                                \
-    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,     \
-        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,    \
-        level::conv2d_tensor, level::conv3d, level::conv3d_depthwise, level::avg_pool2d, \
-        level::max_pool2d, level::sum, level::unary, level::vec_operations               \
+#define LEVEL(level)                                                                       \
+  Level {                                                                                  \
+    #level, level::batch_norm, level::layer_norm, level::group_norm, level::softmax,       \
+        level::linear, level::conv2d, level::conv2d_depthwise, level::conv2d_grouped,      \
+        level::conv2d_tensor, level::conv3d, level::conv3d_depthwise, level::avg_pool2d,   \
+        level::max_pool2d, level::avg_pool3d, level::max_pool3d, level::sum, level::unary, \
+        level::vec_operations                                                              \
   }
 
 inline std::vector<Level> levels() {

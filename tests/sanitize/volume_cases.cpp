@@ -1,4 +1,4 @@
-// conv3d and the transposed convolutions, in any storage type.
+// conv3d, the transposed convolutions and 3-d pooling, in any storage type.
 #include "buffers.h"
 #include "cpu/conv3d_regions.h"
 
@@ -70,6 +70,41 @@ void volume_case(const char* name, bool transposed, bool depthwise) {
                     outputs, offset);
 }
 
+void pool_case(bool average) {
+  const Conv3dArgs geometry = volume_geometry(false);
+  Pool3dArgs args{};
+  args.dtype = any_dtype();
+  args.batch = geometry.batch, args.channels = one_of({1, 3, 8, 15, 16, 17, 40});
+  args.adaptive = between(0, 2) == 0;
+  args.count_include_pad = between(0, 1), args.divisor = one_of({0, 0, 3});
+  const auto line = [&](int64_t size, int64_t kernel, int64_t& own_size, int64_t& own_kernel,
+                        int64_t& step, int64_t& pad, int64_t& dilation, int64_t& out) {
+    own_size = size, own_kernel = kernel, step = between(1, 3);
+    pad = between(0, kernel / 2);  // at most half a window
+    dilation = average ? 1 : between(1, 2);
+    const int64_t room = size + 2 * pad - dilation * (kernel - 1) - 1;
+    out = args.adaptive ? between(1, 6) : room < 0 ? 0 : room / step + 1;
+  };
+  line(geometry.depth, geometry.kernel_d, args.depth, args.kernel_d, args.step_d, args.pad_d,
+       args.dilation_d, args.out_depth);
+  line(geometry.height, geometry.kernel_h, args.height, args.kernel_h, args.step_h, args.pad_h,
+       args.dilation_h, args.out_height);
+  line(geometry.width, geometry.kernel_w, args.width, args.kernel_w, args.step_w, args.pad_w,
+       args.dilation_w, args.out_width);
+  args.stride_w = args.channels, args.stride_h = args.width * args.stride_w;
+  args.stride_d = args.height * args.stride_h, args.stride_n = args.depth * args.stride_d;
+  const int64_t count = args.batch * args.stride_n;
+  // Every pattern for maxima; averages of them would be NaN.
+  const Bytes x = average && between(0, 3) ? Bytes::numbers(count, args.dtype)
+                                           : Bytes::random(count, args.dtype);
+  args.input = x.data;
+  const int64_t lines = args.batch * args.out_depth * args.out_height;
+  run<Pool3dArgs>(average ? "avg_pool3d" : "max_pool3d", args,
+                  average ? &Level::avg_pool3d : &Level::max_pool3d,
+                  average ? CUDA_KERNEL(avg_pool3d) : CUDA_KERNEL(max_pool3d), lines,
+                  lines * args.out_width * args.channels, between(0, 1));
+}
+
 }  // namespace
 
 void volume_cases(int number) {
@@ -78,5 +113,7 @@ void volume_cases(int number) {
     seed_case("conv3d_depthwise", i), volume_case("conv3d_depthwise", false, true);
     seed_case("conv_transpose", i), volume_case("conv_transpose", true, false);
     seed_case("conv_transpose_depthwise", i), volume_case("conv_transpose_depthwise", true, true);
+    seed_case("avg_pool3d", i), pool_case(true);
+    seed_case("max_pool3d", i), pool_case(false);
   }
 }
