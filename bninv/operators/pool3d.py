@@ -25,7 +25,7 @@ def _called(op: Any, input: Tensor, *args: Any) -> Tensor:
     if input.dim() == 4:
         result: Tensor = call(op, input.unsqueeze(0), *args).squeeze(0)
         return result
-    return call(op, input, *args)  # type: ignore[no-any-return]
+    return call(op, input, *args)
 
 
 def _kernel_and_stride(kernel_size: IntPair, stride: IntPair | None) -> list[list[int]]:
