@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -19,11 +21,13 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def is_channels_last(tensor: Tensor) -> bool:
-    """PyTorch's own reading of strides: a 4-d tensor whose channels are the fastest dimension."""
-    if tensor.dim() != 4 or tensor.stride(1) == 0:
+    """PyTorch's own reading of strides: a 4-d or 5-d tensor with the channels as the fastest
+    dimension.
+    """
+    if tensor.dim() not in (4, 5) or tensor.stride(1) == 0:
         return False
     least = 0
-    for d in (1, 3, 2, 0):
+    for d in (1, *range(tensor.dim() - 1, 1, -1), 0):
         if tensor.size(d) == 0 or tensor.stride(d) < least:
             return False
         # One channel of one row: the strides say contiguous as well; PyTorch then reads contiguous.
@@ -54,9 +58,14 @@ def panel_order(weight: Tensor) -> tuple[int, ...]:
 
 def is_panel(weight: Tensor) -> bool:
     """Whether a weight (out, in, kernel...) is stored as the panel the kernels read in place."""
+    return is_in_order(weight, panel_order(weight))
+
+
+def is_in_order(tensor: Tensor, order: Sequence[int]) -> bool:
+    """Whether a tensor is dense with its dimensions in this order, the slowest first."""
     expected = 1
-    for d in reversed(panel_order(weight)):
-        if weight.size(d) > 1 and weight.stride(d) != expected:
+    for d in reversed(order):
+        if tensor.size(d) > 1 and tensor.stride(d) != expected:
             return False
-        expected *= weight.size(d)
+        expected *= tensor.size(d)
     return True

@@ -10,7 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bninv.operators import ROOMS, Operator, conv2d_modules, pool2d_modules
+from bninv.operators import (
+    ROOMS,
+    Operator,
+    conv2d_modules,
+    conv3d_modules,
+    conv_transpose_modules,
+    pool2d_modules,
+)
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "operators.md"
 HEAD = """# What is covered
@@ -24,7 +31,12 @@ PyTorch's and is reported.
 |---|---|---|---|---|
 """
 # A large room's modules stand beside it.
-BESIDE = {"conv2d": conv2d_modules, "pool2d": pool2d_modules}
+BESIDE = {
+    "conv2d": conv2d_modules,
+    "conv3d": conv3d_modules,
+    "conv_transpose": conv_transpose_modules,
+    "pool2d": pool2d_modules,
+}
 
 
 def row(room: Any) -> str:

@@ -20,12 +20,15 @@ from bninv.operators import ROOMS as _ROOMS
 from bninv.operators.attention import *  # noqa: F403
 from bninv.operators.batch_norm import *  # noqa: F403
 from bninv.operators.conv2d import *  # noqa: F403
+from bninv.operators.conv3d import *  # noqa: F403
+from bninv.operators.conv_transpose import *  # noqa: F403
 from bninv.operators.grid_sample import *  # noqa: F403
 from bninv.operators.group_norm import *  # noqa: F403
 from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403
 from bninv.operators.matmul import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
+from bninv.operators.pool3d import *  # noqa: F403
 from bninv.operators.resample import *  # noqa: F403
 from bninv.operators.softmax import *  # noqa: F403
 from bninv.operators.sum import *  # noqa: F403

@@ -11,7 +11,7 @@ from torch.fx import Proxy
 from torch.nn.utils.parametrize import is_parametrized
 
 from bninv._arguments import need_tensor
-from bninv._memory_format import is_panel, panel_order
+from bninv._memory_format import is_in_order, panel_order
 from bninv._protection import step_in, step_out
 from bninv.modules.conversion import Unconvertible
 from bninv.modules.entry import guarded, layer_call
@@ -96,21 +96,28 @@ class Patched(Unconvertible):
         finally:
             step_in(protection)
 
+    def panel_order(self, parameter: Tensor) -> tuple[int, ...]:
+        """A panel parameter's dimensions, the slowest first, as the kernels read it."""
+        return panel_order(parameter)
+
     def lay_out(self) -> None:
         """Store the panel parameters as panels, remembering their strides."""
         for name in self.panel_parameters:
             parameter = self._parameters.get(name)  # type: ignore[attr-defined]
-            if parameter is None or is_panel(parameter) or not _owns_its_memory(parameter):
+            if parameter is None or not _owns_its_memory(parameter):
+                continue
+            order = self.panel_order(parameter)
+            if is_in_order(parameter, order):
                 continue
             strides = parameter.stride()
-            _set_strides(parameter, None)
+            _set_order(parameter, order)
             self.__dict__.setdefault("_bninv_strides", {})[name] = strides
 
     def restore_layout(self) -> None:
         """Undo `lay_out`; a parameter that was replaced since keeps its own strides."""
         for name, strides in self.__dict__.pop("_bninv_strides", {}).items():
             parameter = self._parameters.get(name)  # type: ignore[attr-defined]
-            if parameter is not None and is_panel(parameter):
+            if parameter is not None and is_in_order(parameter, self.panel_order(parameter)):
                 _set_strides(parameter, strides)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -218,16 +225,20 @@ def _owns_its_memory(parameter: Tensor) -> bool:
     return storage.nbytes() == parameter.numel() * parameter.element_size()
 
 
-def _set_strides(parameter: Tensor, strides: tuple[int, ...] | None) -> None:
-    """Move a parameter's values to memory with these strides (None: the panel's)."""
-    # A parameter made under inference_mode can only be changed under it.
-    context: Callable[[], Any] = torch.inference_mode if parameter.is_inference() else torch.no_grad
-    with context():
+def _set_order(parameter: Tensor, order: tuple[int, ...]) -> None:
+    """Move a parameter's values to dense memory, the first dimension of `order` the slowest."""
+    with _changing(parameter):
+        inverse = [order.index(d) for d in range(parameter.dim())]
+        parameter.data = parameter.data.permute(order).contiguous().permute(inverse)
+
+
+def _set_strides(parameter: Tensor, strides: tuple[int, ...]) -> None:
+    with _changing(parameter):
         data = parameter.data
-        if strides is None:
-            order = panel_order(data)
-            inverse = [order.index(d) for d in range(data.dim())]
-            parameter.data = data.permute(order).contiguous().permute(inverse)
-        else:
-            moved = torch.empty_strided(data.shape, strides, dtype=data.dtype, device=data.device)
-            parameter.data = moved.copy_(data)
+        moved = torch.empty_strided(data.shape, strides, dtype=data.dtype, device=data.device)
+        parameter.data = moved.copy_(data)
+
+
+def _changing(parameter: Tensor) -> Any:
+    # A parameter made under inference_mode can only be changed under it.
+    return torch.inference_mode() if parameter.is_inference() else torch.no_grad()

@@ -16,6 +16,10 @@ from bninv.operators import (
     batch_norm,
     conv2d,
     conv2d_modules,
+    conv3d,
+    conv3d_modules,
+    conv_transpose,
+    conv_transpose_modules,
     grid_sample,
     group_norm,
     layer_norm,
@@ -23,6 +27,7 @@ from bninv.operators import (
     matmul,
     pool2d,
     pool2d_modules,
+    pool3d,
     resample,
     softmax,
     sum,
@@ -32,8 +37,8 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(attention, batch_norm, conv2d, grid_sample, group_norm, layer_norm, linear),
-    *(matmul, pool2d, resample, softmax, sum, unary),
+    *(attention, batch_norm, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
+    *(layer_norm, linear, matmul, pool2d, pool3d, resample, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}
@@ -43,7 +48,7 @@ for _room in ROOMS:
     ATEN |= _room.ATEN
     PYTHON |= _room.PYTHON
 # A large room's modules stand beside it.
-for _room in (*ROOMS, conv2d_modules, pool2d_modules):
+for _room in (*ROOMS, conv2d_modules, conv3d_modules, conv_transpose_modules, pool2d_modules):
     KINDS |= getattr(_room, "KINDS", {})
 # With those in place, as the dispatcher knows them.
 SCHEMAS: dict[str, str] = {name: op.schema for name, op in OPERATORS.items()}

@@ -34,7 +34,7 @@ from bninv._arguments import (
 )
 from bninv._memory_format import is_channels_last, is_panel
 from bninv._shown import shown
-from bninv.operators.adapters import Adapter, need
+from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
 from bninv.operators.fakes import empty_2d
@@ -84,7 +84,7 @@ def conv2d(
         ).squeeze(0)
     strides, dilations = integers(stride, 2, "stride"), integers(dilation, 2, "dilation")
     if isinstance(padding, str):
-        input, paddings = _pad_named(input, weight, padding, strides, dilations)
+        input, paddings = pad_named(input, weight, padding, strides, dilations)
     else:
         paddings = integers(padding, 2, "padding")
     return call(
@@ -92,11 +92,12 @@ def conv2d(
     )
 
 
-def _pad_named(
+def pad_named(
     input: Tensor, weight: Tensor, padding: str, stride: list[int], dilation: list[int]
 ) -> tuple[Tensor, list[int]]:
+    """The input, padded where 'same' is uneven, and the padding that is left to the operator."""
     if padding == "valid":
-        return input, [0, 0]
+        return input, [0] * len(stride)
     if padding != "same":
         raise ValueError(f"`padding` is {shown(padding)}; it may be integers, 'same' or 'valid'")
     if any(s != 1 for s in stride):
@@ -306,23 +307,7 @@ OPERATORS = [
 # ---- PyTorch's signatures ------------------------------------------------------------------------
 
 
-def _convolution(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    transposed: bool,
-    output_padding: Any,
-    groups: int,
-) -> Tensor:
-    need(not transposed and input.dim() in (3, 4) and input.dim() == weight.dim())
-    function = conv1d if input.dim() == 3 else conv2d
-    return function(input, weight, bias, stride, padding, dilation, groups)
-
-
-ATEN: dict[str, Adapter] = {"conv1d": conv1d, "conv2d": conv2d, "convolution": _convolution}
+ATEN: dict[str, Adapter] = {"conv1d": conv1d, "conv2d": conv2d}
 PYTHON: dict[str, Adapter] = {}
 
 __all__ = ["conv1d", "conv2d", "conv2d_fused"]

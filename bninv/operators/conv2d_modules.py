@@ -36,7 +36,7 @@ def pad_same(
 _NO_NORM = (None, None, None, None, 1e-5)  # in the place of a norm's `statistics`
 
 
-class _Conv(Patched):
+class ConvKind(Patched):
     panel_parameters = ("weight",)
     weight: Tensor
     bias: Tensor | None
@@ -53,7 +53,7 @@ class _Conv(Patched):
             return f"{owner.__qualname__} overrides _conv_forward, which bninv does not know"
         return None
 
-    def _convolve(self, function: Any, input: Tensor) -> Tensor:
+    def convolve(self, function: Any, input: Tensor) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             # Moves data and rounds nothing; PyTorch keeps the amounts in this attribute.
@@ -113,17 +113,17 @@ class _Conv(Patched):
         return (input.shape[0], self.weight.shape[0], size(0), size(1))
 
 
-class Conv1d(_Conv):
+class Conv1d(ConvKind):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._convolve(conv1d, input)
+        return self.convolve(conv1d, input)
 
 
-class Conv2d(_Conv):
+class Conv2d(ConvKind):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self._convolve(conv2d, input)
+        return self.convolve(conv2d, input)
 
 
-class Conv2dSame(_Conv):
+class Conv2dSame(ConvKind):
     """timm's Conv2dSame, whose padding depends on the input's size."""
 
     def fused_forward(self, input: Tensor, after: After) -> Tensor | None:

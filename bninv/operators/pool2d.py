@@ -207,7 +207,7 @@ def adaptive_max_pool1d(input: Tensor, output_size: OutputSize) -> Tensor:
 # ---- The operators -------------------------------------------------------------------------------
 
 
-def _pool_size(
+def pool_size(
     size: int, kernel: int, stride: int, padding: int, dilation: int, ceil_mode: bool
 ) -> int:
     room = size + 2 * padding - dilation * (kernel - 1) - 1
@@ -226,7 +226,7 @@ def _fake_maximum(
     ceil_mode: bool,
 ) -> Tensor:
     size = [
-        _pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
+        pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
         for i in range(2)
     ]
     return empty_2d(input, [*input.shape[:2], *size], is_channels_last(input))

@@ -19,6 +19,12 @@ from bninv.operators.pool2d import (
     max_pool1d,
     max_pool2d,
 )
+from bninv.operators.pool3d import (
+    adaptive_avg_pool3d,
+    adaptive_max_pool3d,
+    avg_pool3d,
+    max_pool3d,
+)
 from bninv.operators.sum import mean
 
 
@@ -50,6 +56,11 @@ class MaxPool2d(_MaxPool):
         return self._pool(max_pool2d, input, self.padding)
 
 
+class MaxPool3d(_MaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._pool(max_pool3d, input, self.padding)
+
+
 class MaxPool2dSame(_MaxPool):
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.kernel_size, self.stride, self.dilation, value=-float("inf"))
@@ -79,8 +90,8 @@ class AvgPool1d(_AvgPool):
 class AvgPool2d(_AvgPool):
     divisor_override: int | None
 
-    def invariant_forward(self, input: Tensor) -> Tensor:
-        return avg_pool2d(
+    def _pool(self, function: Any, input: Tensor) -> Tensor:
+        result: Tensor = function(
             input,
             self.kernel_size,
             self.stride,
@@ -89,6 +100,15 @@ class AvgPool2d(_AvgPool):
             self.count_include_pad,
             self.divisor_override,
         )
+        return result
+
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._pool(avg_pool2d, input)
+
+
+class AvgPool3d(AvgPool2d):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return self._pool(avg_pool3d, input)
 
 
 class AvgPool2dSame(_AvgPool):
@@ -113,6 +133,11 @@ class AdaptiveAvgPool2d(_AdaptivePool):
         return adaptive_avg_pool2d(input, self.output_size)
 
 
+class AdaptiveAvgPool3d(_AdaptivePool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return adaptive_avg_pool3d(input, self.output_size)
+
+
 class _AdaptiveMaxPool(_AdaptivePool):
     @classmethod
     def refuse(cls, module: Any) -> str | None:
@@ -127,6 +152,11 @@ class AdaptiveMaxPool1d(_AdaptiveMaxPool):
 class AdaptiveMaxPool2d(_AdaptiveMaxPool):
     def invariant_forward(self, input: Tensor) -> Tensor:
         return adaptive_max_pool2d(input, self.output_size)
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    def invariant_forward(self, input: Tensor) -> Tensor:
+        return adaptive_max_pool3d(input, self.output_size)
 
 
 class AdaptiveAvgMaxPool2d(_AdaptivePool):
@@ -193,12 +223,16 @@ KINDS: dict[str, type[Patched]] = {
         for kind in (
             MaxPool1d,
             MaxPool2d,
+            MaxPool3d,
             AvgPool1d,
             AvgPool2d,
+            AvgPool3d,
             AdaptiveAvgPool1d,
             AdaptiveAvgPool2d,
+            AdaptiveAvgPool3d,
             AdaptiveMaxPool1d,
             AdaptiveMaxPool2d,
+            AdaptiveMaxPool3d,
         )
     },
     **{

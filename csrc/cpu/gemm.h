@@ -174,80 +174,109 @@ struct DirectOutput {
   int64_t stride;
 };
 
+// A block's outputs and what is packed for them, in `gemm_scratch<T>(schedule)` elements.
+template <typename T>
+struct GemmBlock {
+  using A = Arithmetic<T>;
+  int64_t rows, columns;
+  A* totals;
+  int64_t totals_stride;
+  bool is_direct = false;  // totals are the output itself, which has no room beyond its last column
+  A *packed_rows, *packed_columns;
+
+  GemmBlock(int64_t of_rows, int64_t of_columns, A* scratch)
+      : rows(of_rows),
+        columns(of_columns),
+        totals(scratch),
+        totals_stride(ceil_div(of_columns, kTileColumns<A>) * kTileColumns<A>),
+        packed_rows(scratch + rows * totals_stride),
+        packed_columns(packed_rows + rows * kSegment) {}
+
+  // The totals of no term.
+  void clear() const {
+    for (int64_t i = 0; i < rows * totals_stride; ++i) totals[i] = 0;
+  }
+};
+
+// The chains of one segment, of `length` terms: the totals where it is the first, else added to them.
+// `panel` begins with the segment's first term.
+template <typename T, typename Panel>
+inline void multiply_segment(const GemmBlock<T>& block, const Rows<Arithmetic<T>>& a,
+                             const Panel& panel, int64_t length, bool first) {
+  using A = Arithmetic<T>;
+  constexpr int64_t kCount = Lanes<A>::kCount;
+  const int64_t rows = block.rows, columns = block.columns, totals_stride = block.totals_stride;
+  A* const totals = block.totals;
+  A* const packed_columns = block.packed_columns;
+  // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
+  const int64_t row_tiles = ceil_div(rows, kTileRows);
+  const bool pack = panel.packing_pays(row_tiles);
+  int64_t j = 0;
+  if constexpr (Panel::kInPlace) {
+    const auto wide_tiles = [&](auto vectors, auto max_rows) {
+      constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
+      constexpr int64_t kColumns = kVectors * kCount;
+      if constexpr (kMaxRows > 0)
+        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+          tile_of<T, kVectors, kMaxRows>(rows)(a.data, a.stride, panel.from(0, j).data,
+                                               panel.stride, length, totals + j, totals_stride,
+                                               first);
+    };
+    wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
+    wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
+  }
+  for (; j < columns; j += kTileColumns<A>) {
+    const bool narrow = kTileVectors > 1 && columns - j <= kCount;
+    const int64_t width = narrow ? kCount : kTileColumns<A>;
+    if (block.is_direct) j = min64(j, columns - width);
+    const int64_t count = min64(width, columns - j);
+    const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
+      for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
+        const int64_t next = rows * (t + 1) / row_tiles;
+        of(next - i)(a.data + i * a.stride, a.stride, b, b_stride, length,
+                     totals + i * totals_stride + j, totals_stride, first);
+        i = next;
+      }
+    };
+    if constexpr (Panel::kInPlace)
+      if (!pack && count == kTileColumns<A>) {
+        multiply(tile_of<T, kTileVectors, kTileRows>, panel.from(0, j).data, panel.stride);
+        continue;
+      }
+    panel.from(0, j).pack(length, count, width, packed_columns);
+    const A* packed = packed_columns;
+    if (narrow)
+      multiply(tile_of<A, 1, kTileRows>, packed, width);
+    else
+      multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
+  }
+}
+
 // One block of outputs, rows x columns of a product.
 //   pack_rows(rows, k, length, destination) writes the rows' terms [k, k + length), kSegment apart, or
 //     does not, and says where they are;
 //   store_row(i, totals) takes row i's finished `columns` totals, where they do not go to `direct`.
-// `scratch` holds gemm_scratch<T>(schedule) elements.
 template <typename T, typename Panel, typename PackRows, typename StoreRow>
 inline void multiply_block(int64_t rows, int64_t columns, int64_t terms, const Panel& panel,
                            Arithmetic<T>* scratch, const PackRows& pack_rows,
                            const StoreRow& store_row,
                            const DirectOutput<Arithmetic<T>>& direct = {nullptr, 0}) {
   using A = Arithmetic<T>;
-  constexpr int64_t kCount = Lanes<A>::kCount;
-  const int64_t room = ceil_div(columns, kTileColumns<A>) * kTileColumns<A>;
-  A* packed_rows = scratch + rows * room;
-  A* packed_columns = packed_rows + rows * kSegment;
+  GemmBlock<T> block(rows, columns, scratch);
   // Tiles are of whole vectors. Beyond the last column there is room in scratch memory; in an output the
   // last tile repeats some columns of the one before it, which adding twice would not allow.
-  const bool is_direct =
+  block.is_direct =
       direct.data != nullptr && terms > 0 &&
       (columns % kTileColumns<A> == 0 || (terms <= kSegment && columns >= kTileColumns<A>));
-  A* totals = is_direct ? direct.data : scratch;
-  const int64_t totals_stride = is_direct ? direct.stride : room;
-  if (terms == 0)
-    for (int64_t i = 0; i < rows * room; ++i) totals[i] = 0;
-
-  // Rows are dealt evenly, so that no tile is left with too few chains to hide the fma's latency.
-  const int64_t row_tiles = ceil_div(rows, kTileRows);
-  const bool pack = panel.packing_pays(row_tiles);
+  if (block.is_direct) block.totals = direct.data, block.totals_stride = direct.stride;
+  if (terms == 0) block.clear();
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
-    const bool first = k == 0;
-    const Rows<A> a = pack_rows(rows, k, length, packed_rows);
-    int64_t j = 0;
-    if constexpr (Panel::kInPlace) {
-      const auto wide_tiles = [&](auto vectors, auto max_rows) {
-        constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
-        constexpr int64_t kColumns = kVectors * kCount;
-        if constexpr (kMaxRows > 0)
-          for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
-            tile_of<T, kVectors, kMaxRows>(rows)(a.data, a.stride, panel.from(k, j).data,
-                                                 panel.stride, length, totals + j, totals_stride,
-                                                 first);
-      };
-      wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
-      wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
-    }
-    for (; j < columns; j += kTileColumns<A>) {
-      const bool narrow = kTileVectors > 1 && columns - j <= kCount;
-      const int64_t width = narrow ? kCount : kTileColumns<A>;
-      if (is_direct) j = min64(j, columns - width);
-      const int64_t count = min64(width, columns - j);
-      const auto multiply = [&](auto of, const auto* b, int64_t b_stride) {
-        for (int64_t t = 0, i = 0; t < row_tiles; ++t) {
-          const int64_t next = rows * (t + 1) / row_tiles;
-          of(next - i)(a.data + i * a.stride, a.stride, b, b_stride, length,
-                       totals + i * totals_stride + j, totals_stride, first);
-          i = next;
-        }
-      };
-      if constexpr (Panel::kInPlace)
-        if (!pack && count == kTileColumns<A>) {
-          multiply(tile_of<T, kTileVectors, kTileRows>, panel.from(k, j).data, panel.stride);
-          continue;
-        }
-      panel.from(k, j).pack(length, count, width, packed_columns);
-      const A* packed = packed_columns;
-      if (narrow)
-        multiply(tile_of<A, 1, kTileRows>, packed, width);
-      else
-        multiply(tile_of<A, kTileVectors, kTileRows>, packed, width);
-    }
+    const Rows<A> a = pack_rows(rows, k, length, block.packed_rows);
+    multiply_segment(block, a, panel.from(k, 0), length, k == 0);
   }
-  if (is_direct) return;
-  for (int64_t i = 0; i < rows; ++i) store_row(i, totals + i * totals_stride);
+  if (block.is_direct) return;
+  for (int64_t i = 0; i < rows; ++i) store_row(i, block.totals + i * block.totals_stride);
 }
 
 // The same for rows [row, row + rows) of a larger product, packed one by one:

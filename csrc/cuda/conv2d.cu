@@ -14,16 +14,6 @@ namespace {
 
 // ---- Where the rows of a tile come from ----------------------------------------------------------
 
-// A thread copies the same four terms of several rows.
-template <typename Tile>
-__device__ __forceinline__ int copy_row(int i) {
-  return static_cast<int>(Tile::thread()) / (Tile::kDepth / 4) + i * Tile::kRowStep;
-}
-template <typename Tile>
-__device__ __forceinline__ int copy_term() {
-  return static_cast<int>(Tile::thread()) % (Tile::kDepth / 4) * 4;
-}
-
 // A 1 x 1 kernel without padding, and linear layers: a row is one pixel's channels.
 template <typename T, typename Tile>
 class PointSource {

@@ -2,7 +2,9 @@
 #include <atomic>
 #include <initializer_list>
 #include <stdexcept>
+#include <string>
 
+#include "../conv3d.h"
 #include "../tensor.h"
 #include "device.cuh"
 #include "launch.cuh"
@@ -163,6 +165,49 @@ void set_plan(int64_t tile, int64_t segments_per_block) {
 int64_t tiles() { return kTiles; }
 
 void plan_conv2d(Conv2dArgs& args) { plan_ieee(args, groups_of(args)); }
+
+void plan_conv3d(Conv3dArgs& args) {
+  const auto fits = [](int64_t size, int64_t pad, int64_t dilation, int64_t kernel, int64_t step) {
+    return size <= INT32_MAX / 4 && pad <= INT32_MAX / 4 && step <= INT32_MAX / 4 &&
+           dilation * (kernel - 1) <= INT32_MAX / 4;
+  };
+  if (!fits(args.depth, args.pad_d, args.dilation_d, args.kernel_d, args.step_d) ||
+      !fits(args.height, args.pad_h, args.dilation_h, args.kernel_h, args.step_h) ||
+      !fits(args.width, args.pad_w, args.dilation_w, args.kernel_w, args.step_w) ||
+      args.out_depth * args.out_height > INT32_MAX / 4 || args.gemm.terms > INT32_MAX / 2)
+    throw std::runtime_error(
+        std::string("bninv.") + (args.transposed ? "conv_transpose3d" : "conv3d") +
+        ": `input`, `stride`, `padding`, `dilation` and `weight` may reach over at most 2^29 - 1 "
+        "voxels in each dimension, and over 2^30 - 1 products, on a GPU");
+  const int bytes = storage_bytes(args.dtype);
+  const int64_t group = args.channels / args.groups;
+  const bool whole_weight = in_fours({args.out_channels}) && is_aligned(args.weight, bytes);
+  const bool whole_panel = in_fours({args.gemm.columns}) && whole_weight;
+  const bool whole_voxels =
+      in_fours({args.stride_n, args.stride_d, args.stride_h, args.stride_w}) &&
+      is_aligned(args.input, bytes);
+  const bool whole_copies = whole_panel && whole_voxels && in_fours({group});
+  const Product product{args.gemm.rows,
+                        args.gemm.columns,
+                        args.gemm.terms,
+                        args.groups,
+                        bytes > 4 ? 8 : 4,
+                        bytes,
+                        whole_copies && bytes <= 4,
+                        args.kernel_d * args.kernel_h * args.kernel_w};
+  const bool direct = args.transposed || (args.groups > 1 && args.gemm.columns < 32);
+  if (!direct) {
+    const DeviceLimits limits = limits_of_device();
+    args.plan = forced_plan(product, choose_plan(product, limits), limits);
+  }
+  describe_output(args, groups_of(args));
+  args.plan.whole_output = args.plan.whole_output && in_fours({args.out_stride_d});
+  args.plan.dense_rows = args.out_stride_h == args.out_width * args.out_stride_w &&
+                         args.out_stride_n == args.out_depth * args.out_height * args.out_stride_h;
+  args.plan.whole_panel = whole_panel;
+  args.plan.whole_copies = whole_copies;
+  args.plan.whole_depthwise = whole_weight && whole_voxels;
+}
 
 void plan_conv2d_tensor(Conv2dArgs& args) { plan_tensor(args, groups_of(args)); }
 

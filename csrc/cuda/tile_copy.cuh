@@ -108,5 +108,15 @@ class PanelSource {
   Copy<T, Tile, kWhole> copies_[Tile::kPanelCopies];
 };
 
+// A thread copies the same four terms of several rows.
+template <typename Tile>
+__device__ __forceinline__ int copy_row(int i) {
+  return static_cast<int>(Tile::thread()) / (Tile::kDepth / 4) + i * Tile::kRowStep;
+}
+template <typename Tile>
+__device__ __forceinline__ int copy_term() {
+  return static_cast<int>(Tile::thread()) % (Tile::kDepth / 4) * 4;
+}
+
 }  // namespace cuda
 }  // namespace bninv

@@ -156,7 +156,8 @@ void check_beside(const char* op, const char* argument, const Tensor& tensor, co
   BNINV_CHECK(tensor.defined(), op, ": `", argument, "` is None; it may be a torch.Tensor");
   const char* own = dtype_name(input.scalar_type());
   BNINV_CHECK(tensor.scalar_type() == input.scalar_type(), op, ": `", argument, "` has dtype ",
-              dtype_name(tensor.scalar_type()), "; beside ", first, " of ", own, " it may be ", own);
+              dtype_name(tensor.scalar_type()), "; beside ", first, " of ", own, " it may be ",
+              own);
   check_device(op, argument, tensor, input);
 }
 
@@ -211,20 +212,29 @@ void check_vector(const char* op, const char* argument, const Tensor& tensor, co
               sizes_text(tensor), "; it may be [", size, "], one value for each ", size_meaning);
 }
 
-void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
-                int64_t least) {
+void check_integers(const char* op, const char* argument, const std::vector<int64_t>& values,
+                    size_t count, int64_t least) {
   constexpr int64_t kMost = (int64_t{1} << 31) - 1;
-  bool fits = pair.size() == 2;
-  for (const int64_t value : pair) fits = fits && value >= least && value <= kMost;
-  BNINV_CHECK(fits, op, ": `", argument, "` is ", list_text(pair), "; it may be two integers from ",
-              least, " to ", kMost);
+  bool fits = values.size() == count;
+  for (const int64_t value : values) fits = fits && value >= least && value <= kMost;
+  BNINV_CHECK(fits, op, ": `", argument, "` is ", list_text(values), "; it may be ",
+              count == 2 ? "two" : "three", " integers from ", least, " to ", kMost);
 }
 
-void check_stride(const char* op, std::vector<int64_t>& stride) {
+void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
+                int64_t least) {
+  check_integers(op, argument, pair, 2, least);
+}
+
+void check_stride(const char* op, std::vector<int64_t>& stride, size_t count) {
   constexpr int64_t kBeyondAnyInput = int64_t{1} << 48;
-  for (int64_t& step : stride) step = std::min(step, kBeyondAnyInput);
-  BNINV_CHECK(stride.size() == 2 && stride[0] >= 1 && stride[1] >= 1, op, ": `stride` is ",
-              list_text(stride), "; it may be two integers of at least 1");
+  bool fits = stride.size() == count;
+  for (int64_t& step : stride) {
+    step = std::min(step, kBeyondAnyInput);
+    fits = fits && step >= 1;
+  }
+  BNINV_CHECK(fits, op, ": `stride` is ", list_text(stride), "; it may be ",
+              count == 2 ? "two" : "three", " integers of at least 1");
 }
 
 bool is_dense(const Tensor& tensor) {
@@ -245,10 +255,12 @@ bool is_dense(const Tensor& tensor) {
 }
 
 bool is_channels_last(const Tensor& tensor) {
-  if (tensor.dim() != 4) return false;
+  const int64_t dims = tensor.dim();
+  if (dims != 4 && dims != 5) return false;
   int64_t least = 0;
   if (tensor.stride(1) == 0) return false;
-  for (int64_t d : {1, 3, 2, 0}) {
+  for (int64_t i = 0; i < dims; ++i) {
+    const int64_t d = i == 0 ? 1 : i + 1 == dims ? 0 : dims - i;
     if (tensor.size(d) == 0 || tensor.stride(d) < least) return false;
     // One channel of one row: the strides say contiguous as well; PyTorch then reads contiguous.
     if (d == 0 && least == tensor.stride(1)) return false;
@@ -270,10 +282,8 @@ Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFo
   const auto dims = static_cast<int64_t>(sizes.size());
   std::vector<int64_t> order(sizes.size()), strides(sizes.size());
   for (int64_t d = 0; d < dims; ++d) order[d] = dims - 1 - d;
-  if (format == MemoryFormat::ChannelsLast) {
-    order = {1};
-    for (int64_t d = dims - 1; d >= 2; --d) order.push_back(d);
-    order.push_back(0);
+  if (format != MemoryFormat::Contiguous) {
+    std::rotate(order.begin(), order.end() - 2, order.end() - 1);
   }
   int64_t stride = 1;
   for (const int64_t d : order) {

@@ -87,14 +87,18 @@ void check_vector(const char* op, const char* argument, const Tensor& tensor, co
 void check_pair(const char* op, const char* argument, const std::vector<int64_t>& pair,
                 int64_t least);
 
-// Two positive integers. All strides beyond any input's size mean the same (one window fits), so they
-// are brought down to one that cannot overflow.
-void check_stride(const char* op, std::vector<int64_t>& stride);
+// The same of two or three integers.
+void check_integers(const char* op, const char* argument, const std::vector<int64_t>& values,
+                    size_t count, int64_t least);
+
+// Two positive integers, or three. All strides beyond any input's size mean the same (one window fits),
+// so they are brought down to one that cannot overflow.
+void check_stride(const char* op, std::vector<int64_t>& stride, size_t count = 2);
 
 // Every element is one memory location of a block without gaps.
 bool is_dense(const Tensor& tensor);
 
-// PyTorch's own reading of strides: a 4-d tensor whose channels are the fastest dimension.
+// PyTorch's own reading of strides: a 4-d or 5-d tensor whose channels are the fastest dimension.
 bool is_channels_last(const Tensor& tensor);
 
 // Channels dense: stride 1, or a single channel. Such an input needs no copy.
@@ -103,8 +107,7 @@ bool has_dense_channels(const Tensor& tensor);
 // An uninitialised tensor of the same dtype, device and strides; `like` is dense.
 Tensor new_like(const Tensor& like);
 
-// An uninitialised tensor of `like`'s dtype and device. Channels last needs four
-// dimensions or five.
+// An uninitialised tensor of `like`'s dtype and device. Channels last needs four dimensions or five.
 Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
                  MemoryFormat format = MemoryFormat::Contiguous);
 

@@ -68,6 +68,8 @@ def test_result_dtype_is_stocks(
         arguments["normalized_shape"] = (arguments["normalized_shape"],)  # stock takes no integer
     # The fake layer_norm of newer versions refuses several dtypes, which bninv's does not.
     stricter = device_type == "cuda" and name == "layer_norm" and not whole
+    # Stock's average in 3-d has no kernel for half types on a CPU.
+    stricter |= device_type == "cpu" and name == "avg_pool3d" and dtype.itemsize == 2
     with autocast(device_type, low):
         stock = dtype_or_error(stock_function(name), arguments)
         if not (stricter and stock == "an error"):

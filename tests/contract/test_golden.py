@@ -44,6 +44,13 @@ def conv2d(shape, weight_shape, **options) -> tuple:
     return "conv2d", (inputs(1, *shape), inputs(2, *weight_shape), inputs(3, out_channels)), options
 
 
+def volume(name: str, shape, weight_shape, **options) -> tuple:
+    """conv3d or a transposed convolution; the weight's outputs are its first or second size."""
+    groups = options.get("groups", 1)
+    out = weight_shape[0] if name == "conv3d" else weight_shape[1] * groups
+    return name, (inputs(1, *shape), inputs(2, *weight_shape), inputs(3, out)), options
+
+
 def linear(rows: int, k: int, out_features: int) -> tuple:
     return "linear", (inputs(1, rows, k), inputs(2, out_features, k), inputs(3, out_features)), {}
 
@@ -92,6 +99,30 @@ CASES: dict[str, tuple] = {
     ),
     "conv2d depthwise": conv2d((2, 37, 10, 9), (37, 1, 5, 5), groups=37, padding=2),
     "conv2d same": conv2d((2, 5, 8, 7), (6, 5, 2, 4), padding="same"),
+    "conv3d 3x3x3": volume("conv3d", (2, 9, 3, 5, 4), (19, 9, 3, 3, 3), padding=1),
+    "conv3d groups, stride": volume(
+        "conv3d", (2, 6, 4, 9, 8), (9, 2, 2, 5, 3), groups=3, stride=(1, 2, 2), dilation=(2, 1, 1)
+    ),
+    "conv3d depthwise": volume(
+        "conv3d", (2, 18, 3, 4, 5), (18, 1, 3, 3, 3), groups=18, padding=(1, 0, 1)
+    ),
+    "conv_transpose1d": volume("conv_transpose1d", (2, 19, 7), (19, 5, 16), stride=8, padding=4),
+    "conv_transpose2d": volume(
+        "conv_transpose2d", (2, 33, 5, 4), (33, 18, 4, 4), stride=2, padding=1
+    ),
+    "conv_transpose2d groups, dilation": volume(
+        "conv_transpose2d",
+        (2, 12, 4, 5),
+        (12, 3, 3, 2),
+        groups=3,
+        stride=(3, 2),
+        dilation=(2, 3),
+        padding=(1, 0),
+        output_padding=(2, 1),
+    ),
+    "conv_transpose3d": volume(
+        "conv_transpose3d", (2, 10, 2, 3, 3), (10, 7, 3, 3, 3), stride=2, padding=1
+    ),
     "linear 1000": linear(5, 1000, 67),
     "linear 127": linear(17, 127, 3),
     "baddbmm": baddbmm(3, 7, 200, 19),
@@ -122,6 +153,10 @@ CASES: dict[str, tuple] = {
         "interpolate", (2, 9, 31, 29), scale_factor=0.37, mode="bicubic", antialias=True
     ),
     "interpolate trilinear": on("interpolate", (2, 5, 4, 7, 6), (7, 3, 11), mode="trilinear"),
+    "avg_pool3d": on("avg_pool3d", (2, 9, 5, 7, 6), 3, 2, 1, True),
+    "max_pool3d": on("max_pool3d", (2, 9, 5, 7, 6), 3, 2, 1),
+    "adaptive_avg_pool3d": on("adaptive_avg_pool3d", (2, 9, 5, 7, 6), (2, 3, 1)),
+    "adaptive_max_pool3d": on("adaptive_max_pool3d", (2, 9, 5, 7, 6), (2, 3, 1)),
     "layer_norm": affine("layer_norm", 101, 97, args=((97,),), over=97),
     "layer_norm 4900, eps": affine("layer_norm", 2, 4900, args=((4900,),), over=4900, eps=1e-6),
     "rms_norm": on("rms_norm", (301, 63), (63,), eps=1e-6),

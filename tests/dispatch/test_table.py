@@ -79,7 +79,7 @@ EXACT: dict[str, Callable[[], Any]] = {
     "torch.dropout in eval": lambda: torch.dropout(X, p=0.5, train=False),
     "torch.where with a number": lambda: torch.where(INDEX > 1, INDEX, 0),
     "F.hardtanh": lambda: F.hardtanh(X, -1, 1),
-    "F.max_pool3d": lambda: F.max_pool3d(X, 2),
+    "F.max_pool3d with indices": lambda: F.max_pool3d(X, 2, return_indices=True),
     "F.max_pool2d with indices": lambda: F.max_pool2d(X, 2, return_indices=True),
     "x.float of half": lambda: H.float(),
     "x.double": lambda: X.double(),
@@ -202,7 +202,11 @@ def test_every_operator_of_the_table_that_python_can_call_has_a_row() -> None:
 def test_every_function_that_bninv_has_is_covered_by_its_stock_names() -> None:
     """As functions and as methods, in place too, but for those that are other functions."""
     calls_a_method = {torch.nn.functional.sigmoid, torch.nn.functional.tanh}
-    returns_indices = {torch.adaptive_max_pool1d, torch._C._nn.adaptive_max_pool2d}
+    returns_indices = {
+        torch.adaptive_max_pool1d,
+        torch._C._nn.adaptive_max_pool2d,
+        torch._C._nn.adaptive_max_pool3d,
+    }
     owners = (torch.nn.functional, torch, torch.Tensor, torch._C._nn, torch.special, torch.linalg)
     names = {*bninv.functional.__all__, "norm", "pow", "square", "mm", "bmm", "mv", "dot"}
     missing = {

@@ -303,4 +303,37 @@ MUTANTS = [
         "sums[p][l] = fma(widen(x[p].lane[l]), widen(w.lane[l]), sums[p][l]);",
         "sums[p][l] = sums[p][l] + widen(x[p].lane[l]) * widen(w.lane[l]);",
     ),
+    # ---- conv3d and the transposed convolutions ----
+    Mutant(
+        "volume-absent-term",
+        "a tap that a transposed convolution lacks is a term of +0: an infinite weight shows",
+        "conv3d",
+        "cuda/conv3d_direct.cu",
+        "              if (kTransposed && !exists[p]) continue;\n",
+        "",
+    ),
+    Mutant(
+        "volume-one-chain",
+        "all terms are one chain",
+        "conv3d",
+        "cuda/conv3d_direct.cu",
+        "          if (k >= segment_end) {",
+        "          if (k < 0) {",
+    ),
+    Mutant(
+        "volume-depth",
+        "a window takes the plane behind the input",
+        "conv3d",
+        "cuda/conv3d.cu",
+        "static_cast<unsigned>(d) < static_cast<unsigned>(args.depth)",
+        "static_cast<unsigned>(d) <= static_cast<unsigned>(args.depth)",
+    ),
+    Mutant(
+        "volume-planes",
+        "the row of a plane is taken for one of all planes",
+        "conv3d",
+        "cuda/conv3d.cu",
+        "at.h % rows * args_.step_h",
+        "at.h * args_.step_h",
+    ),
 ]

@@ -13,6 +13,7 @@
 #include "attention.h"
 #include "batch_norm.h"
 #include "bmm.h"
+#include "conv3d.h"
 #include "cpu/schedule.h"
 #include "grid_sample.h"
 #include "group_norm.h"
@@ -20,6 +21,7 @@
 #include "layer_norm.h"
 #include "ops/floating_point_scope.h"
 #include "pool2d.h"
+#include "pool3d.h"
 #include "resample.h"
 #include "softmax.h"
 #include "sum.h"
@@ -42,17 +44,21 @@ namespace bninv {
 #define SANITIZED_KERNELS(F, X)      \
   F(attention, AttentionArgs, X)     \
   F(avg_pool2d, Pool2dArgs, X)       \
+  F(avg_pool3d, Pool3dArgs, X)       \
   F(batch_norm, BatchNormArgs, X)    \
   F(bmm, BmmArgs, X)                 \
   F(conv2d, Conv2dArgs, X)           \
   F(conv2d_depthwise, Conv2dArgs, X) \
   F(conv2d_grouped, Conv2dArgs, X)   \
   F(conv2d_tensor, Conv2dArgs, X)    \
+  F(conv3d, Conv3dArgs, X)           \
+  F(conv3d_depthwise, Conv3dArgs, X) \
   F(grid_sample, GridSampleArgs, X)  \
   F(group_norm, GroupNormArgs, X)    \
   F(layer_norm, LayerNormArgs, X)    \
   F(linear, LinearArgs, X)           \
   F(max_pool2d, Pool2dArgs, X)       \
+  F(max_pool3d, Pool3dArgs, X)       \
   F(resample, ResampleArgs, X)       \
   F(softmax, SoftmaxArgs, X)         \
   F(sum, ReduceArgs, X)              \
@@ -154,6 +160,7 @@ void run_level(const Level& level, Member kernel, const Args& args, int64_t task
 // Each runs some cases of its operators, of random shapes and storage types.
 void product_cases(int number);
 void window_cases(int number);
+void volume_cases(int number);
 void typed_cases(int number);
 void attention_cases(int number);
 

@@ -43,6 +43,7 @@ int main(int count, char** arguments) {
     seed_case("vec", i), vec_case();
     product_cases(i);
     window_cases(i);
+    volume_cases(i);
     typed_cases(i);
     attention_cases(i);
   }

@@ -15,6 +15,7 @@ from tests.support.properties import normal
 
 ERRORS = (TypeError, ValueError, RuntimeError)
 X4, X3, X2 = normal("x4", 2, 6, 5, 7), normal("x3", 2, 6, 9), normal("x2", 3, 6)
+X5, W5 = normal("x5", 2, 6, 3, 4, 5), normal("w5", 4, 6, 2, 3, 3)
 W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
 QUERY, KEY = normal("query", 2, 3, 4, 6), normal("key", 2, 3, 7, 6)
@@ -31,6 +32,14 @@ ELEMENTWISE = tuple(op.name for op in unary.OPERATORS)
 CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "conv1d": (F.conv1d, {"input": X3, "weight": W3, "bias": BIAS}),
     "conv2d": (F.conv2d, {"input": X4, "weight": W4, "bias": BIAS}),
+    "conv3d": (F.conv3d, {"input": X5, "weight": W5, "bias": BIAS}),
+    **{
+        f"conv_transpose{x.ndim - 2}d": (
+            getattr(F, f"conv_transpose{x.ndim - 2}d"),
+            {"input": x, "weight": w.transpose(0, 1).contiguous(), "bias": BIAS},
+        )
+        for x, w in ((X3, W3), (X4, W4), (X5, W5))
+    },
     "linear": (F.linear, {"input": X2, "weight": W2, "bias": BIAS}),
     "baddbmm": (
         F.baddbmm,
@@ -54,6 +63,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
     "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),
     "avg_pool2d": (F.avg_pool2d, {"input": X4, "kernel_size": 3}),
+    "max_pool3d": (F.max_pool3d, {"input": X5, "kernel_size": 2}),
+    "avg_pool3d": (F.avg_pool3d, {"input": X5, "kernel_size": 2}),
+    "adaptive_avg_pool3d": (F.adaptive_avg_pool3d, {"input": X5, "output_size": 2}),
+    "adaptive_max_pool3d": (F.adaptive_max_pool3d, {"input": X5, "output_size": 2}),
     "adaptive_avg_pool1d": (F.adaptive_avg_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
@@ -67,7 +80,8 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
 TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
-PRODUCTS = {"conv1d", "conv2d", "linear", "baddbmm", "scaled_dot_product_attention"}
+PRODUCTS = {name for name in CALLS if name.startswith("conv")}
+PRODUCTS |= {"linear", "baddbmm", "scaled_dot_product_attention"}
 # Whose tensors are all of one dtype.
 STRICT = {*PRODUCTS, "grid_sample"}
 # The dtypes that an operator takes, all of its tensors being of one.

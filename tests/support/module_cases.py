@@ -69,6 +69,17 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         for mode in ("reflect", "replicate", "circular")
     },
     "Conv2dSame": (lambda: tl.Conv2dSame(12, 7, 3, stride=2, bias=True), IMAGE),
+    "Conv3d": (lambda: nn.Conv3d(12, 7, (1, 3, 2), stride=(1, 2, 1), padding=(0, 1, 1)), VOLUME),
+    "Conv3d same": (lambda: nn.Conv3d(12, 12, (2, 3, 3), padding="same", groups=12), VOLUME),
+    "Conv3d replicate": (lambda: nn.Conv3d(12, 4, 3, 1, 1, padding_mode="replicate"), VOLUME),
+    "ConvTranspose1d": (lambda: nn.ConvTranspose1d(12, 7, 4, stride=2, padding=1), SIGNAL),
+    "ConvTranspose2d": (lambda: nn.ConvTranspose2d(12, 7, 2, stride=2, bias=False), IMAGE),
+    "ConvTranspose2d grouped": (
+        lambda: nn.ConvTranspose2d(12, 9, 3, stride=2, output_padding=1, groups=3, dilation=2),
+        IMAGE,
+    ),
+    "ConvTranspose2d depthwise": (lambda: nn.ConvTranspose2d(12, 12, 4, 2, 1, groups=12), IMAGE),
+    "ConvTranspose3d": (lambda: nn.ConvTranspose3d(12, 7, (1, 3, 2), stride=(1, 2, 2)), VOLUME),
     "Linear": (lambda: nn.Linear(12, 33), ROW),
     "Linear on positions": (lambda: nn.Linear(23, 5, bias=False), SIGNAL),
     "timm Linear": (lambda: tl.Linear(12, 33), ROW),
@@ -118,6 +129,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "AdaptiveAvgPool2d": (lambda: nn.AdaptiveAvgPool2d((3, None)), IMAGE),
     "AdaptiveMaxPool1d": (lambda: nn.AdaptiveMaxPool1d(5), SIGNAL),
     "AdaptiveMaxPool2d": (lambda: nn.AdaptiveMaxPool2d(4), IMAGE),
+    "MaxPool3d": (lambda: nn.MaxPool3d((1, 3, 2), 2, (0, 1, 1), ceil_mode=True), VOLUME),
+    "AvgPool3d": (lambda: nn.AvgPool3d(2, 1, 1, count_include_pad=False), VOLUME),
+    "AdaptiveAvgPool3d": (lambda: nn.AdaptiveAvgPool3d((1, None, 2)), VOLUME),
+    "AdaptiveMaxPool3d": (lambda: nn.AdaptiveMaxPool3d(2), VOLUME),
     "MaxPool2dSame": (lambda: MaxPool2dSame(3, 2), IMAGE),
     "AvgPool2dSame": (lambda: AvgPool2dSame(3, 2), IMAGE),
     **{

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tests.support import reference, reference_functions
+from tests.support import reference, reference_convolution, reference_functions, reference_pool3d
 
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16)
@@ -88,6 +88,10 @@ def _on_tensors(form: Callable[..., NDArray[Any]]) -> Callable[..., Tensor]:
 
 
 conv2d = _on_tensors(reference.conv2d)
+conv3d = _on_tensors(reference_convolution.convolution)
+conv_transpose1d = conv_transpose2d = conv_transpose3d = _on_tensors(
+    reference_convolution.conv_transpose
+)
 linear = _on_tensors(reference.linear)
 bmm = _on_tensors(reference.bmm)
 baddbmm = _on_tensors(reference.baddbmm)
@@ -95,5 +99,9 @@ avg_pool2d = _on_tensors(reference.avg_pool2d)
 max_pool2d = _on_tensors(reference.max_pool2d)
 adaptive_avg_pool2d = _on_tensors(reference.adaptive_avg_pool2d)
 adaptive_max_pool2d = _on_tensors(reference.adaptive_max_pool2d)
+avg_pool3d = _on_tensors(reference_pool3d.avg_pool3d)
+max_pool3d = _on_tensors(reference_pool3d.max_pool3d)
+adaptive_avg_pool3d = _on_tensors(reference_pool3d.adaptive_avg_pool3d)
+adaptive_max_pool3d = _on_tensors(reference_pool3d.adaptive_max_pool3d)
 sum = _on_tensors(reference.sum)
 mean = _on_tensors(reference.mean)
