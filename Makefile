@@ -76,6 +76,7 @@ bench: environment ## time patched models and convolutions against stock
 	$(VENV_PYTHON) -m benchmarks.bench_models
 	$(VENV_PYTHON) -m benchmarks.bench_conv
 	$(VENV_PYTHON) -m benchmarks.bench_bmm
+	$(VENV_PYTHON) -m benchmarks.bench_attention
 	$(VENV_PYTHON) -m benchmarks.bench_dtypes
 	$(VENV_PYTHON) -m benchmarks.bench_protection
 	$(VENV_PYTHON) -m benchmarks.bench_batch_norm

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tests.support import (
+    reference_attention,
     reference_dtypes,
     reference_functions,
     reference_grid,
@@ -58,6 +59,11 @@ def linear(rows: int, k: int, out_features: int) -> tuple:
 def baddbmm(samples: int, rows: int, k: int, columns: int, **options) -> tuple:
     sizes = ((samples, rows, columns), (samples, rows, k), (samples, k, columns))
     return "baddbmm", tuple(inputs(seed, *shape) for seed, shape in enumerate(sizes, 1)), options
+
+
+def attention(*shape: int, keys: int, **options) -> tuple:
+    arrays = (inputs(1, *shape), *(inputs(i, *shape[:-2], keys, shape[-1]) for i in (2, 3)))
+    return "scaled_dot_product_attention", arrays, options
 
 
 def batch_norm(*shape: int, eps: float = 1e-5) -> tuple:
@@ -162,6 +168,9 @@ CASES: dict[str, tuple] = {
     "rms_norm": on("rms_norm", (301, 63), (63,), eps=1e-6),
     "group_norm": affine("group_norm", 29, 12, 7, 5, args=(3,), over=12),
     "instance_norm": on("instance_norm", (23, 5, 9, 7)),
+    "attention": attention(2, 3, 49, 32, keys=49),
+    "attention of two blocks": attention(1, 2, 5, 20, keys=200, scale=0.5),
+    "attention causal": attention(1, 1, 140, 8, keys=140, is_causal=True),
     "softmax": on("softmax", (5, 1000), 1),
     "softmax of channels": on("softmax", (3, 2, 4, 5), 1),
     "log_softmax": on("log_softmax", (5, 1000), 1),
@@ -175,6 +184,7 @@ CASES: dict[str, tuple] = {
 
 # Those that run in every dtype, on the same numbers rounded, or with more bits in float64.
 TYPED = [
+    "attention",
     "conv2d 3x3",
     "conv2d 1x1",
     "conv2d groups, dilation",
@@ -254,6 +264,8 @@ def expected(label: str) -> Tensor:
     if hasattr(reference_normalization, name):
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    if name == "scaled_dot_product_attention":
+        return reference_attention.on_tensors(*args, **options)
     if name in ("affine_grid", "grid_sample"):
         return getattr(reference_grid, name)(*args, **options)
     if name == "interpolate":
