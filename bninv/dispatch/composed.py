@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bninv import _torch
-from bninv._arguments import promoted
+from bninv._arguments import integers, promoted
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.unary import rsqrt, sqrt
 
@@ -100,3 +100,40 @@ def einsum_left_to_right(equation: str, *operands: Any) -> Tensor:
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = tuple(operands[0])
     return _torch.einsum_as_given(equation, operands)
+
+
+def fold(
+    input: Tensor,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Tensor:
+    """Sums of overlapping blocks: to +0 one term after another, by their places in the kernel, row
+    by row; rounded to a 16-bit type once.
+    """
+    (height, width), (kernel_h, kernel_w), (dilation_h, dilation_w), (pad_h, pad_w), steps = (
+        integers(value, 2, "size")
+        for value in (output_size, kernel_size, dilation, padding, stride)
+    )
+    need(input.dim() in (2, 3) and input.is_floating_point() and min(steps) > 0)
+    rows = (height + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) // steps[0] + 1
+    columns = (width + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) // steps[1] + 1
+    need(min(rows, columns) > 0 and input.shape[-1] == rows * columns)
+    need(input.shape[-2] % (kernel_h * kernel_w) == 0)
+    wide = input if input.dtype in (torch.float32, torch.float64) else input.float()
+    batch = input.shape[:-2]
+    blocks = wide.reshape(*batch, -1, kernel_h, kernel_w, rows, columns)
+    total = wide.new_zeros(*batch, blocks.shape[-5], height + 2 * pad_h, width + 2 * pad_w)
+    for i in range(kernel_h):
+        for j in range(kernel_w):
+            top, left = i * dilation_h, j * dilation_w
+            place = total[
+                ...,
+                top : top + (rows - 1) * steps[0] + 1 : steps[0],
+                left : left + (columns - 1) * steps[1] + 1 : steps[1],
+            ]
+            place += blocks[..., i, j, :, :]
+    inside = total[..., pad_h : pad_h + height, pad_w : pad_w + width]
+    return inside.to(input.dtype).contiguous()

@@ -26,6 +26,7 @@ ATEN: dict[str, Adapter] = {
     "square": composed.square,
     "square_": composed.square_,
     "addcmul": composed.addcmul,
+    "col2im": composed.fold,
     "outer": composed.outer,
     "ger": composed.outer,
     "maximum": composed.maximum,

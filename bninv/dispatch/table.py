@@ -229,6 +229,7 @@ def _method_rows() -> dict[Any, Row]:
     rows[torch.functional.chain_matmul] = Row("chain_matmul", adapter=chain_matmul)
     name = "multi_head_attention_forward"
     rows[getattr(torch.nn.functional, name)] = Row(name, inside=_torch.multi_head_attention_code)
+    rows[torch.nn.functional.fold] = _named("col2im")
     rows[operator.matmul] = _named("matmul")  # what Dynamo makes of `a @ b`
     return rows
 

@@ -62,10 +62,11 @@ _BY_CALLS = {
         "Tanhshrink",
         "Threshold",
     },
-    "fold": {"Unfold"},
+    "fold": {"Fold", "Unfold"},
     "pooling": {
         # Those that have a kind are refused by it with indices.
         *("MaxPool1d", "MaxPool2d", "MaxPool3d"),
+        *("LPPool1d", "LPPool2d", "LPPool3d"),
         *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
     },
     "sparse": {"Embedding"},

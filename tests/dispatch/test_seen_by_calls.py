@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from tests.support.properties import layouts, normal
 
 IMAGE, VOLUME = normal("image", 5, 6, 8, 9), normal("volume", 5, 3, 6, 5, 4)
 SEQUENCE = normal("sequence", 5, 9, 12)
+BLOCKS = normal("blocks", 5, 18, 16)
 INDICES = torch.arange(10).view(5, 2)
 
 
@@ -28,7 +30,7 @@ def encoder_layer(**options: Any) -> nn.Module:
 
 
 # Those that run bninv's arithmetic.
-OWN = {"Softmin", "Tanhshrink", "TransformerEncoder"}
+OWN = {"Fold", "LPPool2d", "Softmin", "Tanhshrink", "TransformerEncoder"}
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "PReLU": (lambda: nn.PReLU(6, init=0.3), IMAGE),
@@ -40,6 +42,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "Softmin": (lambda: nn.Softmin(1), IMAGE),
     "Softsign": (nn.Softsign, IMAGE),
     "Tanhshrink": (nn.Tanhshrink, IMAGE),
+    "Fold": (lambda: nn.Fold((7, 8), (2, 3), (1, 2), (1, 0), (2, 1)), BLOCKS),
+    "LPPool2d": (lambda: nn.LPPool2d(2, 3, 2), IMAGE),
     "Unfold": (lambda: nn.Unfold(3, padding=1), IMAGE),
     "MaxPool3d": (lambda: nn.MaxPool3d(2, 1, 1), VOLUME),
     "MaxPool3d with indices": (lambda: nn.MaxPool3d(2, return_indices=True), VOLUME),
@@ -95,6 +99,18 @@ def test_below_a_convolution() -> None:
     model = bninv.patch(nn.Sequential(nn.Conv2d(6, 8, 3), nn.PReLU(8)).eval(), strict=True)
     (whole,) = outputs(model, IMAGE)
     assert_bitwise_equal(outputs(model, IMAGE[:1])[0], whole[:1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_fold_adds_by_places_in_the_kernel(dtype: torch.dtype) -> None:
+    blocks = BLOCKS.to(dtype)
+    with torch.no_grad(), bninv.invariant(strict=True):
+        result = F.fold(blocks, (7, 8), (2, 3), (1, 2), (1, 0), (2, 1))
+    terms = blocks.to(torch.promote_types(dtype, torch.float32)).view(5, 3, 2, 3, 4, 4).numpy()
+    expected = np.zeros((5, 3, 9, 8), terms.dtype)
+    for r, s, row, column in np.ndindex(2, 3, 4, 4):
+        expected[:, :, 2 * row + r, column + 2 * s] += terms[:, :, r, s, row, column]
+    assert_bitwise_equal(result, torch.from_numpy(expected[:, :, 1:8].copy()).to(dtype))
 
 
 def test_the_arguments_decide() -> None:

@@ -367,7 +367,7 @@ def test_filter_fn(net: Net) -> None:
     [
         (nn.BatchNorm2d(4, track_running_stats=False), "running statistics"),
         (nn.Softmax(), "its dim is None"),
-        (nn.LPPool2d(2, 2), "no kernel yet"),
+        (nn.MaxUnpool2d(2), "no kernel yet"),
         (nn.FractionalMaxPool2d(2, 0.5), "no kernel yet"),
         (nn.Conv2d(3, 4, 1, dtype=torch.complex64), "complex64"),
     ],
