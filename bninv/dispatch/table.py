@@ -91,6 +91,7 @@ _OPERATORS = {
     "__ipow__": "pow_",
     "__matmul__": "matmul",
     "linalg_matmul": "matmul",
+    "fold": "col2im",
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "special_erf": "erf",

@@ -37,7 +37,7 @@ from bninv._shown import shown
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty_2d
+from bninv.operators.fakes import empty
 from bninv.operators.operator import EPILOGUE, Operator
 
 
@@ -243,7 +243,7 @@ def _fake(
         or is_channels_last(weight)
         or (is_panel(weight) and not weight.is_contiguous())
     )
-    return empty_2d(input, [input.size(0), weight.size(0), *size], channels_last)
+    return empty(input, [input.size(0), weight.size(0), *size], channels_last)
 
 
 def _draw(draw: Draw) -> list[Any]:

@@ -13,7 +13,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
 from bninv.operators.conv2d import pad_named
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty_3d
+from bninv.operators.fakes import empty
 from bninv.operators.operator import Operator
 
 
@@ -82,7 +82,7 @@ def _fake(
         or is_channels_last(weight)
         or (is_panel(weight) and not weight.is_contiguous())
     )
-    return empty_3d(input, [input.size(0), weight.size(0), *size], channels_last)
+    return empty(input, [input.size(0), weight.size(0), *size], channels_last)
 
 
 def draw_groups(draw: Draw) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from bninv.operators.call import call, ops
 from bninv.operators.conv2d import conv1d, conv2d
 from bninv.operators.conv3d import conv3d, draw_groups, draw_volume
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty_3d
+from bninv.operators.fakes import empty
 from bninv.operators.operator import Operator
 
 _NAMES = {1: "length", 2: "height, width", 3: "depth, height, width"}
@@ -157,7 +157,7 @@ def _fake(
         or is_channels_last(weight)
         or (_may_be_panel(weight, groups) and not weight.is_contiguous())
     )
-    return empty_3d(input, [input.size(0), weight.size(1) * groups, *size], channels_last)
+    return empty(input, [input.size(0), weight.size(1) * groups, *size], channels_last)
 
 
 def _may_be_panel(weight: Tensor, groups: int) -> bool:

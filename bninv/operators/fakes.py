@@ -18,8 +18,10 @@ def like_dense(input: Tensor, *_: Any) -> Tensor:
     return input.new_empty(input.shape)
 
 
-def empty_2d(input: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+def empty(input: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+    """Of four dimensions or five."""
+    format_of_channels = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    memory_format = format_of_channels if channels_last else torch.contiguous_format
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=memory_format)
 
 
@@ -31,8 +33,3 @@ def keeps_channels_last(input: Tensor, *_: Any) -> Tensor:
     if not input.is_contiguous() and is_channels_last_order(input):
         return torch.empty_like(input)
     return input.new_empty(input.shape)
-
-
-def empty_3d(input: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
-    memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
-    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=memory_format)

@@ -14,7 +14,7 @@ from bninv._shown import shown
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty_2d
+from bninv.operators.fakes import empty
 from bninv.operators.operator import Operator
 
 
@@ -229,7 +229,7 @@ def _fake_maximum(
         pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
         for i in range(2)
     ]
-    return empty_2d(input, [*input.shape[:2], *size], is_channels_last(input))
+    return empty(input, [*input.shape[:2], *size], is_channels_last(input))
 
 
 def _fake_average(
@@ -244,7 +244,7 @@ def _fake_average(
 
 
 def _fake_adaptive(input: Tensor, output_size: Sequence[int]) -> Tensor:
-    return empty_2d(input, [*input.shape[:2], *output_size], is_channels_last(input))
+    return empty(input, [*input.shape[:2], *output_size], is_channels_last(input))
 
 
 def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:

@@ -14,7 +14,7 @@ from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.conv3d import draw_volume
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty_3d
+from bninv.operators.fakes import empty
 from bninv.operators.operator import Operator
 from bninv.operators.pool2d import OutputSize, pool_size
 
@@ -133,7 +133,7 @@ def _fake_maximum(
         pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
         for i in range(3)
     ]
-    return empty_3d(input, [*input.shape[:2], *size], is_channels_last(input))
+    return empty(input, [*input.shape[:2], *size], is_channels_last(input))
 
 
 def _fake_average(
@@ -148,7 +148,7 @@ def _fake_average(
 
 
 def _fake_adaptive(input: Tensor, output_size: Sequence[int]) -> Tensor:
-    return empty_3d(input, [*input.shape[:2], *output_size], is_channels_last(input))
+    return empty(input, [*input.shape[:2], *output_size], is_channels_last(input))
 
 
 def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:

@@ -188,7 +188,7 @@ def _reads_channels_last_3d(tensor: Tensor) -> bool:
 
 def _fake(input: Tensor, output_size: Sequence[int], *_: Any) -> Tensor:
     memory_format = torch.contiguous_format
-    if is_channels_last(input):
+    if input.dim() == 4 and is_channels_last(input):
         memory_format = torch.channels_last
     elif _keeps_channels_last_3d(input):
         memory_format = torch.channels_last_3d

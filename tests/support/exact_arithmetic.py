@@ -259,6 +259,11 @@ WHOLE: Sequence[Whole] = [
     ("nonzero", lambda op, x: op(x).flatten().tolist(), lambda x: x.nonzero()[0].tolist()),
     ("argwhere", lambda op, x: op(x).flatten().tolist(), lambda x: x.nonzero()[0].tolist()),
     ("nonzero_numpy", lambda op, x: op(x)[0].tolist(), lambda x: x.nonzero()[0].tolist()),
+    (
+        "_nested_tensor_from_mask_left_aligned",
+        lambda op, x: op(torch.zeros(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)),
+        lambda x: True,
+    ),
     ("item", lambda op, x: op(x.flatten()[5:6]), lambda x: float(x.flat[5])),
     ("_local_scalar_dense", lambda op, x: op(x.flatten()[5:6]), lambda x: float(x.flat[5])),
 ]
