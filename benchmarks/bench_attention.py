@@ -31,7 +31,7 @@ SHAPES = [
 ]
 
 
-def operands(batch_sizes: list[int]) -> Iterator[tuple[str, list[Tensor]]]:
+def operands(batch_sizes: list[int]) -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor]]]:
     for name, heads, queries, keys, columns in SHAPES:
         for batch in batch_sizes:
             if batch > 1 and queries > 1024:
@@ -39,7 +39,7 @@ def operands(batch_sizes: list[int]) -> Iterator[tuple[str, list[Tensor]]]:
             # As a projection gives them: rows of all heads behind each other.
             memory = torch.randn(batch, keys, 3, heads, columns).permute(2, 0, 3, 1, 4)
             query, key, value = memory.unbind(0)
-            yield f"{name}, batch {batch}", [query[:, :, :queries], key, value]
+            yield f"{name}, batch {batch}", (query[:, :, :queries], key, value)
 
 
 def main(

@@ -59,7 +59,7 @@ def scaled_dot_product_attention(
         raise ValueError(f"`dropout_p` is {dropout_p}; it may be 0: bninv has no dropout")
     if scale is not None:
         scale = number(scale, "scale")
-    operands: list[Tensor | None] = [query, key, value, attn_mask]
+    operands: list[Any] = [query, key, value, attn_mask]
     if attn_mask is not None:
         need_tensor("attn_mask", attn_mask)
     same = 1 if enable_gqa else 2
@@ -81,9 +81,7 @@ def scaled_dot_product_attention(
     return result.reshape(*(leading if dims > 2 else ()), *result.shape[2:])
 
 
-def _of_four_dimensions(
-    operands: list[Tensor | None], enable_gqa: bool
-) -> tuple[Sequence[int], list[Tensor | None]]:
+def _of_four_dimensions(operands: list[Any], enable_gqa: bool) -> tuple[Sequence[int], list[Any]]:
     """The leading dimensions of the result, and the operands as [batch, heads, rows, columns]."""
     tensors = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
     present = [t for t in tensors if t is not None]
@@ -97,7 +95,7 @@ def _of_four_dimensions(
             f"dimensions, all but {kept}, may broadcast"
         ) from None
     if enable_gqa:
-        outer, heads = leading, [None if t is None else t.shape[-3] for t in tensors]
+        outer, heads = leading, [1 if t is None else t.shape[-3] for t in tensors]
     else:
         outer, heads = leading[:-1], leading[-1:] * 4
     batch = math.prod(outer)

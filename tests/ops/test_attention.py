@@ -61,7 +61,7 @@ def test_masks_and_sizes(dtype: torch.dtype, sizes: tuple[int, ...]) -> None:
     if dtype == torch.float64:  # slow in NumPy
         sizes = tuple(min(size, most) for size, most in zip(sizes, (1, 2, 5, 150, 140, 40)))
     q, k, v = operands(*sizes, dtype=dtype)
-    for mask in masks(*sizes[:4], dtype):
+    for mask in masks(sizes, dtype):
         expected = reference.on_tensors(q, k, v, mask)
         assert_equals_at_each_level(lambda m=mask: attention(q, k, v, m), expected, str(mask))
     expected = reference.on_tensors(q, k, v, is_causal=True)
@@ -92,7 +92,7 @@ def test_any_size(sizes: tuple[int, ...], dtype: torch.dtype, which: int, specia
     if special:
         q, k, v = (with_specials(t, i, 2 / max(t.numel(), 1)) for i, t in enumerate((q, k, v)))
     causal = which == 6
-    mask = None if causal else masks(*sizes[:4], dtype)[which]
+    mask = None if causal else masks(sizes, dtype)[which]
     expected = reference.on_tensors(q, k, v, mask, causal)
     assert_equals_at_each_level(lambda: attention(q, k, v, mask, is_causal=causal), expected)
 
@@ -172,7 +172,7 @@ def test_leading_dimensions() -> None:
 
 def test_bad_arguments() -> None:
     q, k, v = operands(2, 3, 5, 7, 8, 9)
-    for change, message in [
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"dropout_p": 0.1}, "`dropout_p` is 0.1; it may be 0"),
         ({"attn_mask": torch.zeros(5, 7), "is_causal": True}, "`is_causal` is True beside"),
         ({"attn_mask": torch.zeros(5, 6)}, r"`attn_mask` has shape \[1, 1, 5, 6\]"),
@@ -184,7 +184,8 @@ def test_bad_arguments() -> None:
         ({"value": v[0, 0, 0]}, "`value` has 1 dimensions; it may have 2 and more"),
         ({"key": k.double()}, "`key`"),
         ({"query": None}, "`query` is None"),
-    ]:
+    ]
+    for change, message in changes:
         with pytest.raises((RuntimeError, TypeError, ValueError), match=message):
             attention(**{"query": q, "key": k, "value": v, **change})
 

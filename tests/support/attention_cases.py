@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,10 +36,9 @@ SIZES = [
 ]
 
 
-def masks(
-    batch: int, heads: int, queries: int, keys: int, dtype: torch.dtype
-) -> list[Tensor | None]:
+def masks(sizes: Sequence[int], dtype: torch.dtype) -> list[Tensor | None]:
     """Added ones, of the operands' dtype and beside them, and boolean ones, of several shapes."""
+    batch, heads, queries, keys = sizes[:4]
     added = normal("mask", batch, 1, queries, keys).to(dtype)
     kept = normal("kept", 1, heads, queries, keys) > -0.5
     hidden = added.masked_fill(kept[:, :1], -INF)
