@@ -63,10 +63,8 @@ void linear_case(bool fused, bool exponential = false) {
   args.epilogue = epilogue.value;
   if (exponential) {
     const auto last = static_cast<int64_t>(kLastEpilogue);
-    const auto found =
+    args.epilogue.activation =
         static_cast<Activation>(between(static_cast<int64_t>(Activation::kSigmoid), last));
-    const bool defined = args.dtype != DType::kDouble || is_piecewise(found);
-    args.epilogue.activation = defined ? found : Activation::kHardsigmoid;
   }
   run_case(exponential ? "linear_exponential" : "linear_fused");
 }
@@ -117,8 +115,9 @@ void bmm_case(bool cuda) {
     args.epilogue.scales = true, args.epilogue.alpha = 0.7, args.epilogue.beta = -1.3;
     args.epilogue.residual = between(0, 1) ? addend.data : nullptr;
   }
-  run<BmmArgs>(cuda ? "bmm" : "bmm_strided", args, &Level::bmm,
-               cuda ? PLANNED_CUDA_KERNEL(plan_bmm, bmm) : nullptr,
+  void (*launcher)(const BmmArgs&, void*) = nullptr;
+  if (cuda) launcher = PLANNED_CUDA_KERNEL(plan_bmm, bmm);
+  run<BmmArgs>(cuda ? "bmm" : "bmm_strided", args, &Level::bmm, launcher,
                args.batch * args.gemm.row_blocks * args.gemm.column_blocks, outputs, offset);
 }
 
