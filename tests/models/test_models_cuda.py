@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -17,8 +18,18 @@ from bninv.loading.calibration import calibrate_batch_norm, randomize_constants
 from bninv.testing import assert_bitwise_equal
 from tests.support import emulated
 
-# Name -> pixels of an image: emulation is slow.
-MODELS = {"test_resnet": 48, "mobilenetv3_small_050": 32, "test_nfnet": 32, "test_convnext": 32}
+# Name -> pixels of an image, and options: emulation is slow.
+MODELS: dict[str, tuple[int, dict[str, Any]]] = {
+    "test_resnet": (48, {}),
+    "mobilenetv3_small_050": (32, {}),
+    "test_nfnet": (32, {}),
+    "test_convnext": (32, {}),
+    "test_vit": (48, {"img_size": 48, "depth": 2}),
+    "swin_tiny_patch4_window7_224": (
+        28,
+        {"img_size": 28, "embed_dim": 24, "depths": (2,), "num_heads": (2,)},
+    ),
+}
 BATCH = 3
 
 
@@ -40,8 +51,8 @@ def runner(device: str, model: nn.Module) -> Callable[[Tensor], Tensor]:
 @pytest.fixture(scope="module", params=MODELS)
 def model(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
-    stock = timm.create_model(request.param).eval()
-    size = MODELS[request.param]
+    size, options = MODELS[request.param]
+    stock = timm.create_model(request.param, **options).eval()
     images = torch.randn(BATCH, 3, size, size, generator=torch.Generator().manual_seed(4))
     randomize_constants(stock)
     calibrate_batch_norm(stock, images)
