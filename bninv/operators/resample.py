@@ -17,11 +17,12 @@ from bninv.operators.call import call, cast_tensors, ops
 from bninv.operators.draw import Draw
 from bninv.operators.operator import Operator
 from bninv.operators.pool2d import adaptive_avg_pool1d, adaptive_avg_pool2d
+from bninv.operators.pool3d import adaptive_avg_pool3d
 
 # Modes of R8, with the input's dimensions each is for.
 _WEIGHTED = {"linear": 3, "bilinear": 4, "bicubic": 4, "trilinear": 5}
 _NEAREST = ("nearest", "nearest-exact")
-_AREA = {3: adaptive_avg_pool1d, 4: adaptive_avg_pool2d}
+_AREA = {3: adaptive_avg_pool1d, 4: adaptive_avg_pool2d, 5: adaptive_avg_pool3d}
 # By its policy under autocast all of R8 goes.
 _CAST_AS = "upsample_bilinear2d"
 
@@ -44,7 +45,7 @@ def interpolate(
         input: [batch, channels, length], [batch, channels, height, width] or [batch, channels,
             depth, height, width].
         mode: 'linear' (3-d input), 'bilinear', 'bicubic' (4-d) or 'trilinear' (5-d), rule R8;
-            'area' (3-d, 4-d), the average over adaptive windows, rule R3; 'nearest' and
+            'area', the average over adaptive windows, rule R3; 'nearest' and
             'nearest-exact' are PyTorch's own, which copy elements.
         antialias: of 'bilinear' and 'bicubic': a filter as wide as the steps between outputs.
         Others as for `torch.nn.functional.interpolate`; a `scale_factor` enters the coordinates
@@ -67,7 +68,7 @@ def _check_mode(input: Tensor, mode: str, align_corners: bool | None, antialias:
     modes = (*_NEAREST, "area", *_WEIGHTED)
     if mode not in modes:
         raise ValueError(f"`mode` is {shown(mode)}; it may be {', '.join(map(repr, modes))}")
-    dims = (_WEIGHTED[mode],) if mode in _WEIGHTED else (3, 4) if mode == "area" else (3, 4, 5)
+    dims = (_WEIGHTED[mode],) if mode in _WEIGHTED else (3, 4, 5)
     if input.dim() not in dims:
         raise ValueError(
             f"`input` has shape {list(input.shape)}; for mode {mode!r} it may have "
@@ -233,7 +234,7 @@ def _interpolate(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> Tensor:
-    need(mode in (*_WEIGHTED, *_NEAREST) or (mode == "area" and input.dim() in _AREA))
+    need(mode in (*_WEIGHTED, *_NEAREST, "area"))
     return interpolate(
         input, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias
     )

@@ -149,6 +149,8 @@ def test_area_is_adaptive_average_pooling() -> None:
     assert_bits(F.interpolate(x, (4, 5), mode="area"), F.adaptive_avg_pool2d(x, (4, 5)))
     assert_bits(F.interpolate(x, scale_factor=0.5, mode="area"), F.adaptive_avg_pool2d(x, (4, 3)))
     assert_bits(F.interpolate(x[0], 3, mode="area"), F.adaptive_avg_pool1d(x[0], 3))
+    y = normal("y", 2, 3, 4, 9, 7)
+    assert_bits(F.interpolate(y, (3, 4, 5), mode="area"), F.adaptive_avg_pool3d(y, (3, 4, 5)))
 
 
 @pytest.mark.parametrize(("mode", "antialias"), IMAGE_MODES)
