@@ -43,8 +43,8 @@ namespace BNINV_LEVEL {
 // R7's block of keys is R1's segment: the second product is one chain of fma a block.
 constexpr int64_t kKeyBlock = kSegment;
 
-// The score of a key that is excluded. A score that came out like this counts as such, so that masks of
-// zeros and ones and masks of 0 and -infinity mean the same.
+// The score of a key that is excluded. A score that came out like this counts as such, so that beside finite
+// products a boolean mask means what one of 0 and -infinity does.
 constexpr float kExcluded = -detail::kInfinity;
 
 // exp(score - m). An excluded key's is -0: no sum notices it, a product with a finite value

@@ -117,15 +117,17 @@ def fold(
         integers(value, 2, "size")
         for value in (output_size, kernel_size, dilation, padding, stride)
     )
-    need(input.dim() in (2, 3) and input.is_floating_point() and min(steps) > 0)
+    need(input.dim() in (2, 3) and input.is_floating_point() and input.shape[-2] > 0)
+    need(min(*steps, kernel_h, kernel_w, dilation_h, dilation_w) > 0 and min(pad_h, pad_w) >= 0)
     rows = (height + 2 * pad_h - dilation_h * (kernel_h - 1) - 1) // steps[0] + 1
     columns = (width + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) // steps[1] + 1
     need(min(rows, columns) > 0 and input.shape[-1] == rows * columns)
     need(input.shape[-2] % (kernel_h * kernel_w) == 0)
     wide = input if input.dtype in (torch.float32, torch.float64) else input.float()
     batch = input.shape[:-2]
-    blocks = wide.reshape(*batch, -1, kernel_h, kernel_w, rows, columns)
-    total = wide.new_zeros(*batch, blocks.shape[-5], height + 2 * pad_h, width + 2 * pad_w)
+    channels = input.shape[-2] // (kernel_h * kernel_w)
+    blocks = wide.reshape(*batch, channels, kernel_h, kernel_w, rows, columns)
+    total = wide.new_zeros(*batch, channels, height + 2 * pad_h, width + 2 * pad_w)
     for i in range(kernel_h):
         for j in range(kernel_w):
             top, left = i * dilation_h, j * dilation_w

@@ -190,6 +190,10 @@ def no_choice_of_zero(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
 
 def one_division(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     tensors = _every_tensor(args, kwargs)
+    if kwargs.get("rounding_mode") in ("trunc", "floor") and "out" not in kwargs:
+        # Of integers, whose quotient is one.
+        whole = all(isinstance(a, (int, torch.SymInt, torch.Tensor)) for a in args)
+        return whole and not any(t.is_floating_point() or t.is_complex() for t in tensors)
     if kwargs.get("rounding_mode") is not None or "out" in kwargs:
         return False
     if not on_cpu(args, kwargs):

@@ -53,6 +53,9 @@ _NO_FLOAT64 = {
     for spelled in (name, f"{name}_", f"_{name}")
 }
 
+# Functions that a boolean tensor may tell which elements take part.
+_MASKED = {"scaled_dot_product_attention"}
+
 # Functions that autocast passes by, and the operator in each of them that it casts for.
 _CAST_AS = {
     "square": "pow",
@@ -81,6 +84,8 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
         if tensor.layout != torch.strided or device not in ("cpu", "cuda", "meta"):
             return False
         if (dtype is torch.float32 and device == "cpu") or name in _OF_ANY_DTYPE:
+            continue
+        if dtype is torch.bool and name in _MASKED:
             continue
         if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
             return False

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import need_tensor, number
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
@@ -40,7 +41,8 @@ def scaled_dot_product_attention(
             or of the query's dtype or float32, to be added to the scores. None: every key.
         dropout_p: 0; there is no dropout here.
         is_causal: query i has the keys 0 to i. Not beside an `attn_mask`.
-        scale: of the scores; None: 1 / sqrt(E). It is rounded once to the arithmetic type.
+        scale: of the scores; None: 1 / sqrt(E), and 1 where E is 0. It is rounded once to the
+            arithmetic type.
         enable_gqa: key and value may have fewer heads, a divisor of the query's, each for as many
             neighbouring heads of the query.
 
@@ -62,15 +64,22 @@ def scaled_dot_product_attention(
     operands: list[Any] = [query, key, value, attn_mask]
     if attn_mask is not None:
         need_tensor("attn_mask", attn_mask)
+        if query.dtype is torch.float64 and attn_mask.dtype is torch.float32:
+            operands[3] = attn_mask = attn_mask.double()  # exactly
     same = 1 if enable_gqa else 2
-    plain = all(t.dim() == 4 and t.shape[:same] == query.shape[:same] for t in (query, key, value))
+    # A trace holds for other sizes: what depends on them is left to the operator's own checks.
+    traced = _torch.tracing_state() is not None
+    plain = all(
+        t.dim() == 4 and (traced or t.shape[:same] == query.shape[:same])
+        for t in (query, key, value)
+    )
     leading: Sequence[int] = ()
     if not plain or (attn_mask is not None and attn_mask.dim() > 4):
         leading, operands = _of_four_dimensions(operands, enable_gqa)
     elif attn_mask is not None:
         operands[3] = attn_mask[(None,) * (4 - attn_mask.dim())]
     mask = operands[3]
-    if mask is not None and mask.shape[-1] == 1 != key.shape[-2]:
+    if mask is not None and (traced or mask.shape[-1] == 1 != key.shape[-2]):
         operands[3] = mask.expand(*mask.shape[:-1], key.shape[-2])
     result: Tensor = call(
         ops.scaled_dot_product_attention.default, *operands, is_causal, scale, enable_gqa
@@ -84,26 +93,36 @@ def scaled_dot_product_attention(
 def _of_four_dimensions(operands: list[Any], enable_gqa: bool) -> tuple[Sequence[int], list[Any]]:
     """The leading dimensions of the result, and the operands as [batch, heads, rows, columns]."""
     tensors = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
-    present = [t for t in tensors if t is not None]
+    present = tensors[:3]
     kept = 3 if enable_gqa else 2  # heads that are shared do not broadcast
     try:
         leading = list(torch.broadcast_shapes(*(t.shape[:-kept] for t in present)))
     except RuntimeError:
-        shapes = ", ".join(str(list(t.shape)) for t in operands if t is not None)
+        shapes = ", ".join(str(list(t.shape)) for t in operands[:3])
         raise ValueError(
-            f"`query`, `key`, `value` (and `attn_mask`) have shapes {shapes}; their first "
-            f"dimensions, all but {kept}, may broadcast"
+            f"`query`, `key` and `value` have shapes {shapes}; their first dimensions, all but "
+            f"{kept}, may broadcast"
         ) from None
     if enable_gqa:
-        outer, heads = leading, [1 if t is None else t.shape[-3] for t in tensors]
+        outer, heads = leading, [t.shape[-3] for t in present]
     else:
-        outer, heads = leading[:-1], leading[-1:] * 4
+        outer, heads = leading[:-1], leading[-1:] * 3
     batch = math.prod(outer)
     shaped = [
-        None if t is None else t.expand(*outer, h, -1, -1).reshape(batch, h, *t.shape[-2:])
-        for t, h in zip(tensors, heads, strict=True)
+        t.expand(*outer, h, -1, -1).reshape(batch, h, *t.shape[-2:])
+        for t, h in zip(present, heads, strict=True)
     ]
-    return (*outer, heads[0]), shaped
+    mask = tensors[3]
+    if mask is not None:
+        own = mask.shape[-3:]
+        try:
+            mask = mask.expand(*outer, *own).reshape(batch, *own)
+        except RuntimeError:
+            raise ValueError(
+                f"`attn_mask` has shape {list(operands[3].shape)}; it may be one that broadcasts "
+                f"to {[*outer, heads[0], present[0].shape[-2], present[1].shape[-2]]}"
+            ) from None
+    return (*outer, heads[0]), [*shaped, mask]
 
 
 # ---- The operator --------------------------------------------------------------------------------
@@ -157,7 +176,8 @@ def _attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    need(dropout_p == 0)
+    need(dropout_p == 0 and not (is_causal and attn_mask is not None))
+    need(not enable_gqa or key.shape[-3:-2] == value.shape[-3:-2])
     return scaled_dot_product_attention(
         query, key, value, attn_mask, 0.0, is_causal, scale, enable_gqa
     )

@@ -85,7 +85,8 @@ Tensor attention(const Tensor& query, const Tensor& key, const Tensor& value,
               sizes_text(key), "; its heads may be a divisor of the query's ", args.heads);
   args.heads_of_key = groups > 0 ? args.heads / groups : 1;
   args.causal = is_causal;
-  args.scale = scale.has_value() ? *scale : 1.0 / std::sqrt(static_cast<double>(args.terms));
+  const auto terms = static_cast<double>(args.terms > 0 ? args.terms : 1);
+  args.scale = scale.has_value() ? *scale : 1.0 / std::sqrt(terms);
   std::optional<Tensor> mask;
   if (attn_mask.has_value()) mask = check_mask(*attn_mask, args, query);
 

@@ -105,6 +105,22 @@ def test_layers_around_it() -> None:
     both(nn.Transformer(12, 2, 1, 1, 20, batch_first=True).eval(), X, memory)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # of PyTorch's own code
+def test_it_is_traced() -> None:
+    class Attending(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = attention()
+
+        def forward(self, x: Tensor) -> Tensor:
+            result: Tensor = self.attention(x, x, x, need_weights=False)[0]
+            return result
+
+    model = bninv.patch(Attending().eval())
+    with torch.no_grad():
+        assert_bitwise_equal(torch.jit.trace(model, X[:2], check_trace=False)(X), model(X))
+
+
 def test_a_call_of_the_function() -> None:
     module = attention()
     with torch.no_grad(), bninv.invariant(strict=True):

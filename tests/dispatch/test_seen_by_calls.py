@@ -113,6 +113,11 @@ def test_fold_adds_by_places_in_the_kernel(dtype: torch.dtype) -> None:
     assert_bitwise_equal(result, torch.from_numpy(expected[:, :, 1:8].copy()).to(dtype))
 
 
+def test_fold_of_an_empty_batch() -> None:
+    with torch.no_grad(), bninv.invariant(strict=True):
+        assert F.fold(BLOCKS[:0], (7, 8), (2, 3), (1, 2), (1, 0), (2, 1)).shape == (0, 3, 7, 8)
+
+
 def test_the_arguments_decide() -> None:
     model = bninv.patch(nn.Embedding(9, 3, max_norm=1.0).eval())
     with torch.no_grad(), pytest.warns(bninv.NotInvariantWarning, match="embedding_renorm_"):

@@ -9,7 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+import bninv
 import bninv.functional as F
 from bninv.operators.attention import scaled_dot_product_attention as attention
 from tests.support import reference_attention as reference
@@ -166,6 +168,9 @@ def test_leading_dimensions() -> None:
     shared = attention(q, k[:, :1], v[:, :1])
     assert_bits(shared, attention(q, k[:, :1].expand_as(k), v[:, :1].expand_as(v)), "one head")
     mask = normal("m", 2, 1, 1, 5, 7)
+    for few, wide in ((q, mask[:, None]), (q[:1], mask[:, 0]), (q[0], mask[:, 0])):
+        with pytest.raises((RuntimeError, ValueError), match="`attn_mask` has shape"):
+            attention(few, few, few, wide[..., :5])
     result = attention(q[:, None], k[:, None], v[:, None], mask)
     assert_bits(result[1, 0], attention(q[1:], k[1:], v[1:], mask[1])[0], "mask of five")
 
@@ -188,6 +193,38 @@ def test_bad_arguments() -> None:
     for change, message in changes:
         with pytest.raises((RuntimeError, TypeError, ValueError), match=message):
             attention(**{"query": q, "key": k, "value": v, **change})
+
+
+def test_no_columns_weigh_all_keys_alike() -> None:
+    _, _, v = operands(2, 3, 4, 4, 1, 6)
+    none = torch.zeros(2, 3, 5, 0)
+    result = attention(none, none[:, :, :4], v)
+    torch.testing.assert_close(result, v.mean(2, keepdim=True).expand(2, 3, 5, 6))
+
+
+def test_a_float32_mask_beside_float64() -> None:
+    q, k, v = operands(1, 2, 5, 7, 8, 9, dtype=torch.float64)
+    mask = normal("mask", 5, 7)
+    assert_bits(attention(q, k, v, mask), attention(q, k, v, mask.double()))
+
+
+class Attending(nn.Module):
+    def forward(self, x: Tensor, mask: Tensor, **options: Any) -> Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, mask, **options)
+
+
+@pytest.mark.parametrize("kind", [torch.bool, torch.float32])
+def test_a_patched_model_takes_masks_of_both_kinds(kind: torch.dtype) -> None:
+    x, mask = normal("x", 3, 2, 17, 8), normal("mask", 17, 17)
+    mask = mask > 0 if kind == torch.bool else mask
+    expected = attention(x, x, x, mask)
+    model = bninv.patch(Attending().eval(), strict=True)
+    with torch.no_grad():
+        assert_bits(model(x, mask), expected)
+        assert_bits(torch.jit.trace(model, (x[:2], mask))(x, mask), expected)
+        assert_bits(torch.compile(model, backend="eager", fullgraph=True)(x, mask), expected)
+        with pytest.raises(bninv.NotInvariantError):  # what bninv does not do is stock's
+            model(x, mask, is_causal=True)
 
 
 def test_is_public() -> None:

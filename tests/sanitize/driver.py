@@ -33,5 +33,5 @@ def units(
         source = str(HERE / "vec_operations.cpp")
         path.write_text(description._kernel_wrapper(source, level, prelude))
         paths.append(path)
-    own = ("main", "product_cases", "volume_cases", "window_cases", "typed_cases", "vec_cases")
-    return [*(HERE / f"{name}.cpp" for name in own), *paths]
+    own = [HERE / "main.cpp", *sorted(HERE.glob("*_cases.cpp"))]
+    return [*own, *paths]
