@@ -92,7 +92,7 @@ def scaled_dot_product_attention(
 
 def _of_four_dimensions(operands: list[Any], enable_gqa: bool) -> tuple[Sequence[int], list[Any]]:
     """The leading dimensions of the result, and the operands as [batch, heads, rows, columns]."""
-    tensors = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
+    tensors: list[Any] = [None if t is None else t[(None,) * max(0, 3 - t.dim())] for t in operands]
     present = tensors[:3]
     kept = 3 if enable_gqa else 2  # heads that are shared do not broadcast
     try:
