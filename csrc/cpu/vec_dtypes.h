@@ -116,7 +116,8 @@ BNINV_INLINE void store(Half* p, Vec a) {
   memcpy(p, &bits, sizeof(bits));
 }
 BNINV_INLINE Vec rounded_to_half(Vec a) {
-  return FloatLanes(_mm512_cvtph_ps(_mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0)));
+  const __m256i half = _mm512_maskz_cvtps_ph(0xffff, __m512(a.v), 0);
+  return FloatLanes(_mm512_maskz_cvtph_ps(0xffff, half));
 }
 #else
 #error "no conversion to and from half for this vector width on this architecture"
