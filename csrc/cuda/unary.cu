@@ -25,18 +25,21 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
 #pragma unroll
     for (int e = 0; e < kElements; ++e) values[e] = f(values[e]);
   };
-  if constexpr (kRelu) return each([](A x) { return relu(x); });
-  A parameters[kUnaryParameters];
+  if constexpr (kRelu) {
+    each([](A x) { return relu(x); });
+  } else {
+    A parameters[kUnaryParameters];
 #pragma unroll
-  for (int i = 0; i < kUnaryParameters; ++i) parameters[i] = static_cast<A>(args.parameters[i]);
-  switch (args.function) {
+    for (int i = 0; i < kUnaryParameters; ++i) parameters[i] = static_cast<A>(args.parameters[i]);
+    switch (args.function) {
 #define BNINV_CASE(name, number, ...) \
   case Activation::number:            \
     return each([&](A x) { return activate<Activation::number>(x, parameters); });
-    BNINV_ACTIVATIONS(BNINV_CASE)
+      BNINV_ACTIVATIONS(BNINV_CASE)
 #undef BNINV_CASE
-    default:
-      break;
+      default:
+        break;
+    }
   }
 }
 
