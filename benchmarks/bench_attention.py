@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any
 
 import torch
-import typer
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
-from benchmarks.common.harness import interleave, write
+from benchmarks.common.beside_stock import Pair, command
 from bninv import functional as F
 
 # What it is, heads of one image, queries, keys, columns of a head.
@@ -31,7 +26,7 @@ SHAPES = [
 ]
 
 
-def operands(batch_sizes: list[int]) -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor]]]:
+def pairs(batch_sizes: list[int]) -> Iterator[Pair]:
     for name, heads, queries, keys, columns in SHAPES:
         for batch in batch_sizes:
             if batch > 1 and queries > 1024:
@@ -39,35 +34,14 @@ def operands(batch_sizes: list[int]) -> Iterator[tuple[str, tuple[Tensor, Tensor
             # As a projection gives them: rows of all heads behind each other.
             memory = torch.randn(batch, keys, 3, heads, columns).permute(2, 0, 3, 1, 4)
             query, key, value = memory.unbind(0)
-            yield f"{name}, batch {batch}", (query[:, :, :queries], key, value)
-
-
-def main(
-    batch_sizes: Annotated[str, typer.Option(help="images, comma-separated")] = "1,8",
-    seconds: Annotated[float, typer.Option(help="time for each row, in all")] = 4.0,
-    threads: Annotated[int, typer.Option(help="0: PyTorch's default")] = 0,
-    write_results: Annotated[bool, typer.Option(help="write results/attention_cpu.json")] = True,
-) -> None:
-    if threads:
-        torch.set_num_threads(threads)
-    table = Table(title="attention in float32: bninv's speed to stock's (medians)")
-    for column in ("shape", "stock ms", "bninv ms", "ratio"):
-        table.add_column(column, justify="left" if column == "shape" else "right")
-    rows: list[dict[str, Any]] = []
-    with torch.inference_mode():
-        for shape, tensors in operands([int(size) for size in batch_sizes.split(",")]):
-            runs = {
-                "stock": partial(torch.nn.functional.scaled_dot_product_attention, *tensors),
-                "bninv": partial(F.scaled_dot_product_attention, *tensors),
-            }
-            times = interleave(runs, seconds)
-            stock, own = (times[name]["median"] for name in runs)
-            rows.append({"shape": shape, "ratio": stock / own, **times})
-            table.add_row(shape, f"{stock:.3f}", f"{own:.3f}", f"{stock / own:.2f}")
-    Console().print(table)
-    if write_results:
-        Console().print(f"written to {write('attention_cpu', rows)}")
+            query = query[:, :, :queries]
+            stock = torch.nn.functional.scaled_dot_product_attention
+            yield (
+                f"{name}, batch {batch}",
+                partial(stock, query, key, value),
+                partial(F.scaled_dot_product_attention, query, key, value),
+            )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command("attention_cpu", pairs, seconds=4.0)

@@ -222,7 +222,7 @@ def conv2d_fused(
 # ---- The operators -------------------------------------------------------------------------------
 
 
-def _fake(
+def fake_convolution(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
@@ -236,7 +236,7 @@ def _fake(
         (input.size(i + 2) + 2 * padding[i] - dilation[i] * (weight.size(i + 2) - 1) - 1)
         // stride[i]
         + 1
-        for i in range(2)
+        for i in range(len(stride))
     ]
     channels_last = (
         is_channels_last(input)
@@ -292,13 +292,15 @@ _CONVOLUTION = (
 )
 
 OPERATORS = [
-    Operator("conv2d", f"({_CONVOLUTION}, str precision='ieee') -> Tensor", _fake, _draw),
+    Operator(
+        "conv2d", f"({_CONVOLUTION}, str precision='ieee') -> Tensor", fake_convolution, _draw
+    ),
     # A product and what follows it, each step rounded as the separate operators round.
     Operator(
         "conv2d_fused",
         f"({_CONVOLUTION}, Tensor? running_mean, Tensor? running_var, Tensor? norm_weight, "
         f"Tensor? norm_bias, float eps, {EPILOGUE}, str precision='ieee') -> Tensor",
-        _fake,
+        fake_convolution,
         _draw_fused,
     ),
 ]

@@ -8,12 +8,10 @@ from typing import Any, Literal
 from torch import Tensor
 
 from bninv._arguments import IntPair, integers, need_tensor
-from bninv._memory_format import is_channels_last, is_panel
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
-from bninv.operators.conv2d import pad_named
+from bninv.operators.conv2d import fake_convolution, pad_named
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty
 from bninv.operators.operator import Operator
 
 
@@ -62,29 +60,6 @@ def conv3d(
 # ---- The operator --------------------------------------------------------------------------------
 
 
-def _fake(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> Tensor:
-    size = [
-        (input.size(i + 2) + 2 * padding[i] - dilation[i] * (weight.size(i + 2) - 1) - 1)
-        // stride[i]
-        + 1
-        for i in range(3)
-    ]
-    channels_last = (
-        is_channels_last(input)
-        or is_channels_last(weight)
-        or (is_panel(weight) and not weight.is_contiguous())
-    )
-    return empty(input, [input.size(0), weight.size(0), *size], channels_last)
-
-
 def draw_groups(draw: Draw) -> tuple[int, int, int]:
     """Groups, and the channels and the outputs of each."""
     pick = draw.random.choice
@@ -123,7 +98,7 @@ OPERATORS = [
         "conv3d",
         "(Tensor input, Tensor weight, Tensor? bias, int[] stride, int[] padding, "
         "int[] dilation, int groups) -> Tensor",
-        _fake,
+        fake_convolution,
         _draw,
     ),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -227,7 +227,7 @@ def _fake_maximum(
 ) -> Tensor:
     size = [
         pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
-        for i in range(2)
+        for i in range(len(kernel_size))
     ]
     return empty(input, [*input.shape[:2], *size], is_channels_last(input))
 
@@ -240,7 +240,8 @@ def _fake_average(
     ceil_mode: bool,
     *_: Any,
 ) -> Tensor:
-    return _fake_maximum(input, kernel_size, stride, padding, (1, 1), ceil_mode)
+    dilation = [1] * len(kernel_size)
+    return _fake_maximum(input, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def _fake_adaptive(input: Tensor, output_size: Sequence[int]) -> Tensor:
@@ -258,44 +259,55 @@ def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:
     return draw.input(batch, channels, *image), [kernel, stride, padding]
 
 
-def _draw_average(draw: Draw) -> list[Any]:
-    x, window = _draw_window(draw)
-    flags = [draw.random.random() < 0.5 for _ in range(2)]
-    return [x, *window, *flags, draw.random.choice([None, None, 7])]
+# An input, and kernel, stride and padding.
+DrawWindow = Callable[[Draw], tuple[Tensor, list[list[int]]]]
 
 
-def _draw_maximum(draw: Draw) -> list[Any]:
-    x, window = _draw_window(draw)
-    return [x, *window, [1, 1], draw.random.random() < 0.5]
+def pool_operators(
+    dims: int, draw_window: DrawWindow, adaptive_sizes: Sequence[list[int]]
+) -> list[Operator]:
+    """Pooling over so many dimensions."""
 
+    def draw_average(draw: Draw) -> list[Any]:
+        x, window = draw_window(draw)
+        flags = [draw.random.random() < 0.5 for _ in range(2)]
+        return [x, *window, *flags, draw.random.choice([None, None, 7])]
 
-def _draw_adaptive(draw: Draw) -> list[Any]:
-    x, _ = _draw_window(draw)
-    return [x, draw.random.choice([[1, 1], [1, 1], [2, 3], [7, 7]])]
+    def draw_maximum(draw: Draw) -> list[Any]:
+        x, window = draw_window(draw)
+        return [x, *window, [1] * dims, draw.random.random() < 0.5]
 
+    def draw_adaptive(draw: Draw) -> list[Any]:
+        x, _ = draw_window(draw)
+        return [x, draw.random.choice(adaptive_sizes)]
 
-OPERATORS = [
-    Operator(
-        "avg_pool2d",
-        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
-        "bool count_include_pad, int? divisor_override) -> Tensor",
-        _fake_average,
-        _draw_average,
-    ),
-    Operator(
-        "max_pool2d",
-        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
-        "bool ceil_mode) -> Tensor",
-        _fake_maximum,
-        _draw_maximum,
-    ),
-    *(
+    window = "Tensor input, int[] kernel_size, int[] stride, int[] padding"
+    return [
         Operator(
-            name, "(Tensor input, int[] output_size) -> Tensor", _fake_adaptive, _draw_adaptive
-        )
-        for name in ("adaptive_avg_pool2d", "adaptive_max_pool2d")
-    ),
-]
+            f"avg_pool{dims}d",
+            f"({window}, bool ceil_mode, bool count_include_pad, int? divisor_override) -> Tensor",
+            _fake_average,
+            draw_average,
+        ),
+        Operator(
+            f"max_pool{dims}d",
+            f"({window}, int[] dilation, bool ceil_mode) -> Tensor",
+            _fake_maximum,
+            draw_maximum,
+        ),
+        *(
+            Operator(
+                f"adaptive_{kind}_pool{dims}d",
+                "(Tensor input, int[] output_size) -> Tensor",
+                _fake_adaptive,
+                draw_adaptive,
+            )
+            for kind in ("avg", "max")
+        ),
+    ]
+
+
+OPERATORS = pool_operators(2, _draw_window, [[1, 1], [1, 1], [2, 3], [7, 7]])
 
 
 # ---- PyTorch's signatures ------------------------------------------------------------------------

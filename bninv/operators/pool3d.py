@@ -8,15 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from bninv._arguments import IntPair, integers, need_tensor
-from bninv._memory_format import is_channels_last
 from bninv._shown import shown
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.conv3d import draw_volume
 from bninv.operators.draw import Draw
-from bninv.operators.fakes import empty
-from bninv.operators.operator import Operator
-from bninv.operators.pool2d import OutputSize, pool_size
+from bninv.operators.pool2d import OutputSize, pool_operators
 
 
 def _called(op: Any, input: Tensor, *args: Any) -> Tensor:
@@ -121,36 +118,6 @@ def adaptive_max_pool3d(input: Tensor, output_size: OutputSize) -> Tensor:
 # ---- The operators -------------------------------------------------------------------------------
 
 
-def _fake_maximum(
-    input: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    ceil_mode: bool,
-) -> Tensor:
-    size = [
-        pool_size(input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i], ceil_mode)
-        for i in range(3)
-    ]
-    return empty(input, [*input.shape[:2], *size], is_channels_last(input))
-
-
-def _fake_average(
-    input: Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    ceil_mode: bool,
-    *_: Any,
-) -> Tensor:
-    return _fake_maximum(input, kernel_size, stride, padding, (1, 1, 1), ceil_mode)
-
-
-def _fake_adaptive(input: Tensor, output_size: Sequence[int]) -> Tensor:
-    return empty(input, [*input.shape[:2], *output_size], is_channels_last(input))
-
-
 def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:
     pick = draw.random.choice
     kernel = pick([[1, 1, 1], [2, 2, 2], [3, 3, 3], [1, 3, 3], [2, 7, 7]])
@@ -159,44 +126,7 @@ def _draw_window(draw: Draw) -> tuple[Tensor, list[list[int]]]:
     return x, [kernel, [pick([1, 2, 3]) for _ in kernel], padding]
 
 
-def _draw_average(draw: Draw) -> list[Any]:
-    x, window = _draw_window(draw)
-    flags = [draw.random.random() < 0.5 for _ in range(2)]
-    return [x, *window, *flags, draw.random.choice([None, None, 7])]
-
-
-def _draw_maximum(draw: Draw) -> list[Any]:
-    x, window = _draw_window(draw)
-    return [x, *window, [1, 1, 1], draw.random.random() < 0.5]
-
-
-def _draw_adaptive(draw: Draw) -> list[Any]:
-    x, _ = _draw_window(draw)
-    return [x, draw.random.choice([[1, 1, 1], [1, 2, 3], [2, 3, 7]])]
-
-
-OPERATORS = [
-    Operator(
-        "avg_pool3d",
-        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, bool ceil_mode, "
-        "bool count_include_pad, int? divisor_override) -> Tensor",
-        _fake_average,
-        _draw_average,
-    ),
-    Operator(
-        "max_pool3d",
-        "(Tensor input, int[] kernel_size, int[] stride, int[] padding, int[] dilation, "
-        "bool ceil_mode) -> Tensor",
-        _fake_maximum,
-        _draw_maximum,
-    ),
-    *(
-        Operator(
-            name, "(Tensor input, int[] output_size) -> Tensor", _fake_adaptive, _draw_adaptive
-        )
-        for name in ("adaptive_avg_pool3d", "adaptive_max_pool3d")
-    ),
-]
+OPERATORS = pool_operators(3, _draw_window, [[1, 1, 1], [1, 2, 3], [2, 3, 7]])
 
 
 # ---- PyTorch's signatures ------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 #include "../pool2d.h"
-#include "common.h"
+#include "pool.h"
 
 namespace bninv {
 namespace {
@@ -9,19 +9,6 @@ DType check_input(const char* op, const Tensor& input) {
   BNINV_CHECK(input.dim() == 4, op, ": `input` has shape ", sizes_text(input),
               "; it may be [batch, channels, height, width]");
   return dtype;
-}
-
-// PyTorch's rule: with ceil_mode a last window that would start beyond the input and its left
-// padding is dropped.
-int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
-                    int64_t dilation, bool ceil_mode) {
-  const int64_t padded = size + 2 * padding;
-  const int64_t room = padded - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
-  BNINV_CHECK(room >= 0, op, ": `kernel_size` ", kernel, " with dilation ", dilation,
-              " reaches over more than the padded input's ", padded);
-  int64_t count = room / stride + 1;
-  if (ceil_mode && (count - 1) * stride >= size + padding) --count;
-  return count;
 }
 
 // Fills in input and output, runs the kernel on channels_last memory, returns in the input's format.
@@ -69,10 +56,10 @@ Pool2dArgs windows(const char* op, const Tensor& input, const std::vector<int64_
   args.step_h = stride[0], args.step_w = stride[1];
   args.pad_h = padding[0], args.pad_w = padding[1];
   args.dilation_h = dilation[0], args.dilation_w = dilation[1];
-  args.out_height = output_size(op, input.size(2), args.kernel_h, args.step_h, args.pad_h,
-                                args.dilation_h, ceil_mode);
-  args.out_width = output_size(op, input.size(3), args.kernel_w, args.step_w, args.pad_w,
-                               args.dilation_w, ceil_mode);
+  args.out_height = pool_output_size(op, input.size(2), args.kernel_h, args.step_h, args.pad_h,
+                                     args.dilation_h, ceil_mode);
+  args.out_width = pool_output_size(op, input.size(3), args.kernel_w, args.step_w, args.pad_w,
+                                    args.dilation_w, ceil_mode);
   return args;
 }
 

@@ -1,5 +1,5 @@
 #include "../pool3d.h"
-#include "common.h"
+#include "pool.h"
 
 namespace bninv {
 namespace {
@@ -11,19 +11,6 @@ DType check_input(const char* op, const Tensor& input) {
   BNINV_CHECK(input.dim() == 5, op, ": `input` has shape ", sizes_text(input),
               "; it may be [batch, channels, depth, height, width]");
   return dtype;
-}
-
-// PyTorch's rule: with ceil_mode a last window that would start beyond the input and its left
-// padding is dropped.
-int64_t output_size(const char* op, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
-                    int64_t dilation, bool ceil_mode) {
-  const int64_t padded = size + 2 * padding;
-  const int64_t room = padded - dilation * (kernel - 1) - 1 + (ceil_mode ? stride - 1 : 0);
-  BNINV_CHECK(room >= 0, op, ": `kernel_size` ", kernel, " with dilation ", dilation,
-              " reaches over more than the padded input's ", padded);
-  int64_t count = room / stride + 1;
-  if (ceil_mode && (count - 1) * stride >= size + padding) --count;
-  return count;
 }
 
 // Fills in input and output, runs the kernel on channels_last_3d memory, returns in the input's format.
@@ -70,8 +57,8 @@ Pool3dArgs windows(const char* op, const Tensor& input, const Sizes& kernel_size
   args.pad_d = padding[0], args.pad_h = padding[1], args.pad_w = padding[2];
   args.dilation_d = dilation[0], args.dilation_h = dilation[1], args.dilation_w = dilation[2];
   const auto out = [&](int i) {
-    return output_size(op, input.size(i + 2), kernel_size[i], stride[i], padding[i], dilation[i],
-                       ceil_mode);
+    return pool_output_size(op, input.size(i + 2), kernel_size[i], stride[i], padding[i],
+                            dilation[i], ceil_mode);
   };
   args.out_depth = out(0), args.out_height = out(1), args.out_width = out(2);
   return args;
