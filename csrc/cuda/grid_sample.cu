@@ -3,25 +3,18 @@
 #include "../dtypes.h"
 #include "../grid_sample.h"
 #include "device.cuh"
-#include "divide.cuh"
-#include "launch.cuh"
+#include "output_places.cuh"
 
 namespace bninv {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
-struct Places {
-  Divider channels, depth, height, width;
-};
-
 template <typename T, int kTaps>
-__global__ void __launch_bounds__(kThreads)
-    sample_points(const GridSampleArgs args, const Places places, const int64_t outputs) {
+__global__ void __launch_bounds__(OutputPlaces::kThreads)
+    sample_points(const GridSampleArgs args, const OutputPlaces places) {
   using A = Arithmetic<T>;
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= outputs) return;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * OutputPlaces::kThreads + threadIdx.x;
+  if (i >= places.outputs) return;
   int64_t n = i;
   const int64_t ow = places.width.divide(n);
   const int64_t oh = places.height.divide(n);
@@ -76,16 +69,11 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 void launch_samples(const GridSampleArgs& args, void* stream) {
   constexpr const char* kOp = "grid_sample";
-  const int64_t* size = args.out_size;
-  const int64_t outputs = args.batch * args.channels * size[0] * size[1] * size[2];
-  check_divisions(kOp, outputs, max64(max64(args.channels, size[0]), max64(size[1], size[2])));
-  const Places places{Divider(args.channels), Divider(size[0]), Divider(size[1]), Divider(size[2])};
-  const Launch how{kOp, ceil_div(outputs, kThreads), kThreads, 0, stream};
-  if (args.mode == GridMode::kNearest)
-    return launch(how, sample_points<T, 1>, args, places, outputs);
-  if (args.mode == GridMode::kLinear)
-    return launch(how, sample_points<T, 2>, args, places, outputs);
-  launch(how, sample_points<T, 4>, args, places, outputs);
+  const OutputPlaces places(kOp, args.batch, args.channels, args.out_size);
+  const Launch how = places.launch(kOp, stream);
+  if (args.mode == GridMode::kNearest) return launch(how, sample_points<T, 1>, args, places);
+  if (args.mode == GridMode::kLinear) return launch(how, sample_points<T, 2>, args, places);
+  launch(how, sample_points<T, 4>, args, places);
 }
 
 }  // namespace

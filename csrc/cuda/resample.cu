@@ -3,27 +3,19 @@
 #include "../dtypes.h"
 #include "../resample.h"
 #include "device.cuh"
-#include "divide.cuh"
-#include "launch.cuh"
+#include "output_places.cuh"
 
 namespace bninv {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
-// What a launch computes of its arguments once: output elements are counted in memory order.
-struct Places {
-  Divider channels, depth, height, width;
-};
-
 // kTaps: of every element along the width and the height, where they are a constant; else 0.
 template <typename T, int kTaps>
-__global__ void __launch_bounds__(kThreads)
-    resample_elements(const ResampleArgs args, const Places places, const int64_t outputs) {
+__global__ void __launch_bounds__(OutputPlaces::kThreads)
+    resample_elements(const ResampleArgs args, const OutputPlaces places) {
   using A = Arithmetic<T>;
-  const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= outputs) return;
+  const int64_t i = static_cast<int64_t>(blockIdx.x) * OutputPlaces::kThreads + threadIdx.x;
+  if (i >= places.outputs) return;
   // Neighbouring threads take neighbouring elements of memory: channels or columns.
   int64_t n = i, c = 0;
   if (args.channels_last) c = places.channels.divide(n);
@@ -78,15 +70,12 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 void launch_resample(const ResampleArgs& args, void* stream) {
   constexpr const char* kOp = "resample";
-  const int64_t* size = args.out_size;
-  const int64_t outputs = args.batch * args.channels * size[0] * size[1] * size[2];
-  check_divisions(kOp, outputs, max64(max64(args.channels, size[0]), max64(size[1], size[2])));
-  const Places places{Divider(args.channels), Divider(size[0]), Divider(size[1]), Divider(size[2])};
-  const Launch how{kOp, ceil_div(outputs, kThreads), kThreads, 0, stream};
-  if (args.antialias) return launch(how, resample_elements<T, 0>, args, places, outputs);
+  const OutputPlaces places(kOp, args.batch, args.channels, args.out_size);
+  const Launch how = places.launch(kOp, stream);
+  if (args.antialias) return launch(how, resample_elements<T, 0>, args, places);
   if (args.interpolation == Interpolation::kCubic)
-    return launch(how, resample_elements<T, 4>, args, places, outputs);
-  launch(how, resample_elements<T, 2>, args, places, outputs);
+    return launch(how, resample_elements<T, 4>, args, places);
+  launch(how, resample_elements<T, 2>, args, places);
 }
 
 }  // namespace
