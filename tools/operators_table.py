@@ -23,12 +23,11 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "operators.md"
 HEAD = """# What is covered
 
 From `bninv/operators`, by `python -m tools.operators_table`. Each operator has a kernel for the CPU
-and for CUDA (compute capability 7.5 to 12.0), unless it is made of others. Its dtypes are float32,
-float16 and bfloat16, and float64 where it says so. A call whose arguments do not fit stays
-PyTorch's and is reported.
+and for CUDA (compute capability 7.5 to 12.0), in float32, float64, float16 and bfloat16. A call
+whose arguments do not fit stays PyTorch's and is reported.
 
-| room | operators | float64 | what PyTorch's functions become | modules |
-|---|---|---|---|---|
+| room | operators | what PyTorch's functions become | modules |
+|---|---|---|---|
 """
 # A large room's modules stand beside it.
 BESIDE = {
@@ -42,13 +41,11 @@ BESIDE = {
 def row(room: Any) -> str:
     name = room.__name__.rpartition(".")[2]
     operators: list[Operator] = room.OPERATORS
-    narrow = [op.name for op in operators if not op.float64]
-    wide = "yes" if not narrow else "no" if len(narrow) == len(operators) else f"not {code(narrow)}"
     kinds = {**getattr(room, "KINDS", {}), **getattr(BESIDE.get(name), "KINDS", {})}
     modules = sorted({kind.rpartition(".")[2] for kind in kinds}, key=lambda m: (m.casefold(), m))
     functions = sorted({*room.ATEN, *room.PYTHON} - {op.name + "_" for op in operators})
     names = [op.name + ("*" if op.in_place else "") for op in operators]
-    cells = (name, code(names), wide, code(functions), code(modules))
+    cells = (name, code(names), code(functions), code(modules))
     return "| " + " | ".join(cells) + " |\n"
 
 

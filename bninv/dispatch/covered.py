@@ -16,7 +16,6 @@ from bninv.dispatch import composed, ordered
 from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
-from bninv.operators import OPERATORS
 from bninv.operators.adapters import Adapter, UnfitError
 
 ATEN: dict[str, Adapter] = {
@@ -43,14 +42,6 @@ REPAIRS: dict[str, Adapter] = {
     "div_": composed.divide_,
     "max": ordered.max,
     "min": ordered.min,
-}
-
-# By all their names, those in place and inside.
-_NO_FLOAT64 = {
-    spelled
-    for name, op in OPERATORS.items()
-    if not op.float64
-    for spelled in (name, f"{name}_", f"_{name}")
 }
 
 # Functions that a boolean tensor may tell which elements take part.
@@ -87,7 +78,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype is torch.bool and name in _MASKED:
             continue
-        if dtype not in FLOATING or (dtype == torch.float64 and name in _NO_FLOAT64):
+        if dtype not in FLOATING:
             return False
         if device == "cuda" and not extension.has_cuda():
             return False

@@ -16,8 +16,8 @@ from bninv._protection import step_in, step_out
 from bninv.modules.conversion import Unconvertible
 from bninv.modules.entry import guarded, layer_call
 
-NARROW = frozenset({torch.float32, torch.float16, torch.bfloat16})
-FLOATING = NARROW | {torch.float64}
+# For which every operator has kernels, on the CPU and on CUDA alike.
+FLOATING = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
 class Patched(Unconvertible):
@@ -31,9 +31,6 @@ class Patched(Unconvertible):
     is_kind: ClassVar[bool] = True
     # Whether calls in the module's own code may be run as one.
     fuses: ClassVar[bool] = False
-
-    # For which the module's operators have kernels, on the CPU and on CUDA alike.
-    dtypes: ClassVar[frozenset[torch.dtype]] = FLOATING
 
     # Parameters that the kernels read in place when they are laid out as a panel.
     panel_parameters: ClassVar[tuple[str, ...]] = ()

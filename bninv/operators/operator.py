@@ -1,9 +1,8 @@
 """What is said of an operator before anything is compiled, and its definition in PyTorch.
 
 `define` makes `torch.ops.bninv.*` of that. The implementations come from C++ when they are first
-needed (but for an operator that is made of others, and has a kernel in Python): until then a
-stand-in at the dispatcher's lowest key loads the extension and calls again, so that an exported
-program that is loaded in a fresh process finds its operators.
+needed: until then a stand-in at the dispatcher's lowest key loads the extension and calls again, so
+that an exported program that is loaded in a fresh process finds its operators.
 """
 
 from __future__ import annotations
@@ -31,9 +30,7 @@ class Operator:
     schema: str
     fake: Callable[..., Tensor]  # a result of the right shape, strides and dtype
     draw: Callable[[Draw], list[Any]]  # the arguments of a random call, awkward ones mostly
-    float64: bool = True  # whether the contract defines it in binary64
     in_place: bool = False  # whether it also exists in place, under the name with an underscore
-    kernel: Callable[..., Tensor] | None = None  # for every device; None: C++ brings its own
 
     @property
     def schema_in_place(self) -> str:
@@ -149,8 +146,7 @@ def define(operators: Iterable[Operator]) -> None:
         _library.define(name + schema)
     for op in operators:
         _library.define(op.name + op.schema)
-        kernel = op.kernel or _stand_in(op.name)
-        _library.impl(op.name, kernel, "CompositeExplicitAutograd")
+        _library.impl(op.name, _stand_in(op.name), "CompositeExplicitAutograd")
         fake = _checked(op.name, op.fake)
         torch.library.register_fake(f"bninv::{op.name}", fake, lib=_library)
         torch.library.register_autograd(

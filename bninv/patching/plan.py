@@ -15,7 +15,7 @@ from bninv.dispatch import Excluded, Protected, SeenByCalls, unprotected_nodes
 from bninv.dispatch.scripted import scripted_calls
 from bninv.dispatch.type_checks import asked_by_type
 from bninv.fusing.left_out import LeftOut
-from bninv.modules.base import Patched, forward_owner, stock_class
+from bninv.modules.base import FLOATING, Patched, forward_owner, stock_class
 from bninv.modules.entry import own_attributes, own_methods
 from bninv.modules.exact import is_exact, is_seen_by_its_calls
 from bninv.operators import KINDS
@@ -144,7 +144,7 @@ def _why_not(
             f"it is on {device}, and bninv's operators were compiled without CUDA here "
             "(BNINV_BUILD=cuda compiles them with it, or says what is missing)"
         )
-    if dtype not in kind.dtypes:
+    if dtype not in FLOATING:
         return f"it is {dtype}, and has no kernel for that dtype yet"
     return None
 

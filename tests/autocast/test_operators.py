@@ -14,7 +14,7 @@ import bninv
 import bninv.functional as F
 from bninv._memory_format import is_panel
 from tests.support import reference_dtypes
-from tests.support.calls import CALLS, STRICT, TRANSCENDENTAL
+from tests.support.calls import CALLS, STRICT
 from tests.support.properties import TOLERANCES, assert_bits, at_each_level, normal
 from tests.support.stock_autocast import autocast
 
@@ -49,8 +49,6 @@ def cast(arguments: dict[str, Any], dtype: torch.dtype, names: set[str] | None) 
 def test_result_dtype_is_stocks(
     name: str, whole: bool, dtype: torch.dtype, low: torch.dtype, device_type: str
 ) -> None:
-    if dtype == torch.float64 and name in TRANSCENDENTAL:
-        pytest.skip("float64 does not define it")
     if dtype == torch.float64 and name == "rms_norm" and not whole:
         pytest.skip("stock falls back to separate operations, with a warning; bninv refuses")
     # A real one refuses tensors of several dtypes; a fake one does not look.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bninv.functional as F
-from bninv.operators import OPERATORS, unary
+from bninv.operators import unary
 from tests.support.properties import normal
 
 ERRORS = (TypeError, ValueError, RuntimeError)
@@ -79,13 +79,12 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     **{name: (getattr(F, name), {"input": X4.abs()}) for name in ELEMENTWISE},
 }
 NARROW = {torch.float32, torch.float16, torch.bfloat16}
-TRANSCENDENTAL = {name for name, op in OPERATORS.items() if not op.float64}
 PRODUCTS = {name for name in CALLS if name.startswith("conv")}
 PRODUCTS |= {"linear", "baddbmm", "scaled_dot_product_attention"}
 # Whose tensors are all of one dtype.
 STRICT = {*PRODUCTS, "grid_sample"}
 # The dtypes that an operator takes, all of its tensors being of one.
-DTYPES = {name: NARROW if name in TRANSCENDENTAL else NARROW | {torch.float64} for name in CALLS}
+DTYPES = dict.fromkeys(CALLS, NARROW | {torch.float64})
 # Those of an input beside float32 parameters.
 NORMS = {"batch_norm", "layer_norm", "rms_norm", "group_norm", "instance_norm"}
 BESIDE_FLOAT32 = {

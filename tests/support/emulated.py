@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv.building import extension
-from bninv.operators import FACTS, OPERATORS, SCHEMAS, SCHEMAS_IN_PLACE
+from bninv.operators import FACTS, SCHEMAS, SCHEMAS_IN_PLACE
 from tests.emulation import build, host
 from tests.support.places import CSRC
 
@@ -43,10 +43,6 @@ FAMILIES = (
     "sum",
     "unary",
 )
-
-
-# Operators that are made of others, in Python.
-COMPOSED = {name: op.kernel for name, op in OPERATORS.items() if op.kernel is not None}
 
 
 def build_operators(overlay: Path | None = None) -> Path:
@@ -89,8 +85,6 @@ def operators() -> host.Library:
     library = torch.library.Library("bninv_emulated", "DEF")
     for name, schema in {**SCHEMAS, **SCHEMAS_IN_PLACE, **FACTS}.items():
         library.define(name + schema)
-    for name, kernel in COMPOSED.items():
-        library.impl(name, functools.partial(_redirected, kernel), "CompositeExplicitAutograd")
     torch.ops.load_library(path)
     controls = host.Library(path)
     controls.torch_library = library
@@ -130,7 +124,7 @@ def run(device: str, name: str, *args: Any) -> Any:
         moved[0] = on(place, args[0].clone())
     with torch.no_grad():
         result = getattr(namespace, name)(*moved)
-    if device == "emulated" and name not in COMPOSED and isinstance(result, Tensor):
+    if device == "emulated" and isinstance(result, Tensor):
         check_guards(result)
     return on("cpu", moved[0] if name in SCHEMAS_IN_PLACE else result)
 
@@ -152,11 +146,6 @@ class Redirected(TorchDispatchMode):
             self.seen.add(name)
             func = getattr(torch.ops.bninv_emulated, name).default
         return func(*args, **(kwargs or {}))
-
-
-def _redirected(kernel: Callable[..., Tensor], *args: Any) -> Tensor:
-    with Redirected():
-        return kernel(*args)
 
 
 def _namespace(device: str) -> Any:
