@@ -43,6 +43,7 @@ Activation = Literal[
     "tanh",
 ]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+GELU = {"none": "gelu", "tanh": "gelu_tanh"}  # by PyTorch's `approximate`
 
 
 class BatchStatisticsError(ValueError):

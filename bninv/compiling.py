@@ -18,6 +18,7 @@ from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule, Node
 
 from bninv import _torch
+from bninv._arguments import GELU
 from bninv.fusing.chains import (
     ACTIVATIONS,
     READS,
@@ -30,7 +31,6 @@ from bninv.fusing.chains import (
 
 GraphT = TypeVar("GraphT", GraphModule, ExportedProgram)
 _ops = torch.ops.bninv
-_GELU = {"none": "gelu", "tanh": "gelu_tanh"}  # by `approximate`; one operator
 _OF_ONE_NAME = [name for name in ACTIVATIONS if name != "gelu_tanh"]
 _IN_PLACE: dict[Any, Any] = {
     getattr(_ops, f"{name}_").default: getattr(_ops, name).default for name in _OF_ONE_NAME
@@ -59,7 +59,7 @@ class OperatorReader(Reader):
                 return None
             return "batch_norm2d" if value is not None and value.dim() == 4 else "batch_norm"
         if node.target is _ops.gelu.default:
-            return _GELU.get(arguments_of(node)["approximate"])
+            return GELU.get(arguments_of(node)["approximate"])
         return _ROLES.get(node.target)
 
     def follows(self, chain: Chain, node: Node) -> bool:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.node import map_arg
 
+from bninv._arguments import GELU
 from bninv._protection import step_in, step_out
 from bninv.dispatch.blocks import UNFIT
 from bninv.dispatch.call_site import TRACED
@@ -61,7 +62,6 @@ _FUNCTIONS: dict[Any, str] = {
     **dict.fromkeys((Tensor.sigmoid, Tensor.sigmoid_), "sigmoid"),
     **dict.fromkeys((F.tanh, torch.tanh, torch.tanh_, Tensor.tanh, Tensor.tanh_), "tanh"),
 }
-_GELU = {"none": "gelu", "tanh": "gelu_tanh"}  # by `approximate`
 
 
 class FusedChain(NamedTuple):
@@ -89,12 +89,12 @@ class BlockReader(Reader):
             role = next((role for kind, role in _KINDS.items() if isinstance(module, kind)), None)
             if role == "gelu" and "approximate" in vars(module):
                 self.guard.values[module, "approximate"] = module.approximate
-                role = _GELU.get(str(module.approximate))
+                role = GELU.get(str(module.approximate))
             return role
         if node.op not in ("call_function", "call_method"):
             return None
         if node.target is F.gelu and len(node.args) == 1 and set(node.kwargs) == {"approximate"}:
-            return _GELU.get(str(node.kwargs["approximate"]))
+            return GELU.get(str(node.kwargs["approximate"]))
         extra = (*node.args[1:], *node.kwargs.values())
         if any(not isinstance(value, bool) for value in extra):  # inplace
             return None

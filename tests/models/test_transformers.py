@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import bninv
 from bninv.testing import assert_bitwise_equal
@@ -54,6 +55,34 @@ MODELS = {
 }
 
 
+# What would be seen of a product, a sum or a function that stayed PyTorch's.
+STOCK = {
+    *(
+        "addmm",
+        "mm",
+        "bmm",
+        "baddbmm",
+        "convolution",
+        "_scaled_dot_product_flash_attention_for_cpu",
+    ),
+    *("_softmax", "_safe_softmax", "native_layer_norm", "native_batch_norm", "native_group_norm"),
+    *("mean", "sum", "gelu", "silu", "sigmoid", "exp", "upsample_bilinear2d", "avg_pool2d"),
+}
+
+
+class Seen(TorchDispatchMode):
+    """The names of PyTorch's own operators that run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "aten":
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
 def tensor_of(output: Any) -> Tensor:
     result: Tensor = output["out"] if isinstance(output, dict) else output
     return result
@@ -74,3 +103,9 @@ def test_a_sample_has_one_set_of_bits(name: str) -> None:
             assert_bitwise_equal(tensor_of(model(images[part])), whole[part])
         torch.testing.assert_close(whole, tensor_of(stock(images)), rtol=1e-3, atol=1e-3)
     assert bninv.uncovered(model) == []
+    with torch.no_grad(), Seen() as mine:
+        model(images[:1])
+    assert not mine.names & STOCK
+    with torch.no_grad(), Seen() as stocks:
+        stock(images[:1])
+    assert stocks.names & STOCK
