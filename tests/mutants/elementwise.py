@@ -83,7 +83,7 @@ MUTANTS = [
         "relu of NaN is 0",
         "unary",
         "cuda/unary.cu",
-        "return each([](A x) { return relu(x); });",
-        "return each([](A x) { return x > 0 ? x : A(0); });",
+        "each([](A x) { return relu(x); });",
+        "each([](A x) { return x > 0 ? x : A(0); });",
     ),
 ]

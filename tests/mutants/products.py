@@ -103,10 +103,8 @@ MUTANTS = [
         "the last three columns of a group are stored as if they were four",
         "conv2d",
         "cuda/gemm.cuh",
-        """gemm.columns - column < 4 ? static_cast<int>(gemm.columns - column) : 4;
-    const int64_t channel = block.group""",
-        """gemm.columns - column < 3 ? static_cast<int>(gemm.columns - column) : 4;
-    const int64_t channel = block.group""",
+        "count = left < 0 ? 0 : left < 4 ? static_cast<int>(left) : 4;",
+        "count = left < 0 ? 0 : left < 3 ? static_cast<int>(left) : 4;",
     ),
     Mutant(
         "gemm-panel-columns-tail",
@@ -185,21 +183,20 @@ MUTANTS = [
 #pragma unroll
     for (int l = 0; l < 4; ++l) totals[l] = totals[l] + sum.lane[l];
   }
-  const int64_t column = i % quads * 4, row = i / quads % gemm.rows;
-  const int64_t channel = i / quads / gemm.rows * gemm.columns + column;
-  const int count = gemm.columns - column < 4 ? static_cast<int>(gemm.columns - column) : 4;
-  finish_row<T>(args, ChannelEpilogue<T, 4>(args.epilogue, args.bias,""",
+  const Channels channels(args, i / quads / gemm.rows, i % quads * 4);
+  finish_row<T>(args,
+                ChannelEpilogue<T, 4>(args.epilogue, args.bias,""",
         """  A totals[4] = {0, 0, 0, 0};
-  const int64_t column = i % quads * 4, row = i / quads % gemm.rows;
-  const int64_t channel = i / quads / gemm.rows * gemm.columns + column;
-  const int count = gemm.columns - column < 4 ? static_cast<int>(gemm.columns - column) : 4;
-  for (int l = 0; l < count; ++l)
-    if (args.bias != nullptr) totals[l] = widen(static_cast<const T*>(args.bias)[channel + l]);
+  const Channels channels(args, i / quads / gemm.rows, i % quads * 4);
+  for (int l = 0; l < channels.count; ++l)
+    if (args.bias != nullptr)
+      totals[l] = widen(static_cast<const T*>(args.bias)[channels.first + l]);
   for (int64_t s = 0; s < segments; ++s) {
     const Elements<A, 4> sum = sums[s * all];
     for (int l = 0; l < 4; ++l) totals[l] = totals[l] + sum.lane[l];
   }
-  finish_row<T>(args, ChannelEpilogue<T, 4>(args.epilogue, nullptr,""",
+  finish_row<T>(args,
+                ChannelEpilogue<T, 4>(args.epilogue, nullptr,""",
     ),
     # ---- What follows the product ----
     Mutant(
@@ -235,8 +232,8 @@ MUTANTS = [
         "half types are not rounded before the activation",
         "conv2d",
         "cuda/epilogue.cuh",
-        "activate_any<T>(args_.activation, rounded<T>(y[l]), slope);",
-        "activate_any<T>(args_.activation, y[l], slope);",
+        "activate_any(args_.activation, rounded<T>(y[l]), slope);",
+        "activate_any(args_.activation, y[l], slope);",
     ),
     Mutant(
         "epilogue-bias-folded",
@@ -311,6 +308,30 @@ MUTANTS = [
         "cuda/conv3d_direct.cu",
         "              if (kTransposed && !exists[p]) continue;\n",
         "",
+    ),
+    Mutant(
+        "bmm-left",
+        "a sample's rows are taken for the next group's channels",
+        "bmm",
+        "cuda/conv2d.cu",
+        "const int64_t channel = block.group * args.plan.groups.input + block.first",
+        "const int64_t channel = block.group * args.gemm.terms + block.first",
+    ),
+    Mutant(
+        "bmm-right",
+        "all samples have the first one's right operand, a column further",
+        "bmm",
+        "cuda/tile_copy.cuh",
+        "block.group * args.plan.groups.weight + column",
+        "block.group * args.gemm.columns + column",
+    ),
+    Mutant(
+        "bmm-result",
+        "a sample's result is written where a group's channels would be",
+        "bmm",
+        "cuda/gemm.cuh",
+        "offset(group * args.plan.groups.output + column",
+        "offset(group * args.gemm.columns + column",
     ),
     Mutant(
         "volume-one-chain",

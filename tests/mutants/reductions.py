@@ -245,8 +245,8 @@ MUTANTS = [
         "exponentials are rounded to the storage type before they are summed",
         "softmax",
         "cuda/softmax.cu",
-        "const float e = row.exponential(value[u]);",
-        "const float e = widen(narrow<T>(row.exponential(value[u])));",
+        "const Arithmetic<T> e = row.exponential(value[u]);",
+        "const Arithmetic<T> e = widen(narrow<T>(row.exponential(value[u])));",
     ),
     Mutant(
         "softmax-logarithm-association",
@@ -269,8 +269,8 @@ MUTANTS = [
         "a thread adds a column's exponentials one after another",
         "softmax",
         "cuda/softmax.cu",
-        "row.finish(thread_sum<float>(terms, term, AddTerm{}), args.log);",
-        """float total = 0;
+        "row.finish(thread_sum<Arithmetic<T>>(terms, term, AddTerm{}), args.log);",
+        """Arithmetic<T> total = 0;
     for (int64_t k = 0; k < terms; ++k) total = total + term(k);
     row.finish(total, args.log);""",
     ),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import bninv.functional as F
 from tests.support import reference_dtypes
@@ -19,6 +15,7 @@ from tests.support.properties import (
     assert_bits,
     assert_equals_at_each_level,
     at_each_level,
+    matrix_orders,
     nan_filled,
     normal,
     with_specials,
@@ -37,23 +34,6 @@ SHAPES = [
     (2, 3, 300, 1),
     (2, 100, 19, 130),
 ]
-
-
-def orders(x: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """The same samples by other strides: each dimension dense, or none."""
-    for order in itertools.permutations(range(3)):
-        back = sorted(range(3), key=order.__getitem__)
-        yield f"memory as {order}", x.permute(order).contiguous().permute(back)
-    wide = x.new_zeros(x.shape[0], x.shape[1], 2 * x.shape[2] + 3)
-    wide[:, :, 1 : 2 * x.shape[2] : 2] = x
-    yield "every second column", wide[:, :, 1 : 2 * x.shape[2] : 2]
-    wider = x.new_zeros(x.shape[0], x.shape[1], x.shape[2] + 5)
-    wider[:, :, 3:-2] = x
-    yield "part of a row", wider[:, :, 3:-2]
-    # A row is a multiple of a kilobyte, which tiles do not read in place.
-    far = x.new_zeros(x.shape[0], x.shape[1], (x.shape[2] // 512 + 1) * 512)
-    far[:, :, : x.shape[2]] = x
-    yield "rows a power of two apart", far[:, :, : x.shape[2]]
 
 
 def same_for_all(k: int, n: int, dtype: torch.dtype, transposed: bool) -> Case:
@@ -87,8 +67,8 @@ def test_every_order_of_both_operands(shape: tuple[int, ...], dtype: torch.dtype
     left = normal("left", batch, rows, terms, dtype=dtype)
     right = normal("right", batch, terms, columns, dtype=dtype)
     expected = reference_dtypes.bmm(left, right)
-    rights = list(orders(right))
-    for i, (left_name, a) in enumerate(orders(left)):
+    rights = list(matrix_orders(right))
+    for i, (left_name, a) in enumerate(matrix_orders(left)):
         torch.set_num_threads(1 + i % 3)
         for j in (0, 1, 5):  # in turn all of them
             right_name, b = rights[(i + j) % len(rights)]
@@ -168,7 +148,9 @@ def test_any_problem(shape: tuple[int, ...], places: tuple[int, int], which: int
     dtype = reference_dtypes.FLOATING[which]
     left = normal("l", batch, rows, terms, dtype=dtype)
     right = normal("r", batch, terms, columns, dtype=dtype)
-    names, views = zip(*(list(orders(x))[i] for x, i in zip((left, right), places, strict=True)))
+    names, views = zip(
+        *(list(matrix_orders(x))[i] for x, i in zip((left, right), places, strict=True))
+    )
     torch.set_num_threads(1 + which)
     expected = reference_dtypes.bmm(left, right)
     assert_equals_at_each_level(lambda: F.matmul(*views), expected, f"{shape}, {names}")
@@ -187,7 +169,7 @@ def test_baddbmm(dtype: torch.dtype, beta: float, alpha: float) -> None:
         addend = with_specials(normal("a", *shape, dtype=dtype)) if shape else normal("a", 1)[0]
         addend = addend.to(dtype)
         expected = reference_dtypes.baddbmm(addend, left, right, beta=beta, alpha=alpha)
-        for right_name, b in list(orders(right))[:2]:
+        for right_name, b in list(matrix_orders(right))[:2]:
             assert_equals_at_each_level(
                 lambda a=addend, b=b: F.baddbmm(a, left, b, beta=beta, alpha=alpha),
                 expected,

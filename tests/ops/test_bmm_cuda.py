@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.ops.test_bmm import orders
 from tests.support.emulated import forced_plan, run
-from tests.support.properties import any_bits, assert_bits, nan_filled, normal
+from tests.support.properties import any_bits, assert_bits, matrix_orders, nan_filled, normal
 from tests.support.reference_dtypes import FLOATING
 
 # batch, rows, terms, columns: fours and odd ones, several segments, more tiles than one.
@@ -23,8 +22,8 @@ def test_equals_cpu(device: str, dtype: torch.dtype, shape: tuple[int, ...]) -> 
     left = normal("left", batch, rows, terms).to(dtype)
     right = any_bits("right", (batch, terms, columns), dtype)
     expected = run("cpu", "bmm", left, right)
-    rights = list(orders(right))
-    for i, (left_name, a) in enumerate(orders(left)):
+    rights = list(matrix_orders(right))
+    for i, (left_name, a) in enumerate(matrix_orders(left)):
         right_name, b = rights[(i + 2) % len(rights)]
         name = f"left {left_name}, right {right_name}"
         assert_bits(run(device, "bmm", a, b), expected, name)

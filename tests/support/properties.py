@@ -9,6 +9,7 @@ inherits a test per property and case. The comparison is written out here and do
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -161,6 +162,23 @@ def expansions(x: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 # ---- Assertions ----------------------------------------------------------------------------------
+
+
+def matrix_orders(x: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The same batch of matrices by other strides: each dimension dense, or none."""
+    for order in itertools.permutations(range(3)):
+        back = sorted(range(3), key=order.__getitem__)
+        yield f"memory as {order}", x.permute(order).contiguous().permute(back)
+    wide = x.new_zeros(x.shape[0], x.shape[1], 2 * x.shape[2] + 3)
+    wide[:, :, 1 : 2 * x.shape[2] : 2] = x
+    yield "every second column", wide[:, :, 1 : 2 * x.shape[2] : 2]
+    wider = x.new_zeros(x.shape[0], x.shape[1], x.shape[2] + 5)
+    wider[:, :, 3:-2] = x
+    yield "part of a row", wider[:, :, 3:-2]
+    # A row is a multiple of a kilobyte, which tiles do not read in place.
+    far = x.new_zeros(x.shape[0], x.shape[1], (x.shape[2] // 512 + 1) * 512)
+    far[:, :, : x.shape[2]] = x
+    yield "rows a power of two apart", far[:, :, : x.shape[2]]
 
 
 def assert_bits(actual: Tensor, expected: Tensor, message: str = "") -> None:
