@@ -11,7 +11,7 @@ from tests.support.places import ROOT
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_its_text_stands_once_in_its_file(mutant: Mutant) -> None:
-    assert mutant.source() != mutant.replacement
+    mutant.source()  # raises unless it does
     assert (ROOT / "tests" / "ops" / f"test_{mutant.caught_by}_cuda.py").is_file()
 
 
