@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -87,6 +87,4 @@ def operators() -> dict[str, Callable[[Any], list[Any]]]:
     return {name: op.draw for name, op in OPERATORS.items()} | in_place
 
 
-def dtypes(name: str) -> Sequence[torch.dtype]:
-    narrow = (torch.float32, torch.bfloat16, torch.float16)
-    return (*narrow, torch.float64) if OPERATORS[name.removesuffix("_")].float64 else narrow
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -65,5 +65,5 @@ def work(device: Device, variant: str, deadline: float) -> dict[str, Callable[[]
             compare, device, amount, name, dtype
         )
         for name in draws.operators()
-        for dtype in draws.dtypes(name)
+        for dtype in draws.DTYPES
     }

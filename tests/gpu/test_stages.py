@@ -95,7 +95,7 @@ def test_a_result_is_taken_from_the_device_that_it_is_on() -> None:
 
 def test_every_operator_is_called_in_every_dtype() -> None:
     for name in draws.operators():
-        for dtype in draws.dtypes(name):
+        for dtype in draws.DTYPES:
             args = draws.operators()[name](draws.Draw(name, dtype, 300))
             assert args[0].dtype == dtype
 
