@@ -50,9 +50,16 @@ def _none(*_: object, **__: object) -> list[Path]:
     return []
 
 
-def compile_here(origin: str) -> None:
-    """Compile afresh, load, run; with toolkits of that origin alone."""
+def compile_here(origin: str, scalar: bool) -> None:
+    """Compile afresh, load, run; with toolkits of that origin alone.
+
+    Args:
+        scalar: leave out the CPU kernels of the other levels, which are most of the C++ half.
+    """
     start = time.monotonic()
+    if scalar:
+        levels = recipe.levels()
+        recipe.levels = lambda machine=None: levels[:1]
     if origin == "wheels":
         cuda_toolkit.system_candidates = _none
     else:
@@ -76,7 +83,7 @@ def compile_here(origin: str) -> None:
     say(f"{extension.cuda_build()}: {size:.1f} MB in {time.monotonic() - start:.0f} s, loaded")
 
 
-def run(origin: str, architectures: str) -> None:
+def run(origin: str, architectures: str, scalar: bool = False) -> None:
     with tempfile.TemporaryDirectory(prefix="bninv-cuda-") as cache:
         environ = {
             **os.environ,
@@ -85,7 +92,7 @@ def run(origin: str, architectures: str) -> None:
             "BNINV_WERROR": "1",
             "TORCH_CUDA_ARCH_LIST": architectures,
         }
-        command = [sys.executable, __file__, "--only", origin]
+        command = [sys.executable, __file__, "--only", origin, *(["--scalar"] if scalar else [])]
         if subprocess.run(command, check=False, env=environ).returncode:
             sys.exit(f"bninv: the CUDA extension did not compile with the toolkit ({origin})")
 
@@ -95,7 +102,9 @@ def main() -> None:
     parser.add_argument(
         "--only", choices=["system", "wheels"], help="this one, as the environment says"
     )
-    parser.add_argument("--quick", action="store_true", help="with the wheels alone, for 9.0")
+    parser.add_argument("--scalar", action="store_true", help="no CPU kernels of other levels")
+    quick = "with the wheels alone, for 9.0, --scalar"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--install", action="store_true", help="the toolkit's wheels, and no more")
     parser.add_argument(
         "--architectures",
@@ -104,7 +113,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.only:
-        compile_here(arguments.only)
+        compile_here(arguments.only, arguments.scalar)
         return
     if not torch.version.cuda:
         sys.exit("bninv: this torch was built without CUDA, so CUDA kernels cannot be linked to it")
@@ -113,7 +122,7 @@ def main() -> None:
         return
     if arguments.quick:
         install_wheels()
-        run("wheels", "9.0")
+        run("wheels", "9.0", scalar=True)
         return
     assert torch.version.cuda is not None, "this torch is one without CUDA"
     major = int(torch.version.cuda.split(".")[0])

@@ -35,9 +35,9 @@ def compile_library(csrc: Path, final: Path, cuda: CudaBuild | None) -> None:
         if cuda:
             gpus = ", ".join(cuda.architectures)
             what = f"C++ and CUDA operators for compute capability {gpus}"
-            time = "a minute or two" if len(cuda.architectures) < 3 else "several minutes"
+            time = "some minutes" if len(cuda.architectures) < 3 else "many minutes"
         else:
-            what, time = "C++ operators", "about a minute"
+            what, time = "C++ operators", "a minute on many processors, three on two"
         say(f"compiling the {what}, once ({time}), into {final}")
         try:
             if cuda:
