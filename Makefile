@@ -5,6 +5,7 @@
 #   make test ARGS="-k conv2d"           arguments for pytest
 #   make test WORKERS=0                  in one process (2: one for each of two cores)
 #   make mutants ARGS="gemm pool"        only the faults whose names begin so
+#   make zoo ARGS="--uncovered"          arguments for benchmarks/zoo: see its --help
 #   make gpu ARGS="--seconds 420"        arguments for tests/gpu/run.py: see its --help
 
 SHELL := /bin/sh
@@ -18,7 +19,7 @@ CXX_FILES = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh
     tests/emulation/*/*/*.$(kind)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all nightly matrix newest mutants lint format sanitize aarch64 cuda kernels bench gpu gpu-emulated gpu-library \
+.PHONY: help demo test test-all nightly matrix newest mutants lint format sanitize aarch64 cuda kernels bench zoo gpu gpu-emulated gpu-library \
     gpu-sanitize clean environment lint-environment python
 
 help: ## show this list
@@ -80,6 +81,9 @@ bench: environment ## time patched models and convolutions against stock
 	$(VENV_PYTHON) -m benchmarks.bench_dtypes
 	$(VENV_PYTHON) -m benchmarks.bench_protection
 	$(VENV_PYTHON) -m benchmarks.bench_batch_norm
+
+zoo: environment ## show which models of timm and torchvision are covered: hours; goes on where it was stopped
+	$(VENV_PYTHON) -m benchmarks.zoo $(ARGS)
 
 gpu-library: environment ## compile for a GPU that is elsewhere (9.0), to be taken there; needs none
 	PYTHONPATH=. $(VENV_PYTHON) tools/gpu_library.py $(ARGS)

@@ -31,7 +31,7 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
 
 def _text(value: Any) -> str:
     """Rows, in a list or by their names, a line each."""
-    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+    if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         return "[\n" + ",\n".join(f" {json.dumps(row)}" for row in value) + "\n]"
     if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
         rows = (f" {json.dumps(name)}: {json.dumps(row)}" for name, row in value.items())

@@ -16,6 +16,7 @@ from bninv.dispatch import composed, ordered
 from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
+from bninv.operators import recurrent
 from bninv.operators.adapters import Adapter, UnfitError
 
 ATEN: dict[str, Adapter] = {
@@ -57,7 +58,9 @@ _CAST_AS = {
 
 
 # Functions made of operators that their arguments choose: they cast for the one that it is.
-_CAST_INSIDE = {"interpolate", "upsample"}
+_CAST_INSIDE = {"interpolate", "upsample", *recurrent.ATEN}
+# Functions whose packed sequences come with how many samples each step has.
+_COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Functions that take their tensors in a list.
 OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
@@ -77,6 +80,8 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
         if (dtype is torch.float32 and device == "cpu") or name in _OF_ANY_DTYPE:
             continue
         if dtype is torch.bool and name in _MASKED:
+            continue
+        if dtype is torch.int64 and name in _COUNTED:
             continue
         if dtype not in FLOATING:
             return False

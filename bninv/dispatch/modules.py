@@ -86,8 +86,11 @@ class SeenByCalls(Protected):
     """A module of torch.nn that stays what it is, but whose calls are looked up as it runs."""
 
     fuses = False
-    # MultiheadAttention's, which it hands to `linear`.
-    panel_parameters = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+    # MultiheadAttention's, which it hands to `linear`, and a recurrent cell's.
+    panel_parameters = (
+        *("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight"),
+        *("weight_ih", "weight_hh"),
+    )
 
 
 class Excluded(Patched):

@@ -69,6 +69,7 @@ _BY_CALLS = {
         *("LPPool1d", "LPPool2d", "LPPool3d"),
         *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveMaxPool3d"),
     },
+    "rnn": {"LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"},
     "sparse": {"Embedding"},
     "transformer": {
         "Transformer",

@@ -1,4 +1,4 @@
-"""Convolutional networks of every kind: one set of bits a sample, nothing uncovered, and about as
+"""Networks of every kind: one set of bits a sample, nothing uncovered, and about as
 close to the exact result as stock PyTorch."""
 
 from __future__ import annotations

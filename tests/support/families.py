@@ -1,18 +1,19 @@
-"""The smallest model of every convolutional family of timm, and torchvision's convolutional ones.
+"""The smallest model of the families of timm, and torchvision's convolutional ones.
 
-"Convolutional": without attention and recurrence. Images are as small as the models take them.
+Images are as small as the models take them. `make zoo` runs them at their own size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import timm
 import torchvision
 from torch import nn
 
-# Family of timm -> (its smallest model, pixels).
-TIMM = {
+# Convolutional family of timm, without attention and recurrence -> (its smallest model, pixels).
+CONVOLUTIONAL = {
     "byobnet": ("test_byobnet", 64),
     "convmixer": ("convmixer_768_32", 64),
     "convnext": ("test_convnext", 64),
@@ -74,6 +75,45 @@ TIMM = {
     "resnetv2, filter response": ("resnetv2_50d_frn", 64),
 }
 
+# Other family -> (its smallest model, pixels, whether the model is made for so many). Those that
+# are missing are in test_transformers.py, take seconds an image, or call what is not covered.
+OTHERS = {
+    "beit": ("beit_base_patch16_224", 48, True),
+    "coat": ("coat_tiny", 64, True),
+    "convit": ("convit_tiny", 48, True),
+    "cpubone": ("cpubone_nano", 48, False),
+    "crossvit": ("crossvit_tiny_240", 48, False),
+    "davit": ("davit_tiny", 48, False),
+    "efficientformer": ("efficientformer_l1", 224, False),
+    "efficientformer_v2": ("efficientformerv2_s0", 64, True),
+    "efficientvim": ("efficientvim_m1", 48, False),
+    "efficientvit_mit": ("efficientvit_b0", 48, False),
+    "efficientvit_msra": ("efficientvit_m0", 48, False),
+    "gcvit": ("gcvit_xxtiny", 64, True),
+    "hiera": ("hiera_tiny_224", 64, True),
+    "hieradet_sam2": ("sam2_hiera_tiny", 64, False),
+    "iformer": ("iformer_t", 48, False),
+    "levit": ("levit_128s", 48, True),
+    "lowformer": ("lowformer_b0", 48, False),
+    "mlp_mixer": ("gmlp_ti16_224", 48, True),
+    "mobilevit": ("mobilevit_xxs", 48, False),
+    "naflexvit": ("naflexvit_base_patch16_parfac_gap", 48, False),
+    "nest": ("nest_tiny", 48, True),
+    "nextvit": ("nextvit_small", 48, False),
+    "pit": ("pit_ti_224", 48, True),
+    "pvt_v2": ("pvt_v2_b0", 48, False),
+    "shvit": ("shvit_s1", 48, False),
+    "swiftformer": ("swiftformer_xs", 48, False),
+    "swin_transformer_v2_cr": ("swinv2_cr_tiny_224", 48, True),
+    "tiny_vit": ("tiny_vit_5m_224", 48, False),
+    "tnt": ("tnt_s_legacy_patch16_224", 48, True),
+    "twins": ("twins_svt_small", 48, False),
+    "visformer": ("visformer_tiny", 48, True),
+    "vision_transformer_hybrid": ("vit_tiny_r_s16_p8_224", 64, True),
+    "vision_transformer_relpos": ("test_vit_relpos", 48, True),
+    "vitamin": ("vitamin_small_224", 48, True),
+}
+
 TORCHVISION = {
     "alexnet": 96,
     "convnext_tiny": 64,
@@ -104,7 +144,16 @@ FAST = (
     *("convnext, response normalization", "efficientnet, EvoNorm", "efficientnet, same padding"),
     *("efficientnet, mixed kernels", "inception_next", "torchvision:mobilenet_v3_small"),
     *("torchvision:resnet18", "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1"),
-    *("torchvision:googlenet",),
+    *(
+        "torchvision:googlenet",
+        "convit",
+        "efficientvit_mit",
+        "efficientvit_msra",
+        "iformer",
+        "levit",
+    ),
+    *("mlp_mixer", "mobilevit", "pit", "pvt_v2", "shvit", "swiftformer", "visformer"),
+    *("vision_transformer_relpos",),
 )
 
 # Those that are also run in half precision.
@@ -128,8 +177,11 @@ IN_HALF = (
 def cases() -> dict[str, tuple[Callable[[], nn.Module], int]]:
     """Name -> (how to make the model, with random weights, and its input's side in pixels)."""
     made: dict[str, tuple[Callable[[], nn.Module], int]] = {}
-    for family, (name, size) in TIMM.items():
+    for family, (name, size) in CONVOLUTIONAL.items():
         made[family] = (lambda name=name: timm.create_model(name), size)
+    for family, (name, size, told) in OTHERS.items():
+        options: dict[str, Any] = {"img_size": size} if told else {}
+        made[family] = (lambda name=name, of=options: timm.create_model(name, **of), size)
     for name, size in TORCHVISION.items():
         options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
         make = getattr(torchvision.models, name)
