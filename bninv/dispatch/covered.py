@@ -62,6 +62,8 @@ _CAST_INSIDE = {"interpolate", "upsample"}
 OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
 _OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
+# Functions that take integers or booleans too, which they convert first.
+_OF_INTEGERS_TOO = {"cumsum", "cumprod"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -78,7 +80,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype is torch.bool and name in _MASKED:
             continue
-        if dtype not in FLOATING:
+        if dtype not in FLOATING and name not in _OF_INTEGERS_TOO:
             return False
         if device == "cuda" and not extension.has_cuda():
             return False

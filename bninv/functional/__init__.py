@@ -30,6 +30,7 @@ from bninv.operators.matmul import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
 from bninv.operators.pool3d import *  # noqa: F403
 from bninv.operators.resample import *  # noqa: F403
+from bninv.operators.scan import *  # noqa: F403
 from bninv.operators.softmax import *  # noqa: F403
 from bninv.operators.sum import *  # noqa: F403
 from bninv.operators.unary import *  # noqa: F403

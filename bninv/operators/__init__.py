@@ -29,6 +29,7 @@ from bninv.operators import (
     pool2d_modules,
     pool3d,
     resample,
+    scan,
     softmax,
     sum,
     unary,
@@ -38,7 +39,7 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(attention, batch_norm, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
-    *(layer_norm, linear, matmul, pool2d, pool3d, resample, softmax, sum, unary),
+    *(layer_norm, linear, matmul, pool2d, pool3d, resample, scan, softmax, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}
