@@ -10,6 +10,11 @@ from torch import Tensor
 from bninv._arguments import promoted
 
 
+def widened(input: Tensor) -> Tensor:
+    """In the arithmetic type: float64, or float32."""
+    return input if input.dtype in (torch.float32, torch.float64) else input.float()
+
+
 def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
     if source == target or source == torch.bool:

@@ -9,18 +9,14 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._arguments import integers, promoted
+from bninv._rounding import widened
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.unary import rsqrt, sqrt
 
 
-def _wide(input: Tensor) -> Tensor:
-    """In the arithmetic type."""
-    return input if input.dtype in (torch.float32, torch.float64) else input.float()
-
-
 def _cube(input: Tensor) -> Tensor:
     # In half precision each product would round; so it rounds once.
-    wide = _wide(input)
+    wide = widened(input)
     return ((wide * wide) * wide).to(input.dtype)
 
 
@@ -60,7 +56,7 @@ def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Te
     # precision the CPU rounds the number to binary32, divides, and rounds once: so does this.
     number = isinstance(other, (int, float)) and not isinstance(other, bool)
     need(number and rounding_mode is None and input.device.type == "cuda")
-    wide = _wide(input)
+    wide = widened(input)
     return (wide / wide.new_full((), other)).to(input.dtype)
 
 
@@ -128,7 +124,7 @@ def fold(
     columns = (width + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) // steps[1] + 1
     need(min(rows, columns) > 0 and input.shape[-1] == rows * columns)
     need(input.shape[-2] % (kernel_h * kernel_w) == 0)
-    wide = _wide(input)
+    wide = widened(input)
     batch = input.shape[:-2]
     channels = input.shape[-2] // (kernel_h * kernel_w)
     blocks = wide.reshape(*batch, channels, kernel_h, kernel_w, rows, columns)

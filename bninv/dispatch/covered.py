@@ -63,7 +63,7 @@ OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
 _OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
 # Functions that take integers or booleans too, which they convert first.
-_OF_INTEGERS_TOO = {"cumsum", "cumprod"}
+_OF_INTEGERS_TOO = {"cumsum", "cumprod", "prod"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:

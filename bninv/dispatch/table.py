@@ -92,6 +92,7 @@ _OPERATORS = {
     "__matmul__": "matmul",
     "linalg_matmul": "matmul",
     "fold": "col2im",
+    "special_logsumexp": "logsumexp",
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "special_erf": "erf",
