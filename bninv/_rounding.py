@@ -36,7 +36,11 @@ _NARROWED_ONCE = {
 
 
 def rounds_once(source: torch.dtype, target: torch.dtype, known: bool) -> bool:
-    """Every value is kept, or rounded to nearest once, on a device that is known to do so."""
+    """Every value is kept, or rounded to nearest once, on a device that is known to do so; or
+    compared with 0, to be a boolean.
+    """
+    if target is torch.bool:
+        return True
     narrows = known and target in _NARROWED_ONCE.get(source, ())
     return narrows or converts_exactly(source, target)
 

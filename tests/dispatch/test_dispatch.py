@@ -338,7 +338,7 @@ UNCOVERED: dict[str, tuple[Call, str]] = {
     "sin": (lambda: X.sin(), "aten::sin"),
     "most frequent": (lambda: X.mode(1).values, "aten::mode"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),
-    "alpha": (lambda: torch.add(X, X, alpha=0.3), "aten::add"),
+    "xlogy": (lambda: torch.xlogy(X, X.abs()), "aten::xlogy"),
     "dtype": (lambda: torch.sigmoid(COMPLEX), "aten::sigmoid"),
     "out": (lambda: torch.sigmoid(X, out=torch.empty_like(X)), "aten::sigmoid"),
 }

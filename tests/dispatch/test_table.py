@@ -238,7 +238,7 @@ def overloads(name: str) -> list[Any]:
 def test_an_adapter_takes_every_call_that_pytorch_takes(name: str) -> None:
     """By position and by name: it may say that it is unfit, but must not fail for the signature."""
     adapter = {**covered.ATEN, **covered.REPAIRS}[name]
-    assert overloads(name)
+    assert overloads(name) or name in covered.OF_NUMBERS
     for op in overloads(name):
         arguments = op._schema.arguments
         positional = [a.name for a in arguments if not a.kwarg_only]
