@@ -10,6 +10,11 @@ from torch import Tensor
 from bninv._arguments import promoted
 
 
+def widened(input: Tensor) -> Tensor:
+    """In the arithmetic type: float64, or float32."""
+    return input if input.dtype in (torch.float32, torch.float64) else input.float()
+
+
 def converts_exactly(source: torch.dtype, target: torch.dtype) -> bool:
     """Same dtype, a widening one, or an integer rounded once to float32 or float64."""
     if source == target or source == torch.bool:
@@ -31,7 +36,11 @@ _NARROWED_ONCE = {
 
 
 def rounds_once(source: torch.dtype, target: torch.dtype, known: bool) -> bool:
-    """Every value is kept, or rounded to nearest once, on a device that is known to do so."""
+    """Every value is kept, or rounded to nearest once, on a device that is known to do so; or
+    compared with 0, to be a boolean.
+    """
+    if target is torch.bool:
+        return True
     narrows = known and target in _NARROWED_ONCE.get(source, ())
     return narrows or converts_exactly(source, target)
 

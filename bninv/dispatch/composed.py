@@ -8,20 +8,22 @@ import torch
 from torch import Tensor
 
 from bninv import _torch
-from bninv._arguments import integers, promoted
+from bninv._arguments import integers
+from bninv._rounding import widened
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.unary import rsqrt, sqrt
 
 
-def _wide(input: Tensor) -> Tensor:
-    """In the arithmetic type."""
-    return input if input.dtype in (torch.float32, torch.float64) else input.float()
-
-
 def _cube(input: Tensor) -> Tensor:
     # In half precision each product would round; so it rounds once.
-    wide = _wide(input)
+    wide = widened(input)
     return ((wide * wide) * wide).to(input.dtype)
+
+
+def _three_quarters(input: Tensor) -> Tensor:
+    # The power of local response normalization.
+    root = sqrt(widened(input))
+    return (root * sqrt(root)).to(input.dtype)
 
 
 # Powers by a number that are a few operations: which ones follows from the exponent alone.
@@ -30,6 +32,7 @@ _POWERS: dict[float, Adapter] = {
     1: torch.clone,
     3: _cube,
     0.5: sqrt,
+    0.75: _three_quarters,
     -0.5: rsqrt,
     -1: torch.reciprocal,
 }
@@ -53,31 +56,6 @@ def square(input: Tensor) -> Tensor:
 
 def square_(input: Tensor) -> Tensor:
     return input.mul_(input)
-
-
-def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    # CUDA multiplies by the reciprocal of a number; by a tensor on the device it divides. In half
-    # precision the CPU rounds the number to binary32, divides, and rounds once: so does this.
-    number = isinstance(other, (int, float)) and not isinstance(other, bool)
-    need(number and rounding_mode is None and input.device.type == "cuda")
-    wide = _wide(input)
-    return (wide / wide.new_full((), other)).to(input.dtype)
-
-
-def divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    return input.copy_(divide(input, other, rounding_mode=rounding_mode))
-
-
-def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    # Product and sum rounded each by itself; a backend's own kernel may contract them.
-    tensors = (input, tensor1, tensor2)
-    need(value == 1 and all(t.is_floating_point() for t in tensors))
-    # A tensor without dimensions counts as a number beside others.
-    alike = input.dtype == tensor1.dtype == tensor2.dtype
-    need(alike or all(t.dim() > 0 for t in tensors))
-    dtype = promoted(promoted(input.dtype, tensor1.dtype), tensor2.dtype)
-    wide = dtype if dtype is torch.float64 else torch.float32
-    return (input.to(wide) + tensor1.to(wide) * tensor2.to(wide)).to(dtype)
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
@@ -128,7 +106,7 @@ def fold(
     columns = (width + 2 * pad_w - dilation_w * (kernel_w - 1) - 1) // steps[1] + 1
     need(min(rows, columns) > 0 and input.shape[-1] == rows * columns)
     need(input.shape[-2] % (kernel_h * kernel_w) == 0)
-    wide = _wide(input)
+    wide = widened(input)
     batch = input.shape[:-2]
     channels = input.shape[-2] // (kernel_h * kernel_w)
     blocks = wide.reshape(*batch, channels, kernel_h, kernel_w, rows, columns)

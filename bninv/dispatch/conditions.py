@@ -103,6 +103,16 @@ def _all_different(target: Any, indices: Any) -> bool:
     return bool(places.unique().numel() == places.numel())
 
 
+def once_along_a_dimension(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # index_copy: of the elements for one place any may win.
+    dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    index = kwargs.get("index", args[2] if len(args) > 2 else None)
+    target = args[0] if args else None
+    if not isinstance(dim, int) or not isinstance(target, Tensor) or target.dim() == 0:
+        return False
+    return _all_different(target, [*[None] * (dim % target.dim()), index])
+
+
 def no_reduction(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # scatter(reduce=...) adds up. Of several values for one position the CPU takes the last.
     source = kwargs.get("src", args[3] if len(args) > 3 else None)
@@ -233,6 +243,26 @@ def one_multiplication(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return full or (len(tensors) == 2 and full_precision(args, kwargs))
 
 
+def alike(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = _every_tensor(args, kwargs)
+    floats = all(t.is_floating_point() for t in tensors)
+    numbers = _numbers(args, kwargs)
+    return (
+        floats
+        and len({t.dtype for t in tensors}) == 1
+        and not any(isinstance(n, complex) for n in numbers)
+    )
+
+
+def numbers_survive(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    # Those that half precision does not hold may be rounded to it in two steps.
+    tensors = _every_tensor(args, kwargs)
+    full = all(t.dtype in (torch.float32, torch.float64) for t in tensors)
+    given = [*args[1:], *(v for k, v in kwargs.items() if k in ("nan", "posinf", "neginf"))]
+    numbers = [n for n in given if n is not None]
+    return full or all(isinstance(n, (int, float)) and _survives_half(n) for n in numbers)
+
+
 def counts(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     # start + i * step is exact between integers that the dtype holds.
     bounds = [*args, *(kwargs[name] for name in ("start", "end", "step") if name in kwargs)]
@@ -272,13 +302,19 @@ _TYPES = {
 }
 
 
-def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    # to(dtype), to(device, dtype), to(other), to(dtype=...), to(int), type_as(other)
+def target_of(args: Sequence[Any], kwargs: Mapping[str, Any]) -> torch.dtype:
+    """The dtype that a conversion names: to(dtype), to(device, dtype), to(other), to(dtype=...),
+    to(int), type_as(other).
+    """
     values = [_TYPES.get(a, a) if isinstance(a, type) else a for a in (*args, *kwargs.values())]
     named = [value for value in values if isinstance(value, torch.dtype)]
     tensors = _every_tensor(args, kwargs)
-    target = named[0] if named else tensors[-1].dtype
-    return rounds_once(tensors[0].dtype, target, narrows_once(tensors))
+    return named[0] if named else tensors[-1].dtype
+
+
+def exact_conversion(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = _every_tensor(args, kwargs)
+    return rounds_once(tensors[0].dtype, target_of(args, kwargs), narrows_once(tensors))
 
 
 def stable_sort_of_integers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

@@ -12,12 +12,18 @@ from bninv import _torch
 from bninv._arguments import BatchStatisticsError
 from bninv._autocast import MixedHalvesError, call_as
 from bninv.building import extension
-from bninv.dispatch import composed, ordered
+from bninv.dispatch import arithmetic, casts, composed, ordered, selections, sequences
 from bninv.dispatch.conditions import tensors_in
+from bninv.dispatch.exact import names
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
 from bninv.operators import recurrent
 from bninv.operators.adapters import Adapter, UnfitError
+
+# Functions that become others by the order of elements alone, in every dtype.
+_ORDERING = names(
+    "sort argsort msort topk amax amin aminmax max min median nanmedian kthvalue cummax cummin"
+)
 
 ATEN: dict[str, Adapter] = {
     **OWN,
@@ -25,22 +31,23 @@ ATEN: dict[str, Adapter] = {
     "pow_": composed.power_,
     "square": composed.square,
     "square_": composed.square_,
-    "addcmul": composed.addcmul,
+    **arithmetic.ATEN,
+    **selections.ATEN,
+    **sequences.ATEN,
     "col2im": composed.fold,
     "outer": composed.outer,
     "ger": composed.outer,
     "maximum": composed.maximum,
     "minimum": composed.minimum,
-    **{
-        name: getattr(ordered, name)
-        for name in ("sort", "argsort", "msort", "topk", "amax", "amin", "aminmax")
-    },
+    **{name: getattr(ordered, name) for name in sorted(_ORDERING - {"max", "min"})},
 }
 
 # For calls that are exact only under some arguments, on some devices: what the others become.
 REPAIRS: dict[str, Adapter] = {
-    "div": composed.divide,
-    "div_": composed.divide_,
+    **arithmetic.REPAIRS,
+    **casts.REPAIRS,
+    **selections.REPAIRS,
+    **sequences.REPAIRS,
     "max": ordered.max,
     "min": ordered.min,
 }
@@ -64,11 +71,16 @@ _COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Functions that take their tensors in a list.
 OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
-_OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
+_OF_ANY_DTYPE = {*_ORDERING, *arithmetic.ATEN, *arithmetic.REPAIRS, *casts.REPAIRS}
+_OF_ANY_DTYPE |= {"double", "float", "half", "bfloat16", "long", "int", "short", "char", "byte"}
+# Functions that may be given no tensor.
+OF_NUMBERS = {*sequences.ATEN, *sequences.REPAIRS}
+# Functions that take integers or booleans too, which they convert first.
+_OF_INTEGERS_TOO = {"cumsum", "cumprod", "prod"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
-    found = False
+    found = name in OF_NUMBERS
     given = (*args, *kwargs.values()) if kwargs else args
     for tensor in tensors_in(given) if name in OF_LISTS else given:
         if not isinstance(tensor, Tensor):
@@ -83,7 +95,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype is torch.int64 and name in _COUNTED:
             continue
-        if dtype not in FLOATING:
+        if dtype not in FLOATING and name not in _OF_INTEGERS_TOO:
             return False
         if device == "cuda" and not extension.has_cuda():
             return False
@@ -108,7 +120,7 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
         kwargs = {key: value for key, value in kwargs.items() if key != "out"}
     if not _has_kernel(name, args, kwargs):
         raise UnfitError
-    if name in _OF_ANY_DTYPE and _torch.tracing_state() is not None:
+    if name in _ORDERING and _torch.tracing_state() is not None:
         raise UnfitError  # TorchScript has no operator for a float's bit pattern
     if kwargs and any(key in _NUMPY_NAMES for key in kwargs):
         kwargs = {_NUMPY_NAMES.get(key, key): value for key, value in kwargs.items()}

@@ -69,7 +69,7 @@ GROUPS: tuple[Group, ...] = (
         "copies elements, changes none",
         names(
             """clone contiguous index_select index gather embedding masked_select index_fill
-            diag_embed fliplr flipud narrow_copy
+            diag_embed diagonal_copy block_diag fliplr flipud narrow_copy
             take_along_dim roll flip rot90 masked_fill masked_fill_ pixel_shuffle
             pixel_unshuffle channel_shuffle native_channel_shuffle constant_pad_nd
             pad reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d
@@ -110,6 +110,7 @@ GROUPS: tuple[Group, ...] = (
         names(
             """empty empty_like empty_strided new_empty new_empty_strided zeros zeros_like
             new_zeros zero_ ones ones_like new_ones full full_like new_full fill fill_ eye
+            tril_indices triu_indices
             scalar_tensor"""
         ),
     ),
@@ -153,6 +154,21 @@ GROUPS: tuple[Group, ...] = (
         conditions.real,
     ),
     Group(
+        "takes a sign from one tensor, or one of three values by the sign",
+        names("copysign copysign_ heaviside heaviside_"),
+        conditions.alike,
+    ),
+    Group(
+        "puts numbers in the place of NaN and infinities",
+        names("nan_to_num nan_to_num_"),
+        conditions.numbers_survive,
+    ),
+    Group(
+        "copies elements, each to a place of its own",
+        names("index_copy index_copy_"),
+        conditions.once_along_a_dimension,
+    ),
+    Group(
         "compares",
         names("eq ne lt le gt ge"),
         conditions.full_precision,
@@ -168,7 +184,7 @@ GROUPS: tuple[Group, ...] = (
         names(
             """isnan isinf isfinite logical_and logical_or logical_not
             logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor any all equal argmax argmin
-            is_nonzero nonzero nonzero_numpy argwhere signbit isposinf isneginf
+            count_nonzero is_nonzero nonzero nonzero_numpy argwhere signbit isposinf isneginf
             _nested_tensor_from_mask_left_aligned"""
         ),
     ),

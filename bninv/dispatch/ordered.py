@@ -73,6 +73,77 @@ def _take(input: Tensor, dim: int, indices: Tensor) -> Tensor:
     return input.gather(dim, indices) if input.dim() else input.clone()
 
 
+# ---- By rank, or the largest so far --------------------------------------------------------------
+
+
+def median(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """The lower one of two; of equal elements the one that stands where sorting has put it. A row
+    with a NaN: its first NaN.
+    """
+    return _middle(input, dim, keepdim, skips_nan=False)
+
+
+def nanmedian(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+    """`median` of what is not NaN, if there is anything else."""
+    return _middle(input, dim, keepdim, skips_nan=True)
+
+
+def _middle(input: Tensor, dim: Any, keepdim: bool, *, skips_nan: bool) -> Any:
+    need(dim is None or (isinstance(dim, int) and not isinstance(dim, bool)))
+    rows = input.reshape(-1) if dim is None or input.dim() == 0 else input
+    along = 0 if rows is not input else dim
+    need(-rows.dim() <= along < rows.dim() and rows.size(along) > 0)
+    order = _sorted(rows, along, False)  # NaN come last
+    size = rows.size(along)
+    nans = (rows != rows).sum(along, keepdim=True)
+    if skips_nan:
+        rank = ((size - 1 - nans) // 2).clamp(min=0)
+    else:
+        rank = torch.where(nans > 0, size - nans, (size - 1) // 2)
+    indices = order.gather(along, rank)
+    values = rows.gather(along, indices)
+    if dim is None:
+        return values.reshape(())
+    if input.dim() == 0:
+        values, indices = values.reshape(()), indices.reshape(())
+    elif not keepdim:
+        values, indices = values.squeeze(along), indices.squeeze(along)
+    result = torch.return_types.nanmedian if skips_nan else torch.return_types.median
+    return result((values, indices))
+
+
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> Any:
+    """The k-th smallest, NaN being the greatest; of equal elements as `sort` has them."""
+    need(input.dim() > 0 and -input.dim() <= dim < input.dim() and 1 <= k <= input.size(dim))
+    indices = _sorted(input, dim, False).narrow(dim, k - 1, 1)
+    values = input.gather(dim, indices)
+    if not keepdim:
+        values, indices = values.squeeze(dim), indices.squeeze(dim)
+    return torch.return_types.kthvalue((values, indices))
+
+
+def cummax(input: Tensor, dim: int) -> Any:
+    """The largest so far, the last one of equal elements, as on the CPU; NaN wins."""
+    return torch.return_types.cummax(_so_far(input, dim, largest=True))
+
+
+def cummin(input: Tensor, dim: int) -> Any:
+    """The smallest so far, the last one of equal elements, as on the CPU; NaN wins."""
+    return torch.return_types.cummin(_so_far(input, dim, largest=False))
+
+
+def _so_far(input: Tensor, dim: int, *, largest: bool) -> tuple[Tensor, Tensor]:
+    need(input.dim() > 0 and -input.dim() <= dim < input.dim())
+    keys = _keys(input, nan_last=largest)
+    extreme = (torch.cummax if largest else torch.cummin)(keys, dim).values
+    # Where an element is the extreme itself, its index is the last one so far.
+    shape = [1] * input.dim()
+    shape[dim] = -1
+    index = torch.arange(input.size(dim), device=input.device).view(shape)
+    indices = torch.cummax(torch.where(keys == extreme, index, 0), dim).values
+    return input.gather(dim, indices), indices
+
+
 # ---- The largest and the smallest ----------------------------------------------------------------
 
 

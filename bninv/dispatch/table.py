@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
-from bninv.dispatch import composed, conditions, contraction, covered, exact, layout
+from bninv.dispatch import casts, composed, conditions, contraction, covered, exact, layout
 from bninv.modules.exact import is_whole
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
@@ -92,6 +92,7 @@ _OPERATORS = {
     "__matmul__": "matmul",
     "linalg_matmul": "matmul",
     "fold": "col2im",
+    "special_logsumexp": "logsumexp",
     "special_softmax": "softmax",
     "special_log_softmax": "log_softmax",
     "special_erf": "erf",
@@ -214,7 +215,8 @@ def _method_rows() -> dict[Any, Row]:
     rows = {}
     for name, dtype in _DTYPE_METHODS.items():
         group = exact.Group("changes the dtype", nothing, _to_dtype(dtype))
-        rows[getattr(torch.Tensor, name)] = Row(name, group=group)
+        rows[getattr(torch.Tensor, name)] = Row(name, group=group, repair=casts.method(dtype))
+    rows[torch.Tensor.to] = Row("to", group=exact.group_of("to"), repair=casts.to)
     numbers = exact.Group("makes a tensor from numbers", nothing, _from_numbers)
     for function in (torch.tensor, torch.as_tensor, torch.Tensor.new_tensor):
         rows[function] = Row(function.__name__, group=numbers)
@@ -255,7 +257,9 @@ def _python_rows() -> dict[Any, Row]:
     )
     # Python code around one operator of the same name.
     for name in ("hardtanh", "threshold", "max_pool3d", "adaptive_max_pool3d"):
-        rows.setdefault(getattr(functional, name), Row(name, group=exact.group_of(name)))
+        rows.setdefault(getattr(functional, name), _named(name))
+    for name in ("glu", "rrelu"):
+        rows[getattr(functional, name)] = _named(name)
     for dimensions in "123":
         for name in (f"max_pool{dimensions}d", f"adaptive_max_pool{dimensions}d"):
             with_indices = Row(f"{name}_with_indices", group=exact.group_of(name))

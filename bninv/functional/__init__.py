@@ -27,10 +27,13 @@ from bninv.operators.group_norm import *  # noqa: F403
 from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403
 from bninv.operators.matmul import *  # noqa: F403
+from bninv.operators.norms import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
 from bninv.operators.pool3d import *  # noqa: F403
 from bninv.operators.resample import *  # noqa: F403
+from bninv.operators.scan import *  # noqa: F403
 from bninv.operators.softmax import *  # noqa: F403
+from bninv.operators.statistics import *  # noqa: F403
 from bninv.operators.sum import *  # noqa: F403
 from bninv.operators.unary import *  # noqa: F403
 

@@ -53,16 +53,21 @@ _EXACT = {
 # arguments are is seen when it runs.
 _BY_CALLS = {
     "activation": {
+        "GLU",
         "Hardshrink",
         "Hardtanh",
         "MultiheadAttention",
         "PReLU",
+        "RReLU",
         "Softmin",
+        "Softshrink",
         "Softsign",
         "Tanhshrink",
         "Threshold",
     },
+    "distance": {"CosineSimilarity", "PairwiseDistance"},
     "fold": {"Fold", "Unfold"},
+    "normalization": {"LocalResponseNorm"},
     "pooling": {
         # Those that have a kind are refused by it with indices.
         *("MaxPool1d", "MaxPool2d", "MaxPool3d"),

@@ -25,12 +25,15 @@ from bninv.operators import (
     layer_norm,
     linear,
     matmul,
+    norms,
     pool2d,
     pool2d_modules,
     pool3d,
     recurrent,
     resample,
+    scan,
     softmax,
+    statistics,
     sum,
     unary,
 )
@@ -39,7 +42,8 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(attention, batch_norm, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
-    *(layer_norm, linear, matmul, pool2d, pool3d, recurrent, resample, softmax, sum, unary),
+    *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
+    *(statistics, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}

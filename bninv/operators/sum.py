@@ -1,25 +1,24 @@
-"""Sums over dimensions, and what follows from them: rule R3."""
+"""Sums and means over dimensions: rule R3."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers, need_tensor, number, promoted
+from bninv._arguments import integers
 from bninv._rounding import narrows_once, rounds_once
 from bninv.modules.base import FLOATING
 from bninv.operators.adapters import Adapter, need
-from bninv.operators.call import call_converted, cast_tensors, converted, ops
+from bninv.operators.call import call_converted, ops
 from bninv.operators.draw import Draw, any_input
 from bninv.operators.operator import Operator
-from bninv.operators.unary import sqrt
 
 
-def _dims(dim: int | Sequence[int] | None) -> list[int]:
+def the_dims(dim: int | Sequence[int] | None) -> list[int]:
+    """The dimensions that an argument `dim` names; none: all."""
     if dim is None:
         return []
     return integers(dim, len(dim) if isinstance(dim, Sequence) else 1, "dim")
@@ -38,7 +37,7 @@ def sum(
     Args:
         dtype: what the input is converted to first, as in torch.sum; its own by default.
     """
-    return call_converted(ops.sum.default, input, dtype, _dims(dim), keepdim)
+    return call_converted(ops.sum.default, input, dtype, the_dims(dim), keepdim)
 
 
 def mean(
@@ -49,61 +48,7 @@ def mean(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """`sum` divided by the number of terms, rule R3. Empty: NaN."""
-    return call_converted(ops.mean.default, input, dtype, _dims(dim), keepdim)
-
-
-def _widened(input: Tensor) -> Tensor:
-    return input.float() if input.dtype in (torch.float16, torch.bfloat16) else input
-
-
-def var(
-    input: Tensor,
-    dim: int | Sequence[int] | None = None,
-    *,
-    correction: float = 1,
-    keepdim: bool = False,
-) -> Tensor:
-    """`sum(d * d) / (K - correction)` with `d = x - mean(x)`: both sums by rule R3; square,
-    difference and quotient one rounding each in the arithmetic type; the result rounds once more to
-    a 16-bit one. Where K is at most `correction` the divisor is 0, as in torch.var.
-    """
-    need_tensor("input", input)
-    x, dims = _widened(input), _dims(dim)
-    terms = math.prod(x.shape[d] for d in dims) if dims else x.numel()
-    d = x - mean(x, dims, keepdim=True)
-    total = sum(d * d, dims, keepdim)
-    divisor = total.new_full((), max(terms - number(correction, "correction"), 0))
-    return (total / divisor).to(input.dtype)
-
-
-def vector_norm(
-    input: Tensor,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """The Euclidean norm, `sqrt(sum(x * x))`: the sum by rule R3, products and root one rounding
-    each in the arithmetic type; the result rounds once more to a 16-bit one.
-
-    Args:
-        dim: one dimension or several; all of them if None or empty.
-        dtype: what the input is widened to first, as in torch.linalg.vector_norm; its own by
-            default.
-
-    Raises:
-        ValueError: `dtype` does not hold every value of the input's.
-    """
-    need_tensor("input", input)
-    if dtype is None:
-        (input,) = cast_tensors("linalg_vector_norm", input)
-    source, input = input.dtype, converted(input, dtype)
-    if promoted(source, input.dtype) != input.dtype:
-        raise ValueError(
-            f"`dtype` is {dtype} for an `input` of {source}; it may be one that holds its values"
-        )
-    x = _widened(input)
-    return sqrt(sum(x * x, _dims(dim), keepdim)).to(input.dtype)
+    return call_converted(ops.mean.default, input, dtype, the_dims(dim), keepdim)
 
 
 # ---- The operators -------------------------------------------------------------------------------
@@ -159,59 +104,7 @@ def _reduction(function: Adapter) -> Adapter:
     return reduce
 
 
-def _aten_var(
-    input: Tensor,
-    dim: Any = None,
-    unbiased: bool | None = None,
-    keepdim: bool = False,
-    *,
-    correction: float | None = None,
-) -> Tensor:
-    if isinstance(dim, bool):  # var(unbiased)
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 1 if unbiased is None or unbiased else 0
-    return var(input, dim, correction=correction, keepdim=keepdim)
+ATEN: dict[str, Adapter] = {"mean": _reduction(mean), "sum": _reduction(sum)}
+PYTHON: dict[str, Adapter] = {}
 
-
-def _aten_vector_norm(
-    input: Tensor,
-    ord: float = 2,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    need(ord == 2 and input.is_floating_point())
-    # PyTorch refuses a dtype that does not hold the input's values.
-    need(dtype is None or (dtype in FLOATING and promoted(input.dtype, dtype) == dtype))
-    return vector_norm(input, dim, keepdim, dtype=dtype)
-
-
-def _aten_norm(
-    input: Tensor,
-    p: Any = "fro",
-    dim: Any = None,
-    keepdim: bool = False,
-    *others: Any,  # torch.norm and Tensor.norm have two orders of `out` and `dtype`
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    need(not others and (p is None or p == "fro" or p == 2))
-    return _aten_vector_norm(input, 2, dim, keepdim, dtype=dtype)
-
-
-def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
-    need(p == 2 and eps > 0 and input.is_floating_point())
-    return input / vector_norm(input, dim, True).clamp_min(eps).expand_as(input)
-
-
-ATEN: dict[str, Adapter] = {
-    "mean": _reduction(mean),
-    "sum": _reduction(sum),
-    "var": _aten_var,
-    "norm": _aten_norm,
-    "linalg_vector_norm": _aten_vector_norm,
-}
-PYTHON: dict[str, Adapter] = {"normalize": _normalize}
-
-__all__ = ["mean", "sum", "var", "vector_norm"]
+__all__ = ["mean", "sum"]

@@ -123,7 +123,11 @@ def test_wrong_shape(name: str, argument: str, value: Tensor) -> None:
         ("layer_norm", "eps", None),
         ("rms_norm", "eps", "small"),
         *(("group_norm", "num_groups", value) for value in (0, -1, 4, 2**62, 1.5)),
-        *((name, "dim", value) for name in ("softmax", "log_softmax") for value in (4, -5, None)),
+        *(
+            (name, "dim", value)
+            for name in ("softmax", "log_softmax", "cumsum")
+            for value in (4, -5, None)
+        ),
     ],
     ids=str,
 )

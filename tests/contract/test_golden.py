@@ -24,6 +24,7 @@ from tests.support import (
     reference_grid,
     reference_normalization,
     reference_resample,
+    reference_scan,
     reference_tensor_products,
 )
 
@@ -174,6 +175,7 @@ CASES: dict[str, tuple] = {
     "softmax": on("softmax", (5, 1000), 1),
     "softmax of channels": on("softmax", (3, 2, 4, 5), 1),
     "log_softmax": on("log_softmax", (5, 1000), 1),
+    **{name: on(name, (7, 143, 3), 1) for name in ("cumsum", "cumprod", "logcumsumexp")},
     "sum": on("sum", (3, 9001), 1),
     "mean": on("mean", (3, 19, 7, 9), (2, 3)),
     **{name: elementwise(name) for name in ELEMENTWISE},
@@ -261,9 +263,10 @@ def expected(label: str) -> Tensor:
     if name in reference_functions.FUNCTIONS:
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(reference_functions.FUNCTIONS[name](*arrays, **options))
-    if hasattr(reference_normalization, name):
-        arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
-        return torch.from_numpy(getattr(reference_normalization, name)(*arrays, **options))
+    for module in (reference_normalization, reference_scan):
+        if hasattr(module, name):
+            arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
+            return torch.from_numpy(getattr(module, name)(*arrays, **options))
     if name == "scaled_dot_product_attention":
         return reference_attention.on_tensors(*args, **options)
     if name in ("affine_grid", "grid_sample"):

@@ -58,6 +58,35 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
             lambda: torch.var(X, axis=(2, 3), correction=0, keepdims=True),
         ],
     ),
+    "std": (
+        lambda: F.std(X, (2, 3), correction=0, keepdim=True),
+        [
+            lambda: X.std((2, 3), unbiased=False, keepdim=True),
+            lambda: torch.std(X, (2, 3), False, True),
+            lambda: torch.std_mean(X, (2, 3), correction=0, keepdim=True)[0],
+        ],
+    ),
+    "var_mean": (
+        lambda: torch.stack(F.var_mean(X, 1)),
+        [lambda: torch.stack(torch.var_mean(X, 1)), lambda: torch.stack([X.var(1), X.mean(1)])],
+    ),
+    "logsumexp": (
+        lambda: F.logsumexp(X, (1, 2)),
+        [lambda: X.logsumexp((1, 2)), lambda: torch.special.logsumexp(X, (1, 2))],
+    ),
+    "cosine_similarity": (
+        lambda: F.cosine_similarity(X, X.flip(1)),
+        [lambda: TF.cosine_similarity(X, X.flip(1))],
+    ),
+    "pairwise_distance": (
+        lambda: F.pairwise_distance(ROWS, ROWS[:1], 1),
+        [lambda: TF.pairwise_distance(ROWS, ROWS[:1], p=1)],
+    ),
+    "cdist": (
+        lambda: F.vector_norm(ROWS[:, None] - M, -1),
+        [lambda: torch.cdist(ROWS, M), lambda: torch.cdist(ROWS[None], M[None])[0]],
+    ),
+    "dist": (lambda: F.vector_norm(ROWS - 1), [lambda: torch.dist(ROWS, torch.ones(()))]),
     "var of everything": (lambda: F.var(X), [lambda: X.var(), lambda: torch.var(X, True)]),
     "vector_norm": (
         lambda: F.vector_norm(X, (2, 3), True),
@@ -71,6 +100,13 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
     "vector_norm of everything": (
         lambda: F.vector_norm(X),
         [lambda: X.norm(), lambda: torch.norm(X), lambda: torch.linalg.norm(X)],
+    ),
+    "norms of other orders": (
+        lambda: torch.stack([F.vector_norm(X, 1, ord=p) for p in (0, 1, -torch.inf)]),
+        [
+            lambda: torch.stack([X.norm(p, 1) for p in (0, 1, -torch.inf)]),
+            lambda: torch.stack([torch.linalg.norm(X, p, 1) for p in (0, 1, -torch.inf)]),
+        ],
     ),
     "normalize": (
         lambda: X / F.vector_norm(X, 1, True).clamp_min(1e-12),
@@ -292,14 +328,17 @@ def test_exact_calls_stay_what_they_are(name: str, grad_mode: str) -> None:
 
 
 UNCOVERED: dict[str, tuple[Call, str]] = {
-    "composite": (lambda: TF.pairwise_distance(ROWS, ROWS[:1], p=1), "aten::"),
-    "a norm of another order": (lambda: X.norm(1), "aten::linalg_vector_norm"),
+    "composite": (
+        lambda: TF.bilinear(ROWS, ROWS, M[None, :, :].expand(2, 9, 12)[:, :1].expand(2, 12, 12)),
+        "aten::",
+    ),
+    "a norm of another order": (lambda: X.norm(2.5), "aten::linalg_vector_norm"),
     "another power": (lambda: X.clone().pow_(1.5), "aten::pow_"),
-    "logsumexp": (lambda: X.logsumexp((2, 3)), "aten::logsumexp"),
+    "renorm": (lambda: X.renorm(2, 0, 1.0), "aten::renorm"),
     "sin": (lambda: X.sin(), "aten::sin"),
-    "over the batch": (lambda: X.std(0), "aten::std"),
+    "most frequent": (lambda: X.mode(1).values, "aten::mode"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),
-    "alpha": (lambda: torch.add(X, X, alpha=0.3), "aten::add"),
+    "xlogy": (lambda: torch.xlogy(X, X.abs()), "aten::xlogy"),
     "dtype": (lambda: torch.sigmoid(COMPLEX), "aten::sigmoid"),
     "out": (lambda: torch.sigmoid(X, out=torch.empty_like(X)), "aten::sigmoid"),
 }

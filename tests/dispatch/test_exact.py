@@ -105,7 +105,7 @@ def assert_same(actual: list[Tensor], expected: list[Tensor], message: str = "")
 
 def test_every_operator_of_the_table_has_a_case() -> None:
     found = {case.operator for case in BATCHED} | {name for name, *_ in WHOLE}
-    found |= {*CREATION, *CONVERSIONS, "eye", "arange"}
+    found |= {*CREATION, *CONVERSIONS, "eye", "arange", "tril_indices", "triu_indices"}
     assert found == exact.operators()
 
 
@@ -295,6 +295,9 @@ def test_eye_and_counting() -> None:
         for arguments in [(n,) for n in range(1, 68)] + [(-67, 190, 3), (256, -256, -5)]:
             expected = torch.from_numpy(np.arange(*arguments)).to(dtype)
             assert_same([aten.arange(*arguments, dtype=dtype)], [expected], str(arguments))
+    for name, numpys in (("tril_indices", np.tril_indices), ("triu_indices", np.triu_indices)):
+        expected = torch.from_numpy(np.stack(numpys(9, 1, 7)))
+        assert torch.equal(getattr(aten, name)(9, 7, 1), expected)
     largest = torch.arange(2**24 - 70001, 2**24, dtype=torch.float32)
     assert torch.equal(largest.long(), torch.arange(2**24 - 70001, 2**24))
 

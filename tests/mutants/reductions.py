@@ -274,6 +274,32 @@ MUTANTS = [
     for (int64_t k = 0; k < terms; ++k) total = total + term(k);
     row.finish(total, args.log);""",
     ),
+    # ---- Scans ----
+    Mutant(
+        "scan-carry-restarts",
+        "every tile of a row starts anew",
+        "scan",
+        "cuda/scan.cu",
+        "first + k == 0 ?",
+        "k == 0 ?",
+    ),
+    Mutant(
+        "scan-carry-rounded",
+        "what is carried on is rounded to the storage type",
+        "scan",
+        "cuda/scan.cu",
+        "row[k] = carry;",
+        "row[k] = carry = widen(narrow<T>(carry));",
+    ),
+    Mutant(
+        "scan-barrier",
+        "no barrier between the steps and the stores",
+        "scan",
+        "cuda/scan.cu",
+        """    __syncthreads();
+    if (column < columns)""",
+        "    if (column < columns)",
+    ),
     # ---- Normalization ----
     Mutant(
         "layer_norm-variance-two-roundings",

@@ -149,30 +149,3 @@ def test_any_shape(
     layout_name, view = views[layout % len(views)]
     expected = getattr(reference_dtypes, name)(x, dim, keepdim)
     assert_equals_at_each_level(lambda: getattr(F, name)(view, dim, keepdim), expected, layout_name)
-
-
-# ---- What follows from sums ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
-def test_var_and_vector_norm_are_their_expressions(dtype: torch.dtype) -> None:
-    x = (normal("x", 3, 5, 7, 9) * 3 + 1).to(dtype)
-    wide = x if dtype == torch.float64 else x.float()
-    for dim in ((2, 3), 1, None):
-        for keepdim in (False, True):
-            d = wide - F.mean(wide, dim, keepdim=True)
-            terms = x.numel() // F.mean(wide, dim).numel()
-            total = F.sum(d * d, dim, keepdim)
-            for correction in (0, 1):
-                divisor = torch.full_like(total, terms - correction)
-                expected = (total / divisor).to(dtype)
-                found = F.var(x, dim, correction=correction, keepdim=keepdim)
-                assert_bits(found, expected)
-                stock = torch.var(x.double(), dim, correction=correction, keepdim=keepdim)
-                torch.testing.assert_close(found.double(), stock, rtol=1e-2, atol=1e-6)
-            expected = F.sqrt(F.sum(wide * wide, dim, keepdim)).to(dtype)
-            found = F.vector_norm(x, dim, keepdim)
-            assert_bits(found, expected)
-            stock = torch.linalg.vector_norm(x.double(), 2, dim, keepdim)
-            torch.testing.assert_close(found.double(), stock, rtol=1e-2, atol=1e-6)
-    assert F.var(torch.ones(1)).isnan().all()

@@ -23,6 +23,7 @@
 #include "pool2d.h"
 #include "pool3d.h"
 #include "resample.h"
+#include "scan.h"
 #include "softmax.h"
 #include "sum.h"
 #include "tensor.h"
@@ -60,6 +61,7 @@ namespace bninv {
   F(max_pool2d, Pool2dArgs, X)       \
   F(max_pool3d, Pool3dArgs, X)       \
   F(resample, ResampleArgs, X)       \
+  F(scan, ScanArgs, X)               \
   F(softmax, SoftmaxArgs, X)         \
   F(sum, ReduceArgs, X)              \
   F(unary, UnaryArgs, X)

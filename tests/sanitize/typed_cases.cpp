@@ -1,4 +1,4 @@
-// Normalizations, softmax and the elementwise operators, in any storage type.
+// Normalizations, softmax, scans and the elementwise operators, in any storage type.
 #include "buffers.h"
 
 using namespace bninv;
@@ -88,6 +88,18 @@ void softmax_case() {
                    count, offset);
 }
 
+void scan_case(Scan scan, const char* name) {
+  ScanArgs args{};
+  args.dtype = any_dtype(), args.scan = scan;
+  args.outer = one_of({1, 2, 33}), args.terms = one_of({1, 2, 15, 33, 100});
+  args.inner = one_of({1, 1, 2, 17, 70});
+  const int64_t count = args.outer * args.terms * args.inner, offset = one_of({0, 1});
+  const Bytes x = between(0, 1) ? Bytes::numbers(count, args.dtype, offset)
+                                : Bytes::random(count, args.dtype, offset);
+  args.input = x.data;
+  run<ScanArgs>(name, args, &Level::scan, CUDA_KERNEL(scan), scan_tasks(args), count, offset);
+}
+
 void unary_case(Activation function) {
   const DType dtype = any_dtype();
   const int64_t count = between(1, 70), offset = one_of({0, 1});
@@ -112,6 +124,9 @@ void typed_cases(int number) {
   seed_case("layer_norm", number), layer_norm_case();
   seed_case("group_norm", number), group_norm_case();
   seed_case("softmax", number), softmax_case();
+  seed_case("cumsum", number), scan_case(Scan::kSum, "cumsum");
+  seed_case("cumprod", number), scan_case(Scan::kProduct, "cumprod");
+  seed_case("logcumsumexp", number), scan_case(Scan::kLogSumExp, "logcumsumexp");
   for (int64_t f = 1; f <= kActivations; ++f) {
     const Activation function = static_cast<Activation>(f);
     seed_case(name_of(function), number), unary_case(function);

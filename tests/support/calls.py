@@ -59,6 +59,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
         {"query": QUERY, "key": KEY, "value": KEY + 1},
     ),
     "log_softmax": (F.log_softmax, {"input": X4, "dim": -1}),
+    **{
+        name: (getattr(F, name), {"input": X4, "dim": 1})
+        for name in ("cumsum", "cumprod", "logcumsumexp")
+    },
     "max_pool1d": (F.max_pool1d, {"input": X3, "kernel_size": 3}),
     "max_pool2d": (F.max_pool2d, {"input": X4, "kernel_size": 3}),
     "avg_pool1d": (F.avg_pool1d, {"input": X3, "kernel_size": 3}),

@@ -39,6 +39,7 @@ FAMILIES = (
     "pool2d",
     "pool3d",
     "resample",
+    "scan",
     "softmax",
     "sum",
     "unary",

@@ -146,6 +146,22 @@ ARITHMETIC = [
         FLOATS,
         lambda x, y: np.where((x >= -0.5) & (x <= 0.5), x.dtype.type(0), x),
     ),
+    *[Elementwise(name, BOTH, FLOATS, np.copysign) for name in ("copysign", "copysign_")],
+    Elementwise("copysign", lambda op, x, y: op(x, -1.0), FLOATS, _one(lambda x: -np.abs(x))),
+    *[
+        Elementwise(name, BOTH, FLOATS, lambda x, y: np.where(x == 0, y, (x > 0).astype(x.dtype)))
+        for name in ("heaviside", "heaviside_")
+    ],
+    *[
+        Elementwise(
+            name,
+            lambda op, x, y: op(x, 0.5, 2.0, -1.0),
+            FLOATS,
+            _one(lambda x: np.nan_to_num(x, nan=0.5, posinf=2.0, neginf=-1.0)),
+        )
+        for name in ("nan_to_num", "nan_to_num_")
+    ],
+    Elementwise("nan_to_num", ONE, FULL, _one(np.nan_to_num)),
 ]
 
 _BOUNDARIES = (-2.5, -0.0, 0.0, 0.5, 0.5, 3.0)
@@ -238,7 +254,7 @@ SELECTIONS = (
     ]
     + [
         Case(name, run, (*WITH_INTEGERS, torch.bool))
-        for name in ("any", "all")
+        for name in ("any", "all", "count_nonzero")
         for run in (lambda op, x, y: op(x, 1), lambda op, x, y: op(x.flatten(1), 1))
     ]
     + [
@@ -292,10 +308,10 @@ CREATION = {
 
 # From each dtype to those that hold its values, or to which they are rounded once.
 CONVERTED = {
-    torch.float16: (torch.float16, torch.float32, torch.float64),
-    torch.bfloat16: (torch.bfloat16, torch.float32, torch.float64),
-    torch.float32: (torch.float32, torch.float64, torch.float16, torch.bfloat16),
-    torch.float64: (torch.float64, torch.float32),
+    torch.float16: (torch.bool, torch.float16, torch.float32, torch.float64),
+    torch.bfloat16: (torch.bool, torch.bfloat16, torch.float32, torch.float64),
+    torch.float32: (torch.bool, torch.float32, torch.float64, torch.float16, torch.bfloat16),
+    torch.float64: (torch.bool, torch.float64, torch.float32),
     torch.int64: (torch.int64, torch.float32, torch.float64),
     torch.int32: (torch.int64, torch.float32, torch.float64),
     torch.uint8: (torch.int64, torch.int16, torch.float32, torch.float64),

@@ -166,6 +166,12 @@ COPIES = _cases(
         "tril": lambda op, x, y: op(x, 1),
         "triu": lambda op, x, y: op(x, 1),
         "diag_embed": lambda op, x, y: op(x),
+        "diagonal_copy": lambda op, x, y: op(x, 0, 2, 3),
+        "block_diag": lambda op, x, y: torch.stack(
+            [op([a[0], b[0]]) for a, b in zip(x, y, strict=True)]
+        ),
+        "index_copy": lambda op, x, y: op(x, 1, _index(3, 1), y[:, :2]),
+        "index_copy_": lambda op, x, y: op(x, 1, _index(3, 1), y[:, :2]),
         "narrow_copy": lambda op, x, y: op(x, 1, 1, 3),
         "select_copy": lambda op, x, y: op(x, 1, 2),
         "split_copy": lambda op, x, y: op(x, 2, 1),
