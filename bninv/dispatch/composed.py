@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._arguments import integers, promoted
+from bninv.operators import binary
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.unary import rsqrt, sqrt
 
@@ -35,16 +37,27 @@ _POWERS: dict[float, Adapter] = {
 }
 
 
-def power(input: Tensor, exponent: Any) -> Tensor:
-    need(isinstance(input, Tensor) and isinstance(exponent, (int, float)))
-    need(exponent == 2 or (exponent in _POWERS and input.is_floating_point()))
-    return _POWERS[exponent](input)
+def power(input: Any, exponent: Any) -> Tensor:
+    fits = isinstance(input, Tensor) and input.is_floating_point()
+    if fits and isinstance(exponent, (int, float)) and exponent in _POWERS:
+        return _POWERS[exponent](input)
+    return binary.of_floats(binary.pow)(input, exponent)
 
 
 def power_(input: Tensor, exponent: Any) -> Tensor:
-    if isinstance(exponent, (int, float)) and exponent == 2:
-        return input.mul_(input)
-    return input.copy_(power(input, exponent))
+    if isinstance(exponent, (int, float)) and exponent in _POWERS and input.is_floating_point():
+        return input.mul_(input) if exponent == 2 else input.copy_(_POWERS[exponent](input))
+    return binary.in_place(binary.pow)(input, exponent)
+
+
+def power_of(exponent: Tensor, input: Any) -> Tensor:
+    """`input ** exponent`, whose operator is the exponent's."""
+    return power(input, exponent)
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    base, exponent = (v.double() if isinstance(v, Tensor) else v for v in (input, exponent))
+    return power(base, exponent)
 
 
 def square(input: Tensor) -> Tensor:
@@ -56,6 +69,11 @@ def square_(input: Tensor) -> Tensor:
 
 
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    if rounding_mode is not None:
+        need(rounding_mode in _DIVISIONS)
+        return binary.of_floats(_DIVISIONS[rounding_mode])(input, other)
+    if any(isinstance(v, Tensor) and not v.is_floating_point() for v in (input, other)):
+        return _quotient_of_integers(input, other)
     # CUDA multiplies by the reciprocal of a number; by a tensor on the device it divides. In half
     # precision the CPU rounds the number to binary32, divides, and rounds once: so does this.
     number = isinstance(other, (int, float)) and not isinstance(other, bool)
@@ -64,7 +82,20 @@ def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Te
     return (wide / wide.new_full((), other)).to(input.dtype)
 
 
+def _quotient_of_integers(input: Tensor, other: Any) -> Tensor:
+    """Each is converted to the result's dtype, rounded once, and divided."""
+    if not binary.result_dtype(input, other).is_floating_point:
+        input = input.to(torch.get_default_dtype())
+    return binary.of_floats(operator.truediv)(input, other)
+
+
+_DIVISIONS = {"floor": binary.floor_divide, "trunc": binary.trunc_divide}
+
+
 def divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    if rounding_mode is not None:
+        need(rounding_mode in _DIVISIONS)
+        return binary.in_place(_DIVISIONS[rounding_mode])(input, other)
     return input.copy_(divide(input, other, rounding_mode=rounding_mode))
 
 

@@ -16,12 +16,14 @@ from bninv.dispatch import composed, ordered
 from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
+from bninv.operators import binary
 from bninv.operators.adapters import Adapter, UnfitError
 
 ATEN: dict[str, Adapter] = {
     **OWN,
     "pow": composed.power,
     "pow_": composed.power_,
+    "float_power": composed.float_power,
     "square": composed.square,
     "square_": composed.square_,
     "addcmul": composed.addcmul,
@@ -64,6 +66,10 @@ OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 _OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
 
 
+# Functions that take integers beside, or in the place of, floating-point numbers.
+_PROMOTING = {*binary.ATEN, "pow", "pow_", "float_power", "div", "div_"}
+
+
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
     found = False
     given = (*args, *kwargs.values()) if kwargs else args
@@ -78,7 +84,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype is torch.bool and name in _MASKED:
             continue
-        if dtype not in FLOATING:
+        if dtype not in FLOATING and (dtype.is_complex or name not in _PROMOTING):
             return False
         if device == "cuda" and not extension.has_cuda():
             return False
