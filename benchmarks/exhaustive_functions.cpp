@@ -17,8 +17,10 @@
 #include <vector>
 
 #include "cpu/vec.h"
+#include "cpu/vec_binary64.h"
 #include "elementary.h"
 #include "functions.h"
+#include "trigonometric.h"
 
 namespace {
 
@@ -111,6 +113,9 @@ const Function kFunctions[] = {
              reference_softplus),
     FUNCTION("elu", kernels::elu(v, decltype(v)(1.0f), decltype(v)(1.0f), decltype(v)(1.0f)),
              reference_elu),
+    FUNCTION("sin", kernels::sin(v), std::sin),
+    FUNCTION("cos", kernels::cos(v), std::cos),
+    FUNCTION("tan", kernels::tan(v), std::tan),
     FUNCTION("tanh", kernels::tanh(v), std::tanh),
     FUNCTION("erf", kernels::erf(v), std::erf),
     FUNCTION("sigmoid", kernels::sigmoid(v), reference_sigmoid),

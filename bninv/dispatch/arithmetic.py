@@ -15,35 +15,18 @@ from torch import Tensor
 
 from bninv._arguments import promoted
 from bninv._rounding import widened
+from bninv.building import extension
 from bninv.dispatch import casts
+from bninv.dispatch.conditions import tensors_in
 from bninv.modules.base import FLOATING
+from bninv.operators import binary
 from bninv.operators.adapters import Adapter, need
-
-
-def _category(value: Any) -> int:
-    if isinstance(value, Tensor):
-        if value.is_floating_point() or value.is_complex():
-            return 3 if value.is_complex() else 2
-        return int(value.dtype is not torch.bool)
-    return 2 if isinstance(value, float) else int(not isinstance(value, bool))
-
-
-def result_dtype(input: Tensor, other: Any) -> torch.dtype:
-    """As torch.result_type has it, which Dynamo does not take in a whole graph."""
-    if not isinstance(other, Tensor):
-        rises = _category(other) > _category(input)
-        return torch.get_default_dtype() if rises and _category(other) == 2 else input.dtype
-    if input.dim() == 0 < other.dim():
-        input, other = other, input
-    if other.dim() == 0 < input.dim() and _category(other) <= _category(input):
-        return input.dtype
-    return promoted(input.dtype, other.dtype)
 
 
 def operands(input: Any, other: Any) -> tuple[Tensor, Any, torch.dtype]:
     """Two tensors, or one and a number, in the arithmetic type; the dtype of their result."""
     need(isinstance(input, Tensor) and isinstance(other, (Tensor, int, float)))
-    dtype = result_dtype(input, other)
+    dtype = binary.result_dtype(input, other)
     need(dtype in FLOATING)
     wide = dtype if dtype is torch.float64 else torch.float32
     return input.to(wide), other.to(wide) if isinstance(other, Tensor) else other, dtype
@@ -74,10 +57,18 @@ def mul(input: Tensor, other: Any) -> Tensor:
     return (a * b).to(dtype)
 
 
+_TO_INTEGERS = {"floor": binary.floor_divide, "trunc": binary.trunc_divide}
+
+
 def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
     """One division an element, of integers too. By a number CUDA multiplies with its reciprocal."""
-    need(isinstance(input, Tensor) and rounding_mode is None)
-    if not input.is_floating_point() and _category(other) < 2:
+    if rounding_mode is not None:
+        need(rounding_mode in _TO_INTEGERS)
+        # Who calls this has not asked for kernels, as the other functions here need none.
+        need(extension.has_cuda() or not any(t.is_cuda for t in tensors_in((input, other))))
+        return binary.of_floats(_TO_INTEGERS[rounding_mode])(input, other)
+    need(isinstance(input, Tensor) and isinstance(other, (Tensor, int, float)))
+    if not binary.result_dtype(input, other).is_floating_point:
         input = input.to(torch.get_default_dtype())
     a, b, dtype = operands(input, other)
     b = b.to(a.device) if isinstance(b, Tensor) else a.new_full((), b)
@@ -87,7 +78,7 @@ def divide(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Te
 def _in_place(function: Callable[..., Tensor]) -> Adapter:
     def in_place(input: Tensor, other: Any, *args: Any, **kwargs: Any) -> Tensor:
         # Into a narrower dtype the result would be rounded twice.
-        need(input.is_floating_point() and result_dtype(input, other) == input.dtype)
+        need(input.is_floating_point() and binary.result_dtype(input, other) == input.dtype)
         return input.copy_(function(input, other, *args, **kwargs))
 
     return in_place

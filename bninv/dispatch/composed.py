@@ -10,6 +10,7 @@ from torch import Tensor
 from bninv import _torch
 from bninv._arguments import integers
 from bninv._rounding import widened
+from bninv.operators import binary
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.unary import rsqrt, sqrt
 
@@ -20,34 +21,38 @@ def _cube(input: Tensor) -> Tensor:
     return ((wide * wide) * wide).to(input.dtype)
 
 
-def _three_quarters(input: Tensor) -> Tensor:
-    # The power of local response normalization.
-    root = sqrt(widened(input))
-    return (root * sqrt(root)).to(input.dtype)
-
-
 # Powers by a number that are a few operations: which ones follows from the exponent alone.
 _POWERS: dict[float, Adapter] = {
     2: lambda x: x * x,
     1: torch.clone,
     3: _cube,
     0.5: sqrt,
-    0.75: _three_quarters,
     -0.5: rsqrt,
     -1: torch.reciprocal,
 }
 
 
-def power(input: Tensor, exponent: Any) -> Tensor:
-    need(isinstance(input, Tensor) and isinstance(exponent, (int, float)))
-    need(exponent == 2 or (exponent in _POWERS and input.is_floating_point()))
-    return _POWERS[exponent](input)
+def power(input: Any, exponent: Any) -> Tensor:
+    fits = isinstance(input, Tensor) and input.is_floating_point()
+    if fits and isinstance(exponent, (int, float)) and exponent in _POWERS:
+        return _POWERS[exponent](input)
+    return binary.of_floats(binary.pow)(input, exponent)
 
 
 def power_(input: Tensor, exponent: Any) -> Tensor:
-    if isinstance(exponent, (int, float)) and exponent == 2:
-        return input.mul_(input)
-    return input.copy_(power(input, exponent))
+    if isinstance(exponent, (int, float)) and exponent in _POWERS and input.is_floating_point():
+        return input.mul_(input) if exponent == 2 else input.copy_(_POWERS[exponent](input))
+    return binary.in_place(binary.pow)(input, exponent)
+
+
+def power_of(exponent: Tensor, input: Any) -> Tensor:
+    """`input ** exponent`, whose operator is the exponent's."""
+    return power(input, exponent)
+
+
+def float_power(input: Any, exponent: Any) -> Tensor:
+    base, exponent = (v.double() if isinstance(v, Tensor) else v for v in (input, exponent))
+    return power(base, exponent)
 
 
 def square(input: Tensor) -> Tensor:

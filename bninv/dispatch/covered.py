@@ -17,7 +17,7 @@ from bninv.dispatch.conditions import tensors_in
 from bninv.dispatch.exact import names
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
-from bninv.operators import recurrent
+from bninv.operators import binary, recurrent
 from bninv.operators.adapters import Adapter, UnfitError
 
 # Functions that become others by the order of elements alone, in every dtype.
@@ -29,6 +29,7 @@ ATEN: dict[str, Adapter] = {
     **OWN,
     "pow": composed.power,
     "pow_": composed.power_,
+    "float_power": composed.float_power,
     "square": composed.square,
     "square_": composed.square_,
     **arithmetic.ATEN,
@@ -76,7 +77,7 @@ _OF_ANY_DTYPE |= {"double", "float", "half", "bfloat16", "long", "int", "short",
 # Functions that may be given no tensor.
 OF_NUMBERS = {*sequences.ATEN, *sequences.REPAIRS}
 # Functions that take integers or booleans too, which they convert first.
-_OF_INTEGERS_TOO = {"cumsum", "cumprod", "prod"}
+_OF_INTEGERS_TOO = {"cumsum", "cumprod", "prod", *binary.ATEN, "pow", "pow_", "float_power"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
@@ -95,7 +96,7 @@ def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
             continue
         if dtype is torch.int64 and name in _COUNTED:
             continue
-        if dtype not in FLOATING and name not in _OF_INTEGERS_TOO:
+        if dtype not in FLOATING and (dtype.is_complex or name not in _OF_INTEGERS_TOO):
             return False
         if device == "cuda" and not extension.has_cuda():
             return False

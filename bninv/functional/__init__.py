@@ -19,6 +19,7 @@ from __future__ import annotations
 from bninv.operators import ROOMS as _ROOMS
 from bninv.operators.attention import *  # noqa: F403
 from bninv.operators.batch_norm import *  # noqa: F403
+from bninv.operators.binary import *  # noqa: F403
 from bninv.operators.conv2d import *  # noqa: F403
 from bninv.operators.conv3d import *  # noqa: F403
 from bninv.operators.conv_transpose import *  # noqa: F403

@@ -14,6 +14,7 @@ from bninv.modules.base import Patched
 from bninv.operators import (
     attention,
     batch_norm,
+    binary,
     conv2d,
     conv2d_modules,
     conv3d,
@@ -41,7 +42,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
-    *(attention, batch_norm, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
+    *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
     *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
     *(statistics, sum, unary),
 )

@@ -193,6 +193,42 @@ def erf(input: Tensor, inplace: bool = False) -> Tensor:
     return _unary("erf", input, inplace)
 
 
+@elementwise()
+def sin(input: Tensor, inplace: bool = False) -> Tensor:
+    """Sine of any angle within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("sin", input, inplace)
+
+
+@elementwise()
+def cos(input: Tensor, inplace: bool = False) -> Tensor:
+    """Cosine of any angle within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("cos", input, inplace)
+
+
+@elementwise()
+def tan(input: Tensor, inplace: bool = False) -> Tensor:
+    """Tangent of any angle within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("tan", input, inplace)
+
+
+@elementwise()
+def atan(input: Tensor, inplace: bool = False) -> Tensor:
+    """Arctangent within 1 ulp; the exact expression is in docs/functions.md."""
+    return _unary("atan", input, inplace)
+
+
+@elementwise()
+def sinh(input: Tensor, inplace: bool = False) -> Tensor:
+    """Hyperbolic sine within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("sinh", input, inplace)
+
+
+@elementwise()
+def cosh(input: Tensor, inplace: bool = False) -> Tensor:
+    """Hyperbolic cosine within 2 ulp; the exact expression is in docs/functions.md."""
+    return _unary("cosh", input, inplace)
+
+
 @elementwise(_TORCH + "LogSigmoid")
 def logsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`log(sigmoid(x))` within 2 ulp; the exact expression is in docs/functions.md."""

@@ -120,8 +120,9 @@ void in_blocks(const BatchNormArgs& args, int64_t row, int64_t begin, int64_t en
     return rows(begin, end);
   const int64_t block = max64(kBlockElements / row, 1);
   const int64_t elements = args.outer * args.channels * args.inner;
-  const UnaryArgs activation{args.dtype,      args.output,           args.output,
-                             args.activation, {args.negative_slope}, elements};
+  const UnaryArgs activation{
+      args.dtype, args.output, args.output, as_function(args.activation), {args.negative_slope},
+      elements};
   for (int64_t first = begin; first < end; first += block) {
     const int64_t last = min64(first + block, end);
     rows(first, last);

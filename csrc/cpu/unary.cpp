@@ -1,6 +1,7 @@
 // Elementwise functions (R6) over dense memory. Tasks are elements.
 #include "../unary.h"
-#include "../activation.h"
+#include "../function.h"
+#include "vec_binary64.h"
 #include "vec_dtypes.h"
 
 namespace bninv {
@@ -16,12 +17,20 @@ void unary_of(const UnaryArgs& args, int64_t begin, int64_t end) {
   V parameters[kUnaryParameters];
   for (int i = 0; i < kUnaryParameters; ++i)
     parameters[i] = static_cast<Arithmetic<T>>(args.parameters[i]);
-  with_activation<Activation::kNone, kLastActivation>(args.function, [&](auto function) {
-    const auto f = [&](V value) { return activate<function.value>(value, parameters); };
+  const auto each = [&](const auto& f) {
     int64_t i = begin;
     for (; i + kCount <= end; i += kCount) store(y + i, f(load(x + i)));
     if (i < end) store_partial(y + i, f(load_partial(x + i, end - i)), end - i);
-  });
+  };
+  switch (args.function) {
+#define BNINV_CASE(name, number, ...) \
+  case Function::number:              \
+    return each([&](V value) { return function_of<Function::number>(value, parameters); });
+    BNINV_FUNCTIONS(BNINV_CASE)
+#undef BNINV_CASE
+    default:
+      break;
+  }
 }
 
 }  // namespace

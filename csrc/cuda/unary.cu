@@ -1,6 +1,6 @@
 // Elementwise functions of one tensor (R6) over dense memory, in place too: the bytes pass once, 16 at
 // a time.
-#include "../activation.h"
+#include "../function.h"
 #include "../unary.h"
 #include "device.cuh"
 #include "launch.cuh"
@@ -33,9 +33,9 @@ __device__ __forceinline__ void apply(const UnaryArgs& args, Arithmetic<T> (&val
     for (int i = 0; i < kUnaryParameters; ++i) parameters[i] = static_cast<A>(args.parameters[i]);
     switch (args.function) {
 #define BNINV_CASE(name, number, ...) \
-  case Activation::number:            \
-    return each([&](A x) { return activate<Activation::number>(x, parameters); });
-      BNINV_ACTIVATIONS(BNINV_CASE)
+  case Function::number:              \
+    return each([&](A x) { return function_of<Function::number>(x, parameters); });
+      BNINV_FUNCTIONS(BNINV_CASE)
 #undef BNINV_CASE
       default:
         break;
@@ -103,7 +103,7 @@ void unary(const UnaryArgs& args, void* stream) {
     using T = typename decltype(type)::Type;
     const bool aligned = are_aligned(args.input, args.output);
     const Launch how{"unary", ceil_div(args.elements, kChunk), kThreads, 0, stream};
-    if (args.function == Activation::kRelu)
+    if (args.function == Function::kRelu)
       launch(how, unary_kernel<T, true>, args, aligned);
     else
       launch(how, unary_kernel<T, false>, args, aligned);

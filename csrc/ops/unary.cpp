@@ -9,7 +9,7 @@ namespace {
 
 using Parameters = std::initializer_list<double>;
 
-void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activation function,
+void run_unary(const Tensor& input, const Tensor& output, DType dtype, Function function,
                Parameters parameters) {
   if (input.numel() == 0) return;
   UnaryArgs args{};
@@ -23,7 +23,7 @@ void run_unary(const Tensor& input, const Tensor& output, DType dtype, Activatio
   run(BNINV_KERNEL(unary), args, args.elements, grain_of(1));
 }
 
-Tensor unary(const char* op, const Tensor& input, Activation function, Parameters parameters = {}) {
+Tensor unary(const char* op, const Tensor& input, Function function, Parameters parameters = {}) {
   const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   const Tensor x = is_dense(input) ? input : torch::stable::contiguous(input);
   Tensor output = new_like(x);
@@ -31,7 +31,7 @@ Tensor unary(const char* op, const Tensor& input, Activation function, Parameter
   return output;
 }
 
-void unary_(const char* op, Tensor& input, Activation function, Parameters parameters = {}) {
+void unary_(const char* op, Tensor& input, Function function, Parameters parameters = {}) {
   const DType dtype = check_dtype(op, "input", input, kFloatingTypes);
   if (is_dense(input)) {
     run_unary(input, input, dtype, function, parameters);
@@ -46,18 +46,18 @@ void unary_(const char* op, Tensor& input, Activation function, Parameters param
 }
 
 // One operator and its in-place form, with the same arithmetic.
-#define BNINV_PLAIN(name, number)                                                      \
-  Tensor name(const Tensor& input) { return unary(#name, input, Activation::number); } \
-  void name##_(Tensor input) { unary_(#name "_", input, Activation::number); }
+#define BNINV_PLAIN(name, number)                                                    \
+  Tensor name(const Tensor& input) { return unary(#name, input, Function::number); } \
+  void name##_(Tensor input) { unary_(#name "_", input, Function::number); }
 #define BNINV_OWN(name, number)
 #define BNINV_DEFINE(name, number, kind, expression) BNINV_##kind(name, number)
-BNINV_ACTIVATIONS(BNINV_DEFINE)
+BNINV_FUNCTIONS(BNINV_DEFINE)
 #undef BNINV_PLAIN
 
-Activation gelu_form(const std::string& approximate) {
+Function gelu_form(const std::string& approximate) {
   BNINV_CHECK(approximate == "none" || approximate == "tanh", "gelu: `approximate` is '",
               approximate, "'; it may be 'none' or 'tanh'");
-  return approximate == "tanh" ? Activation::kGeluTanh : Activation::kGelu;
+  return approximate == "tanh" ? Function::kGeluTanh : Function::kGelu;
 }
 
 Tensor gelu(const Tensor& input, std::string approximate) {
@@ -69,27 +69,27 @@ void gelu_(Tensor input, std::string approximate) {
 }
 
 Tensor leaky_relu(const Tensor& input, double negative_slope) {
-  return unary("leaky_relu", input, Activation::kLeakyRelu, {negative_slope});
+  return unary("leaky_relu", input, Function::kLeakyRelu, {negative_slope});
 }
 
 void leaky_relu_(Tensor input, double negative_slope) {
-  unary_("leaky_relu_", input, Activation::kLeakyRelu, {negative_slope});
+  unary_("leaky_relu_", input, Function::kLeakyRelu, {negative_slope});
 }
 
 Tensor softplus(const Tensor& input, double beta, double threshold) {
-  return unary("softplus", input, Activation::kSoftplus, {beta, threshold});
+  return unary("softplus", input, Function::kSoftplus, {beta, threshold});
 }
 
 void softplus_(Tensor input, double beta, double threshold) {
-  unary_("softplus_", input, Activation::kSoftplus, {beta, threshold});
+  unary_("softplus_", input, Function::kSoftplus, {beta, threshold});
 }
 
 Tensor elu(const Tensor& input, double alpha, double scale, double input_scale) {
-  return unary("elu", input, Activation::kElu, {scale, alpha * scale, input_scale});
+  return unary("elu", input, Function::kElu, {scale, alpha * scale, input_scale});
 }
 
 void elu_(Tensor input, double alpha, double scale, double input_scale) {
-  unary_("elu_", input, Activation::kElu, {scale, alpha * scale, input_scale});
+  unary_("elu_", input, Function::kElu, {scale, alpha * scale, input_scale});
 }
 
 }  // namespace
@@ -98,7 +98,7 @@ BNINV_REGISTER(m) {
 #define BNINV_PLAIN(name, number)  \
   m.impl(#name, TORCH_BOX(&name)); \
   m.impl(#name "_", TORCH_BOX(&name##_));
-  BNINV_ACTIVATIONS(BNINV_DEFINE)
+  BNINV_FUNCTIONS(BNINV_DEFINE)
   BNINV_PLAIN(gelu, kGelu)
   BNINV_PLAIN(leaky_relu, kLeakyRelu)
   BNINV_PLAIN(softplus, kSoftplus)

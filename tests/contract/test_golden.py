@@ -27,6 +27,7 @@ from tests.support import (
     reference_scan,
     reference_tensor_products,
 )
+from tests.support.reference_binary import BINARY
 
 FILE = Path(__file__).with_name("golden.json")
 CONTRACT_VERSION = 1
@@ -92,6 +93,12 @@ def elementwise(name: str, **options) -> tuple:
 def affine(name: str, *shape: int, args: tuple = (), over: int = 1, **options) -> tuple:
     """An operator with a weight and a bias of the sizes `over`."""
     return name, (inputs(1, *shape), *args, inputs(4, over), inputs(5, over)), options
+
+
+def two(name: str) -> tuple:
+    """An elementwise function of two tensors, the first not negative."""
+    x = np.abs(elementwise(name)[1][0])[::3, :199]
+    return name, (x, np.ascontiguousarray(inputs(2, 199, 22).T * np.float32(37))), {}
 
 
 # Of what is not negative.
@@ -181,6 +188,7 @@ CASES: dict[str, tuple] = {
     **{name: elementwise(name) for name in ELEMENTWISE},
     **{name: (name, (np.abs(elementwise(name)[1][0]),), {}) for name in ROOTS},
     "gelu tanh": elementwise("gelu", approximate="tanh"),
+    **{name: two(name) for name in BINARY},
 }
 
 
@@ -263,6 +271,8 @@ def expected(label: str) -> Tensor:
     if name in reference_functions.FUNCTIONS:
         arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]
         return torch.from_numpy(reference_functions.FUNCTIONS[name](*arrays, **options))
+    if name in BINARY:
+        return torch.from_numpy(BINARY[name](*(a.numpy() for a in args)))
     for module in (reference_normalization, reference_scan):
         if hasattr(module, name):
             arrays = [a.numpy() if isinstance(a, Tensor) else a for a in args]

@@ -30,11 +30,11 @@ void batch_norm_case() {
                      offset);
 }
 
-const char* name_of(Activation function) {
-  return kActivationNames[static_cast<int64_t>(function)];
+const char* name_of(Function function) {
+  return kFunctionNames[static_cast<int64_t>(function)];
 }
 
-void unary_case(Activation function, DType dtype, const Bytes& x, int64_t offset) {
+void unary_case(Function function, DType dtype, const Bytes& x, int64_t offset) {
   UnaryArgs args{};
   const int64_t count = static_cast<int64_t>(x.size / size_of(dtype));
   args.dtype = dtype, args.input = x.data, args.elements = count;
@@ -100,14 +100,14 @@ void scan_case(Scan scan, const char* name) {
   run<ScanArgs>(name, args, &Level::scan, CUDA_KERNEL(scan), scan_tasks(args), count, offset);
 }
 
-void unary_case(Activation function) {
+void unary_case(Function function) {
   const DType dtype = any_dtype();
   const int64_t count = between(1, 70), offset = one_of({0, 1});
   unary_case(function, dtype, Bytes::random(count, dtype, offset), offset);
 }
 
 // Every number of 16 bits, and as many of the wider types.
-void unary_sweep(Activation function) {
+void unary_sweep(Function function) {
   for (const DType dtype : {DType::kFloat, DType::kDouble, DType::kHalf, DType::kBFloat16}) {
     Bytes x = Bytes::random(0x10000, dtype);
     if (size_of(dtype) == 2)
@@ -127,8 +127,8 @@ void typed_cases(int number) {
   seed_case("cumsum", number), scan_case(Scan::kSum, "cumsum");
   seed_case("cumprod", number), scan_case(Scan::kProduct, "cumprod");
   seed_case("logcumsumexp", number), scan_case(Scan::kLogSumExp, "logcumsumexp");
-  for (int64_t f = 1; f <= kActivations; ++f) {
-    const Activation function = static_cast<Activation>(f);
+  for (int64_t f = 1; f <= kFunctions; ++f) {
+    const Function function = static_cast<Function>(f);
     seed_case(name_of(function), number), unary_case(function);
     if (number == 0) unary_sweep(function);
   }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import bninv.functional as F
-from bninv.operators import unary
+from bninv.operators import binary, unary
 from tests.support.properties import normal
 
 ERRORS = (TypeError, ValueError, RuntimeError)
@@ -79,6 +79,13 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "interpolate": (F.interpolate, {"input": X4, "size": (7, 4), "mode": "bilinear"}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
+    **{
+        op.name: (
+            getattr(F, op.name),
+            {"input": X4.abs(), "exponent" if op.name == "pow" else "other": X4[:1]},
+        )
+        for op in binary.OPERATORS
+    },
     # Of numbers that all of them take: a comparison of NaN says nothing.
     **{name: (getattr(F, name), {"input": X4.abs()}) for name in ELEMENTWISE},
 }
@@ -86,7 +93,7 @@ NARROW = {torch.float32, torch.float16, torch.bfloat16}
 PRODUCTS = {name for name in CALLS if name.startswith("conv")}
 PRODUCTS |= {"linear", "baddbmm", "scaled_dot_product_attention"}
 # Whose tensors are all of one dtype.
-STRICT = {*PRODUCTS, "grid_sample"}
+STRICT = {*PRODUCTS, "grid_sample", *(op.name for op in binary.OPERATORS)}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = dict.fromkeys(CALLS, NARROW | {torch.float64})
 # Those of an input beside float32 parameters.

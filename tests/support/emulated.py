@@ -30,6 +30,7 @@ from tests.support.places import CSRC
 FAMILIES = (
     "attention",
     "batch_norm",
+    "binary",
     "bmm",
     "conv2d",
     "conv3d",

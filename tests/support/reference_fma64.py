@@ -12,7 +12,7 @@ F64 = NDArray[np.float64]
 
 # Factors and sums between these magnitudes keep every step of `_fma_in_range` free of overflow and
 # of underflow.
-_LEAST, _GREATEST = 2.0**-200, 2.0**200
+_LEAST, _GREATEST = 2.0**-450, 2.0**450
 
 
 def exact(a: float, b: float, c: float) -> float:
@@ -47,13 +47,16 @@ def fma64(a: object, b: object, c: object) -> F64:
         product_only = (addend == 0) & np.isfinite(factor * other) & (factor * other != 0)
         result[product_only] = factor[product_only] * other[product_only]
         result[usual] = _fma_in_range(factor[usual], other[usual], addend[usual])
-    for i in np.argwhere(~(usual | product_only)):
+        # A product that is a zero, an infinity or NaN of itself is exact.
+        sum_only = (factor == 0) | (other == 0) | ~np.isfinite(factor) | ~np.isfinite(other)
+        result[sum_only] = factor[sum_only] * other[sum_only] + addend[sum_only]
+    for i in np.argwhere(~(usual | product_only | sum_only)):
         at = tuple(i)
         result[at] = exact(float(factor[at]), float(other[at]), float(addend[at]))
     return result
 
 
-def _two_sum(a: Any, b: Any) -> tuple[Any, Any]:
+def two_sum(a: Any, b: Any) -> tuple[Any, Any]:
     """Knuth: the rounded sum and what it lost."""
     total = a + b
     virtual = total - a
@@ -77,9 +80,9 @@ def _two_product(a: Any, b: Any) -> tuple[Any, Any]:
 def _fma_in_range(a: Any, b: Any, c: Any) -> Any:
     """Boldo and Melquiond, "Emulation of FMA and correctly rounded sums" (2008), figure 5."""
     high, low = _two_product(a, b)
-    middle, lowest = _two_sum(c, low)
-    top, rest = _two_sum(high, middle)
-    tail, error = _two_sum(lowest, rest)
+    middle, lowest = two_sum(c, low)
+    top, rest = two_sum(high, middle)
+    tail, error = two_sum(lowest, rest)
     # The tail rounded to odd: the neighbour on the error's side where the last bit is 0.
     bits = tail.view(np.int64)
     to_odd = (error != 0) & (bits & 1 == 0)

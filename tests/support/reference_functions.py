@@ -12,6 +12,7 @@ from functools import wraps
 
 import numpy as np
 
+from tests.support.reference_angles import atan
 from tests.support.reference_format import (
     BINARY64,
     INF,
@@ -31,6 +32,8 @@ from tests.support.reference_format import (
     times_sigmoid,
     with_sign_of,
 )
+from tests.support.reference_hyperbolic import cosh, sinh
+from tests.support.reference_trigonometric import cos, sin, tan
 
 
 def elementwise(function: Callable[..., Reals]) -> Callable[..., Reals]:
@@ -322,6 +325,6 @@ FUNCTIONS: dict[str, Callable[..., Reals]] = {
     for function in (
         exp, exp2, expm1, log, log1p, log2, log10, softplus, logsigmoid, elu, celu, selu,
         tanh, erf, sigmoid, silu, mish, gelu, relu, relu6, hardsigmoid, hardswish,
-        leaky_relu, sqrt, rsqrt,
+        leaky_relu, sqrt, rsqrt, sin, cos, tan, atan, sinh, cosh,
     )
 }  # fmt: skip
