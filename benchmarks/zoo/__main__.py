@@ -157,7 +157,7 @@ class Run:
 
 def line(entry: Entry, result: Result) -> str:
     """What a run says of a model."""
-    name = f"{entry.name:34}"
+    name = f"{entry.name:30}"
     if "failed" in result:
         return f"[red]{name} failed: {escape(result['failed'])}[/red]"
     moved = result["patched_moved"] + result["inference_mode_moved"]

@@ -90,6 +90,8 @@ def summary(found: Results) -> list[str]:
     ]
     if failed := len(found) - len(ran):
         lines.append(f"{failed} could not be run.")
+    if left := len(ZOO) - len(found):
+        lines.append(f"Not all yet: {left} models are still to be run.")
     if ran:
         error = [r["errors"]["ratio"]["rms"] for r in ran if "rms" in r["errors"]["ratio"]]
         lines.append(f"Error: median {middle(error)}, at most {max(error):.2f} times stock's.")

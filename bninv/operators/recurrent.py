@@ -60,6 +60,8 @@ class Weights:
         return h if self.projection is None else linear(h, self.projection)
 
     def _operand(self, x: Tensor) -> Tensor:
+        if x.dtype is self.dtype is self.input.dtype:
+            return x  # a step's calls of nothing cost as much as its arithmetic
         return x.to(self.dtype).to(self.input.dtype)
 
 
@@ -70,10 +72,10 @@ Step = Callable[[Weights, Tensor, State], State]
 
 def _lstm_step(weights: Weights, x: Tensor, state: State) -> State:
     h, c = state
-    gates = weights.gates(x, h)
+    gates, size = weights.gates(x, h), c.shape[-1]
     # Of all four, since that is one call: the cell's own part is not looked at.
-    i, f, _, o = sigmoid(gates).chunk(4, -1)
-    c = f * c + i * tanh(gates.chunk(4, -1)[2])
+    i, f, _, o = sigmoid(gates).split(size, -1)
+    c = f * c + i * tanh(gates[..., 2 * size : 3 * size])
     return weights.projected(o * tanh(c)), c
 
 
@@ -99,6 +101,8 @@ def _relu_step(weights: Weights, x: Tensor, state: State) -> State:
 
 def _stepped(step: Step, weights: Weights, x: Tensor, state: State, dtypes: Any) -> State:
     """The state after a step, each part rounded once."""
+    if all(dtype is x.dtype for dtype in dtypes):
+        return step(weights, x, state)
     wide = tuple(part.to(x.dtype) for part in state)
     after = step(weights, x, wide)
     return tuple(part.to(dtype) for part, dtype in zip(after, dtypes, strict=True))

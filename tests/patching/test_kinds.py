@@ -22,7 +22,7 @@ from tests.support.module_cases import (
 )
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.filterwarnings("ignore:Using padding='same'", "ignore:LSTM with projections")
 @pytest.mark.parametrize("name", CASES)
 @torch.no_grad()
 def test_kind(name: str) -> None:

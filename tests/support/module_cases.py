@@ -54,6 +54,25 @@ def with_fast_norm(kind: Callable[[int], nn.Module]) -> nn.Module:
         tl.set_fast_norm(False)
 
 
+class Outputs(nn.Module):
+    """A recurrent layer or cell, whose results are one row a sample."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output, state = self.layer(x)
+        if output.dim() == 2:  # a cell's two states
+            return output + state
+        states = state if isinstance(state, tuple) else (state,)
+        rows = [s.transpose(0, 1).flatten(1) for s in states]
+        return torch.cat([output.flatten(1), *rows], 1)
+
+
+# Of which stock has no kernel for fake tensors on CUDA.
+UNFAKED = {"LSTM", "LSTM projected", "GRU", "RNN", "GRUCell"}
+
 CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "Conv1d": (lambda: nn.Conv1d(12, 7, 3, stride=2, padding=1, dilation=2), SIGNAL),
     "Conv1d same": (lambda: nn.Conv1d(12, 8, 4, padding="same", groups=4), SIGNAL),
@@ -120,6 +139,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "StdConv2dSame": (lambda: tl.StdConv2dSame(12, 7, 3, stride=2), IMAGE),
     "ScaledStdConv2d": (lambda: tl.ScaledStdConv2d(12, 8, 3, groups=4), IMAGE),
     "ScaledStdConv2dSame": (lambda: tl.ScaledStdConv2dSame(12, 7, 4, stride=2), IMAGE),
+    "LSTM": (lambda: Outputs(nn.LSTM(23, 5, 2, bidirectional=True, batch_first=True)), SIGNAL),
+    "LSTM projected": (lambda: Outputs(nn.LSTM(23, 5, proj_size=3, batch_first=True)), SIGNAL),
+    "GRU": (lambda: Outputs(nn.GRU(23, 5, bias=False, batch_first=True)), SIGNAL),
+    "RNN": (lambda: Outputs(nn.RNN(23, 5, nonlinearity="relu", batch_first=True)), SIGNAL),
+    "LSTMCell": (lambda: Outputs(nn.LSTMCell(12, 5)), ROW),
+    "GRUCell": (lambda: nn.GRUCell(12, 5), ROW),
+    "RNNCell": (lambda: nn.RNNCell(12, 5), ROW),
     "MaxPool1d": (lambda: nn.MaxPool1d(3, 2, 1), SIGNAL),
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1, dilation=2, ceil_mode=True), IMAGE),
     "AvgPool1d": (lambda: nn.AvgPool1d(3, padding=1, count_include_pad=False), SIGNAL),
