@@ -59,7 +59,7 @@ _MASKED = {"scaled_dot_product_attention"}
 # Functions that autocast passes by, and the operator in each of them that it casts for.
 _CAST_AS = {
     "square": "pow",
-    "normalize": "linalg_vector_norm",
+    **dict.fromkeys(("normalize", "linalg_norm", "pairwise_distance"), "linalg_vector_norm"),
     "grid_sample": "grid_sampler",
     **dict.fromkeys(("affine_grid", "affine_grid_generator", "einsum"), "bmm"),
 }

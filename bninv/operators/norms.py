@@ -89,7 +89,7 @@ def pairwise_distance(
     """`vector_norm((x1 - x2) + eps)` of order `p` along the last dimension; in the arithmetic type
     throughout, rounded once to a 16-bit one.
     """
-    a, b, dtype = _pair("pairwise_distance", x1, x2)
+    a, b, dtype = _pair("linalg_vector_norm", x1, x2)
     return vector_norm((a - b) + number(eps, "eps"), -1, keepdim, ord=p).to(dtype)
 
 

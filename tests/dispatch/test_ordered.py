@@ -61,6 +61,12 @@ CALLS: dict[str, Callable[[Tensor], Any]] = {
     "aminmax": lambda x: torch.aminmax(x, dim=2),
     "max": lambda x: x.max(2),
     "min": lambda x: torch.min(x, dim=1, keepdim=True),
+    "median": lambda x: x.median(2),
+    "median, kept": lambda x: torch.median(x, dim=1, keepdim=True),
+    "nanmedian": lambda x: x.nanmedian(1),
+    "kthvalue": lambda x: x.kthvalue(3, 1),
+    "cummax": lambda x: x.cummax(1),
+    "cummin": lambda x: torch.cummin(x, dim=-1),
     "minimum": lambda x: torch.minimum(x, x.flip(1)),
     "maximum": lambda x: torch.max(x, x.flip(1)),
 }
@@ -71,6 +77,8 @@ WHOLE: dict[str, Callable[[Tensor], Any]] = {
     "amin": lambda x: x.amin((0, 1, 2), keepdim=True),
     "aminmax": lambda x: x.aminmax(),
     "msort": lambda x: torch.msort(x),
+    "median": lambda x: x.median(),
+    "nanmedian": lambda x: torch.nanmedian(x),
 }
 
 
@@ -127,6 +135,34 @@ def test_a_sort_is_numpys_stable_one(dtype: torch.dtype, descending: bool) -> No
         assert_bitwise_equal(values, x.gather(1, expected))
         if descending:
             same(tuple(x.topk(9)), (values[:, :9], expected[:, :9]))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_largest_so_far_is_stocks_on_the_cpu(dtype: torch.dtype) -> None:
+    """Zeros' signs and indices too: one element after another leaves no choice."""
+    x = with_ties((5, 67), dtype)
+    for name in ("cummax", "cummin"):
+        for dim in (0, 1):
+            stock = getattr(x, name)(dim)
+            with strictly():
+                own = getattr(x, name)(dim)
+            assert torch.equal(own.indices, stock.indices)
+            assert_bitwise_equal(own.values, stock.values)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_median_is_of_its_rank(dtype: torch.dtype) -> None:
+    nan = float("nan")
+    rows = torch.tensor([[3, 1, 2, 4, 1], [1, nan, 0, nan, 2], [nan] * 5, [2, -0.0, 0, 5, -1]])
+    with strictly():
+        middle, rest, third = rows.median(1), rows.nanmedian(1), rows.kthvalue(3)
+    assert_bitwise_equal(middle.values, torch.tensor([2, nan, nan, 0.0]))
+    assert middle.indices.tolist() == [2, 1, 0, 2]
+    assert_bitwise_equal(rest.values, torch.tensor([2, 1, nan, 0.0]))
+    assert_bitwise_equal(third.values, torch.tensor([2, 2, nan, 0.0]))
+    even = torch.tensor([4.0, 1, 3, 2]).to(dtype)
+    with strictly():
+        assert even.median() == 2
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -96,7 +96,6 @@ def test_a_chain_that_pytorch_refuses_is_refused() -> None:
 REPORTED: dict[str, Callable[[], Any]] = {
     "bilinear": lambda: TF.bilinear(X[:, :5], X[:, :6], A[:30].view(20, 5, 6)[:3]),
     "addbmm": lambda: torch.addbmm(X[:, :20], X[None], A[None]),
-    "cdist": lambda: torch.cdist(X, X),
 }
 
 

@@ -30,7 +30,8 @@ def encoder_layer(**options: Any) -> nn.Module:
 
 
 # Those that run bninv's arithmetic.
-OWN = {"Fold", "LPPool2d", "Softmin", "Tanhshrink", "TransformerEncoder"}
+OWN = {"Fold", "GLU", "LPPool2d", "LocalResponseNorm", "RReLU", "Softmin", "Softshrink"}
+OWN |= {"Tanhshrink", "TransformerEncoder"}
 
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "PReLU": (lambda: nn.PReLU(6, init=0.3), IMAGE),
@@ -42,6 +43,10 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "Softmin": (lambda: nn.Softmin(1), IMAGE),
     "Softsign": (nn.Softsign, IMAGE),
     "Tanhshrink": (nn.Tanhshrink, IMAGE),
+    "GLU": (lambda: nn.GLU(1), IMAGE),
+    "RReLU": (nn.RReLU, IMAGE),
+    "Softshrink": (nn.Softshrink, IMAGE),
+    "LocalResponseNorm": (lambda: nn.LocalResponseNorm(3, 0.5), IMAGE),
     "Fold": (lambda: nn.Fold((7, 8), (2, 3), (1, 2), (1, 0), (2, 1)), BLOCKS),
     "LPPool2d": (lambda: nn.LPPool2d(2, 3, 2), IMAGE),
     "Unfold": (lambda: nn.Unfold(3, padding=1), IMAGE),
