@@ -52,6 +52,7 @@ _MASKED = {"scaled_dot_product_attention"}
 # Functions that autocast passes by, and the operator in each of them that it casts for.
 _CAST_AS = {
     "square": "pow",
+    "__rpow__": "pow",
     "normalize": "linalg_vector_norm",
     "grid_sample": "grid_sampler",
     **dict.fromkeys(("affine_grid", "affine_grid_generator", "einsum"), "bmm"),
@@ -66,8 +67,14 @@ OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 _OF_ANY_DTYPE = {"sort", "argsort", "msort", "topk", "amax", "amin", "aminmax", "max", "min"}
 
 
+# Methods of a number's exponent, and of its divisor.
+OF_A_NUMBER: dict[str, Adapter] = {
+    "__rpow__": composed.power_of,
+    "__rfloordiv__": binary.REVERSED["floor_divide"],
+    "__rmod__": binary.REVERSED["remainder"],
+}
 # Functions that take integers beside, or in the place of, floating-point numbers.
-_PROMOTING = {*binary.ATEN, "pow", "pow_", "float_power", "div", "div_"}
+_PROMOTING = {*binary.ATEN, *OF_A_NUMBER, "pow", "pow_", "float_power", "div", "div_"}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:
