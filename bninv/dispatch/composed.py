@@ -100,15 +100,61 @@ def divide_(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> T
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    # Product and sum rounded each by itself; a backend's own kernel may contract them.
-    tensors = (input, tensor1, tensor2)
-    need(value == 1 and all(t.is_floating_point() for t in tensors))
+    # Products and the sum rounded each by itself; a backend's own kernel may contract them.
+    (input, tensor1, tensor2), dtype = _in_one_dtype(input, tensor1, tensor2)
+    return (input + _times(tensor1, value) * tensor2).to(dtype)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    (input, tensor1, tensor2), dtype = _in_one_dtype(input, tensor1, tensor2)
+    return (input + _times(tensor1, value) / tensor2).to(dtype)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
+    """PyTorch's formula, from the nearer end."""
+    if not isinstance(weight, Tensor):
+        need(isinstance(weight, (int, float)))
+        weight = torch.full((), weight, dtype=_wide(input).dtype, device=input.device)
+    (input, end, weight), dtype = _in_one_dtype(input, end, weight)
+    difference = end - input
+    near = input + weight * difference
+    far = end - difference * (1 - weight)
+    return torch.where(weight.abs() < 0.5, near, far).to(dtype)
+
+
+def addcmul_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return input.copy_(_for_input(input, addcmul(input, *args, **kwargs)))
+
+
+def addcdiv_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return input.copy_(_for_input(input, addcdiv(input, *args, **kwargs)))
+
+
+def lerp_(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return input.copy_(_for_input(input, lerp(input, *args, **kwargs)))
+
+
+def _for_input(input: Tensor, result: Tensor) -> Tensor:
+    need(result.dtype == input.dtype)
+    return result
+
+
+def _times(tensor: Tensor, value: float) -> Tensor:
+    need(isinstance(value, (int, float)))
+    return tensor if value == 1 else tensor * value
+
+
+def _in_one_dtype(*tensors: Tensor) -> tuple[list[Tensor], torch.dtype]:
+    """Three tensors in the arithmetic type of their result, and its dtype."""
+    need(all(isinstance(t, Tensor) and t.is_floating_point() for t in tensors))
     # A tensor without dimensions counts as a number beside others.
-    alike = input.dtype == tensor1.dtype == tensor2.dtype
-    need(alike or all(t.dim() > 0 for t in tensors))
-    dtype = promoted(promoted(input.dtype, tensor1.dtype), tensor2.dtype)
+    some = [t.dtype for t in tensors if t.dim() > 0] or [t.dtype for t in tensors]
+    dtype = some[0]
+    for other in some[1:]:
+        dtype = promoted(dtype, other)
     wide = dtype if dtype is torch.float64 else torch.float32
-    return (input.to(wide) + tensor1.to(wide) * tensor2.to(wide)).to(dtype)
+    device = next((t.device for t in tensors if t.dim() > 0), tensors[0].device)
+    return [t.to(dtype=wide, device=t.device if t.dim() > 0 else device) for t in tensors], dtype
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:

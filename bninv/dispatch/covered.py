@@ -26,7 +26,10 @@ ATEN: dict[str, Adapter] = {
     "float_power": composed.float_power,
     "square": composed.square,
     "square_": composed.square_,
-    "addcmul": composed.addcmul,
+    **{
+        name: getattr(composed, name)
+        for name in ("addcmul", "addcmul_", "addcdiv", "addcdiv_", "lerp", "lerp_")
+    },
     "col2im": composed.fold,
     "outer": composed.outer,
     "ger": composed.outer,
