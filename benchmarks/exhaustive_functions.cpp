@@ -20,6 +20,8 @@
 #include "cpu/vec_binary64.h"
 #include "elementary.h"
 #include "functions.h"
+#include "hyperbolic.h"
+#include "inverse_trigonometric.h"
 #include "trigonometric.h"
 
 namespace {
@@ -116,6 +118,9 @@ const Function kFunctions[] = {
     FUNCTION("sin", kernels::sin(v), std::sin),
     FUNCTION("cos", kernels::cos(v), std::cos),
     FUNCTION("tan", kernels::tan(v), std::tan),
+    FUNCTION("atan", kernels::atan(v), std::atan),
+    FUNCTION("sinh", kernels::sinh(v), std::sinh),
+    FUNCTION("cosh", kernels::cosh(v), std::cosh),
     FUNCTION("tanh", kernels::tanh(v), std::tanh),
     FUNCTION("erf", kernels::erf(v), std::erf),
     FUNCTION("sigmoid", kernels::sigmoid(v), reference_sigmoid),

@@ -27,7 +27,7 @@ RESULT = RESULTS / "exhaustive_functions.json"
 
 FUNCTIONS = (
     "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "logsigmoid", "softplus", "elu",
-    "sin", "cos", "tan",
+    "sin", "cos", "tan", "atan", "sinh", "cosh",
     "tanh", "erf", "sigmoid", "silu", "mish", "gelu", "gelu_tanh",
     "relu", "relu6", "hardsigmoid", "hardswish", "leaky_relu",
 )  # fmt: skip

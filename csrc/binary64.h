@@ -5,7 +5,7 @@
 
 // Code of rare arguments, once in a kernel however often it is asked for.
 #if defined(__CUDACC__)
-#define BNINV_OUTLINE __host__ __device__ __noinline__
+#define BNINV_OUTLINE __host__ __device__ inline __attribute__((noinline))
 #else
 #define BNINV_OUTLINE inline __attribute__((noinline))
 #endif

@@ -134,8 +134,14 @@ def lerp(input: Tensor, end: Tensor, weight: Any) -> Tensor:
     return torch.where(w.abs() < 0.5, a + w * d, b - d * (1 - w)).to(dtype)
 
 
-def lerp_(input: Tensor, end: Tensor, weight: Any) -> Tensor:
-    return input.copy_(lerp(input, end, weight))
+def _into_first(function: Callable[..., Tensor]) -> Adapter:
+    def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        result = function(input, *args, **kwargs)
+        # Into a narrower dtype the result would be rounded twice.
+        need(result.dtype == input.dtype)
+        return input.copy_(result)
+
+    return in_place
 
 
 def frac(input: Tensor) -> Tensor:
@@ -170,7 +176,9 @@ ATEN: dict[str, Adapter] = {
     "addcmul": addcmul,
     "addcdiv": addcdiv,
     "lerp": lerp,
-    "lerp_": lerp_,
+    "addcmul_": _into_first(addcmul),
+    "addcdiv_": _into_first(addcdiv),
+    "lerp_": _into_first(lerp),
     "frac": frac,
     "linalg_cross": lambda input, other, *, dim=-1: cross(input, other, dim),
     "cross": cross,

@@ -60,6 +60,7 @@ _MASKED = {"scaled_dot_product_attention"}
 _CAST_AS = {
     "square": "pow",
     **dict.fromkeys(("normalize", "linalg_norm", "pairwise_distance"), "linalg_vector_norm"),
+    "__rpow__": "pow",
     "grid_sample": "grid_sampler",
     **dict.fromkeys(("affine_grid", "affine_grid_generator", "einsum"), "bmm"),
 }
@@ -76,8 +77,14 @@ _OF_ANY_DTYPE = {*_ORDERING, *arithmetic.ATEN, *arithmetic.REPAIRS, *casts.REPAI
 _OF_ANY_DTYPE |= {"double", "float", "half", "bfloat16", "long", "int", "short", "char", "byte"}
 # Functions that may be given no tensor.
 OF_NUMBERS = {*sequences.ATEN, *sequences.REPAIRS}
+# Methods of a number's exponent, and of its divisor.
+OF_A_NUMBER: dict[str, Adapter] = {
+    "__rpow__": composed.power_of,
+    "__rfloordiv__": binary.REVERSED["floor_divide"],
+    "__rmod__": binary.REVERSED["remainder"],
+}
 # Functions that take integers or booleans too, which they convert first.
-_OF_INTEGERS_TOO = {"cumsum", "cumprod", "prod", *binary.ATEN, "pow", "pow_", "float_power"}
+_OF_INTEGERS_TOO = {*binary.ATEN, *OF_A_NUMBER, *names("pow pow_ float_power cumsum cumprod prod")}
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
 from bninv.dispatch import casts, composed, conditions, contraction, covered, exact, layout
 from bninv.modules.exact import is_whole
-from bninv.operators import PYTHON, binary
+from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
 from bninv.operators.matmul import chain_matmul
 
@@ -233,10 +233,8 @@ def _method_rows() -> dict[Any, Row]:
     # number / tensor: a reciprocal and a multiplication, each rounded once.
     divides = exact.Group("two IEEE operations", nothing, conditions.number_over_tensor)
     rows[torch.Tensor.__rdiv__] = rows[torch.Tensor.__rtruediv__] = Row("__rdiv__", group=divides)
-    rows[torch.Tensor.__rpow__] = Row("pow", adapter=composed.power_of)
-    for name, divide in binary.REVERSED.items():
-        of_number = {"floor_divide": "__rfloordiv__", "remainder": "__rmod__"}[name]
-        rows[getattr(torch.Tensor, of_number)] = Row(name, adapter=divide)
+    for name, adapter in covered.OF_A_NUMBER.items():
+        rows[getattr(torch.Tensor, name)] = Row(name, adapter=adapter)
     rows[_torch.set_grad_enabled] = Row("set_grad_enabled", passes=True)
     rows[torch.functional.einsum] = Row(
         "einsum", adapter=contraction.einsum, in_order=composed.einsum_left_to_right

@@ -94,7 +94,9 @@ Tensor binary(BinaryFunction function, const Tensor& input, const Tensor& other)
   const char* op = kBinaryNames[static_cast<int64_t>(function)];
   BinaryArgs args{};
   args.dtype = check_dtype(op, "input", input, kFloatingTypes);
-  check_like(op, function == BinaryFunction::kPow ? "exponent" : "other", other, input);
+  const char* argument = function == BinaryFunction::kPow ? "exponent" : "other";
+  check_beside(op, argument, other, input);
+  check_like(op, argument, other, input);
   Tensor output = new_result(input, other);
   if (input.numel() == 0) return output;
   const Tensor x = in_order(input, output, &args.input_step);

@@ -70,9 +70,9 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         lambda: torch.stack(F.var_mean(X, 1)),
         [lambda: torch.stack(torch.var_mean(X, 1)), lambda: torch.stack([X.var(1), X.mean(1)])],
     ),
-    "digamma": (
-        lambda: F.digamma(X, (1, 2)),
-        [lambda: X.digamma((1, 2)), lambda: torch.special.digamma(X, (1, 2))],
+    "logsumexp": (
+        lambda: F.logsumexp(X, (1, 2)),
+        [lambda: X.logsumexp((1, 2)), lambda: torch.special.logsumexp(X, (1, 2))],
     ),
     "cosine_similarity": (
         lambda: F.cosine_similarity(X, X.flip(1)),
@@ -474,3 +474,28 @@ def test_addcmul_rounds_twice() -> None:
             half = X.to(dtype)
             wide = half.float()
             assert_bitwise_equal(torch.addcmul(half, half, half), (wide + wide * wide).to(dtype))
+
+
+ROUNDED_ONE_BY_ONE: dict[str, tuple[Call, Call]] = {
+    "addcmul": (
+        lambda: torch.addcmul(X, X, X + 1, value=0.3),
+        lambda: X + (X * 0.3) * (X + 1),
+    ),
+    "addcdiv": (
+        lambda: X.clone().addcdiv_(X, X + 9, value=-2),
+        lambda: X + (X * -2) / (X + 9),
+    ),
+    "lerp": (lambda: torch.lerp(X, X.flip(0), 0.3), lambda: X + 0.3 * (X.flip(0) - X)),
+    "lerp from the other end": (
+        lambda: X.lerp(X.flip(0), torch.tensor(0.7)),
+        lambda: X.flip(0) - (X.flip(0) - X) * (1 - torch.tensor(0.7)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROUNDED_ONE_BY_ONE)
+def test_sums_of_products_round_each_operation(name: str) -> None:
+    call, expected = ROUNDED_ONE_BY_ONE[name]
+    with torch.no_grad(), bninv.invariant(strict=True):
+        assert_bitwise_equal(call(), expected(), name)
+    torch.testing.assert_close(call(), expected())

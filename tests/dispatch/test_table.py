@@ -135,7 +135,6 @@ INEXACT: dict[str, Callable[[], Any]] = {
 }
 
 UNKNOWN: dict[str, Callable[[], Any]] = {
-    "x // 2": lambda: X // 2,
     "x.mode": lambda: X.mode(1),
     "x.sum_to_size": lambda: X.sum_to_size(1, 3, 4, 4),
     "x.renorm": lambda: X.renorm(2, 0, 1.0),

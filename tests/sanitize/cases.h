@@ -12,6 +12,7 @@
 
 #include "attention.h"
 #include "batch_norm.h"
+#include "binary.h"
 #include "bmm.h"
 #include "conv3d.h"
 #include "cpu/schedule.h"
@@ -47,6 +48,7 @@ namespace bninv {
   F(avg_pool2d, Pool2dArgs, X)       \
   F(avg_pool3d, Pool3dArgs, X)       \
   F(batch_norm, BatchNormArgs, X)    \
+  F(binary, BinaryArgs, X)           \
   F(bmm, BmmArgs, X)                 \
   F(conv2d, Conv2dArgs, X)           \
   F(conv2d_depthwise, Conv2dArgs, X) \

@@ -30,9 +30,7 @@ void batch_norm_case() {
                      offset);
 }
 
-const char* name_of(Function function) {
-  return kFunctionNames[static_cast<int64_t>(function)];
-}
+const char* name_of(Function function) { return kFunctionNames[static_cast<int64_t>(function)]; }
 
 void unary_case(Function function, DType dtype, const Bytes& x, int64_t offset) {
   UnaryArgs args{};
@@ -106,6 +104,21 @@ void unary_case(Function function) {
   unary_case(function, dtype, Bytes::random(count, dtype, offset), offset);
 }
 
+// Each operand has an element for every one of the result, or one for all.
+void binary_case(BinaryFunction function) {
+  BinaryArgs args{};
+  args.dtype = any_dtype();
+  args.function = function;
+  args.elements = between(1, 70);
+  args.input_step = between(0, 3) > 0, args.other_step = between(0, 3) > 0;
+  const int64_t offset = one_of({0, 1});
+  const Bytes x = Bytes::random(args.input_step > 0 ? args.elements : 1, args.dtype, offset);
+  const Bytes y = Bytes::random(args.other_step > 0 ? args.elements : 1, args.dtype, offset);
+  args.input = x.data, args.other = y.data;
+  run<BinaryArgs>(kBinaryNames[static_cast<int64_t>(function)], args, &Level::binary,
+                  CUDA_KERNEL(binary), args.elements, args.elements, offset);
+}
+
 // Every number of 16 bits, and as many of the wider types.
 void unary_sweep(Function function) {
   for (const DType dtype : {DType::kFloat, DType::kDouble, DType::kHalf, DType::kBFloat16}) {
@@ -127,6 +140,10 @@ void typed_cases(int number) {
   seed_case("cumsum", number), scan_case(Scan::kSum, "cumsum");
   seed_case("cumprod", number), scan_case(Scan::kProduct, "cumprod");
   seed_case("logcumsumexp", number), scan_case(Scan::kLogSumExp, "logcumsumexp");
+#define BINARY_CASE(name, function, ...) \
+  seed_case(#name, number), binary_case(BinaryFunction::function);
+  BNINV_BINARY_FUNCTIONS(BINARY_CASE)
+#undef BINARY_CASE
   for (int64_t f = 1; f <= kFunctions; ++f) {
     const Function function = static_cast<Function>(f);
     seed_case(name_of(function), number), unary_case(function);
