@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import torch
@@ -29,11 +28,9 @@ EXACT_ON_CUDA: dict[str, Call] = {
     "casts": lambda: _fake().half().float().to(torch.bfloat16).to(torch.float16),
     "x.max(dim)": lambda: _fake().max(0).values,
     "leaky": lambda: TF.prelu(_fake(), _fake()[:1]),
-}
-INEXACT_ON_CUDA: dict[str, tuple[Callable[[], Any], str]] = {
-    "clamp at zero": (lambda: _fake().clamp(min=0), "aten::clamp"),
-    "x / a number on the CPU": (lambda: _fake() / torch.tensor(3.0), "aten::div"),
-    "x // 2": (lambda: _fake().div(2, rounding_mode="floor"), "aten::div"),
+    "clamp at zero": lambda: _fake().clamp(min=0),
+    "x / a number on the CPU": lambda: _fake() / torch.tensor(3.0),
+    "x // 2": lambda: _fake().div(2, rounding_mode="floor"),
 }
 
 
@@ -52,13 +49,6 @@ def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_exact_calls_on_a_gpu_run_strictly(fake_gpu: None, name: str) -> None:
     with bninv.invariant(strict=True):
         EXACT_ON_CUDA[name]()
-
-
-@pytest.mark.parametrize("name", INEXACT_ON_CUDA)
-def test_calls_that_a_gpu_may_round_otherwise(fake_gpu: None, name: str) -> None:
-    call, operator = INEXACT_ON_CUDA[name]
-    with pytest.raises(bninv.NotInvariantError, match=operator), bninv.invariant(strict=True):
-        call()
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
