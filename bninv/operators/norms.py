@@ -13,12 +13,11 @@ from bninv._arguments import need_tensor, number, promoted
 from bninv._rounding import widened
 from bninv.modules.base import FLOATING
 from bninv.operators.adapters import Adapter, need
+from bninv.operators.binary import pow
 from bninv.operators.call import cast_tensors, converted
 from bninv.operators.operator import Operator
 from bninv.operators.sum import sum, the_dims
 from bninv.operators.unary import sqrt
-
-_ORDERS = (0, 1, 2, math.inf, -math.inf)
 
 
 def vector_norm(
@@ -35,16 +34,16 @@ def vector_norm(
     Args:
         dim: one dimension or several; all of them if None or empty.
         ord: 2; 1, the sum of sizes; infinity, the largest size, and -infinity, the smallest; 0,
-            how many elements are not 0.
+            how many elements are not 0; of any other p it is `pow(sum(pow(|x|, p)), 1 / p)`.
         dtype: what the input is widened to first, as in torch.linalg.vector_norm; its own by
             default.
 
     Raises:
-        ValueError: `dtype` does not hold every value of the input's, or `ord` is another number.
+        ValueError: `dtype` does not hold every value of the input's, or `ord` is NaN.
     """
     need_tensor("input", input)
-    if number(ord, "ord") not in _ORDERS:
-        raise ValueError(f"`ord` is {ord}; it may be 0, 1, 2, inf or -inf")
+    if math.isnan(number(ord, "ord")):
+        raise ValueError("`ord` is NaN; it may be any number")
     if dtype is None:
         (input,) = cast_tensors("linalg_vector_norm", input)
     source, input = input.dtype, converted(input, dtype)
@@ -63,8 +62,10 @@ def _norm(x: Tensor, ord: float, dims: list[int], keepdim: bool) -> Tensor:
         return sum(x.abs(), dims, keepdim)
     if ord == 0:
         return sum((x != 0).to(x.dtype), dims, keepdim)
-    # Of sizes there is one zero, so that no choice is left.
-    return (torch.amax if ord > 0 else torch.amin)(x.abs(), dims, keepdim)
+    if math.isinf(ord):
+        # Of sizes there is one zero, so that no choice is left.
+        return (torch.amax if ord > 0 else torch.amin)(x.abs(), dims, keepdim)
+    return pow(sum(pow(x.abs(), ord), dims, keepdim), 1 / ord)
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
@@ -119,9 +120,9 @@ def _aten_vector_norm(
     *,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    need(ord in _ORDERS and input.is_floating_point())
+    need(ord == ord and input.is_floating_point())
     # PyTorch has a message for the largest of nothing.
-    need(abs(ord) <= 2 or input.numel() > 0)
+    need(0 <= ord < math.inf or input.numel() > 0)
     # PyTorch refuses a dtype that does not hold the input's values.
     need(dtype is None or (dtype in FLOATING and promoted(input.dtype, dtype) == dtype))
     return vector_norm(input, dim, keepdim, ord=ord, dtype=dtype)
@@ -155,14 +156,14 @@ def _linalg_norm(
 
 
 def _normalize(input: Tensor, p: float = 2.0, dim: Any = 1, eps: float = 1e-12) -> Tensor:
-    need(p in _ORDERS and eps > 0 and input.is_floating_point() and input.numel() > 0)
+    need(p == p and eps > 0 and input.is_floating_point() and input.numel() > 0)
     return normalize(input, p, dim, eps)
 
 
 def _pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
-    need(p in _ORDERS and x1.is_floating_point() and x2.is_floating_point() and x1.numel() > 0)
+    need(p == p and x1.is_floating_point() and x2.is_floating_point() and x1.numel() > 0)
     return pairwise_distance(x1, x2, p, eps, keepdim)
 
 
@@ -172,7 +173,7 @@ def _cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) 
 
 
 def _dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
-    need(p in _ORDERS and input.is_floating_point() and other.is_floating_point())
+    need(p == p and input.is_floating_point() and other.is_floating_point())
     need(input.numel() > 0 and other.numel() > 0)
     a, b, dtype = _pair("dist", input, other)
     return vector_norm(a - b, ord=p).to(dtype)
@@ -180,7 +181,7 @@ def _dist(input: Tensor, other: Tensor, p: float = 2) -> Tensor:
 
 def _cdist(x1: Tensor, x2: Tensor, p: float = 2.0, compute_mode: Any = None) -> Tensor:
     """Norms of differences, in every mode: no product of matrices takes their place."""
-    need(p in _ORDERS and p >= 0 and x1.dtype == x2.dtype and x1.is_floating_point())
+    need(p >= 0 and x1.dtype == x2.dtype and x1.is_floating_point())
     need(min(x1.dim(), x2.dim()) > 1 and x1.shape[-1] == x2.shape[-1])
     need(x1.numel() > 0 and x2.numel() > 0)
     batch = math.prod(torch.broadcast_shapes(x1.shape[:-2], x2.shape[:-2]))

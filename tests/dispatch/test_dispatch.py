@@ -102,10 +102,10 @@ CALLS: dict[str, tuple[Call, list[Call]]] = {
         [lambda: X.norm(), lambda: torch.norm(X), lambda: torch.linalg.norm(X)],
     ),
     "norms of other orders": (
-        lambda: torch.stack([F.vector_norm(X, 1, ord=p) for p in (0, 1, -torch.inf)]),
+        lambda: torch.stack([F.vector_norm(X, 1, ord=p) for p in (0, 1, -torch.inf, 2.5)]),
         [
-            lambda: torch.stack([X.norm(p, 1) for p in (0, 1, -torch.inf)]),
-            lambda: torch.stack([torch.linalg.norm(X, p, 1) for p in (0, 1, -torch.inf)]),
+            lambda: torch.stack([X.norm(p, 1) for p in (0, 1, -torch.inf, 2.5)]),
+            lambda: torch.stack([torch.linalg.norm(X, p, 1) for p in (0, 1, -torch.inf, 2.5)]),
         ],
     ),
     "normalize": (
@@ -332,7 +332,6 @@ UNCOVERED: dict[str, tuple[Call, str]] = {
         lambda: TF.bilinear(ROWS, ROWS, M[None, :, :].expand(2, 9, 12)[:, :1].expand(2, 12, 12)),
         "aten::",
     ),
-    "a norm of another order": (lambda: X.norm(2.5), "aten::linalg_vector_norm"),
     "a power into a narrower type": (lambda: X.half().pow_(X.float()), "aten::pow_"),
     "renorm": (lambda: X.renorm(2, 0, 1.0), "aten::renorm"),
     "digamma": (lambda: X.digamma(), "aten::digamma"),
