@@ -72,6 +72,19 @@ class ModuleStack:
         return enter, leave
 
 
+def _is_truncation(func: Any, args: tuple[Any, ...], result: Any) -> bool:
+    """Floats made integers that hold all of them, so that there is one way to do it."""
+    if func.overloadpacket is not torch.ops.aten._to_copy or not isinstance(result, torch.Tensor):
+        return False
+    from_floats = args[0].is_floating_point() and not result.is_floating_point()
+    if not from_floats or result.is_complex() or result.dtype is torch.bool:
+        return False
+    limits = torch.iinfo(result.dtype)
+    wide = args[0].double()
+    # As powers of two, which float64 holds.
+    return bool(((wide > float(limits.min) - 1) & (wide < float(limits.max + 1))).all())
+
+
 class _Auditor(TorchDispatchMode):
     def __init__(self, stack: ModuleStack) -> None:
         super().__init__()
@@ -83,7 +96,8 @@ class _Auditor(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if func.namespace != "bninv" and exact.reason(func, args, kwargs, result) is None:
+        known = func.namespace == "bninv" or exact.reason(func, args, kwargs, result) is not None
+        if not known and not _is_truncation(func, args, result):
             name = f"{func.namespace}::{func.overloadpacket.__name__}"
             place = Place(self.stack.innermost, *calling_line(find_uncovered.__code__))
             self.found.setdefault(name, []).append(place)

@@ -262,6 +262,8 @@ def reason(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], result: An
         return group.reason
     inputs = [*tensors_in(args), *tensors_in(kwargs)]
     tensors = [*inputs, *tensors_in(result)]
+    if not tensors:
+        return "a question, of no tensor"
     if not inputs or any(t.is_floating_point() or t.is_complex() for t in tensors):
         return None
     if (

@@ -54,6 +54,17 @@ def test_exact_functional_calls_are_not_listed() -> None:
     assert find_uncovered(patched(small_cnn(Functional(exact_calls))), images(2)) == []
 
 
+def test_floats_made_integers_are_listed_where_some_do_not_fit() -> None:
+    def indices(x: Tensor) -> Tensor:
+        return x + (300 * x).to(torch.uint8) * torch.arange(x.shape[-1]) * 0.5
+
+    x = torch.rand(2, 16, 8, 8)
+    for scale, found in ((0.8, []), (1.0, ["aten::_to_copy"]), (-0.003, [])):
+        entries = find_uncovered(nn.Sequential(Functional(indices)), x * scale)
+        assert [entry.operator for entry in entries if entry.operator == "aten::_to_copy"] == found
+    assert find_uncovered(patched(small_cnn(Functional(indices))), images(2)) == []
+
+
 def test_patching_names_what_it_cannot_do_in_the_notes() -> None:
     plant = nn.Sequential(Functional(torch.i0), nn.BatchNorm2d(16, track_running_stats=False))
     result = bninv.check(small_cnn(plant), images())
