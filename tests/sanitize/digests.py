@@ -20,7 +20,7 @@ from pathlib import Path
 FILE = Path(__file__).with_name("digests.json")
 
 # Names of the CPU alone: its vectors, and products of both classes of tensor cores.
-CPU_ONLY = ("vec", "conv2d_tensor", "conv2d_tensor_fused")
+CPU_ONLY = ("vec", "conv2d_tensor", "conv2d_tensor_fused", "bmm_strided")
 
 Digests = dict[str, dict[str, str]]  # level -> operator and storage type -> SHA-256
 
