@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers
-from bninv.operators import fakes
 from bninv.operators.adapters import Adapter, need
-from bninv.operators.call import call_converted, ops
-from bninv.operators.draw import Draw, any_input
-from bninv.operators.operator import Operator
+from bninv.operators.along import call_along, operators_along
 from bninv.operators.sum import converts_once
 
 
@@ -31,7 +25,7 @@ def cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tens
     Raises:
         RuntimeError: a dtype, device or `dim` does not fit.
     """
-    return _along("cumsum", input, dim, dtype)
+    return call_along("cumsum", input, dim, dtype)
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
@@ -39,7 +33,7 @@ def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Ten
 
     Arguments and result as `cumsum`'s.
     """
-    return _along("cumprod", input, dim, dtype)
+    return call_along("cumprod", input, dim, dtype)
 
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
@@ -47,26 +41,10 @@ def logcumsumexp(input: Tensor, dim: int) -> Tensor:
 
     Arguments and result as `cumsum`'s.
     """
-    return _along("logcumsumexp", input, dim, None)
+    return call_along("logcumsumexp", input, dim, None)
 
 
-def _along(name: str, input: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
-    [along] = integers(dim, 1, "dim")
-    return call_converted(getattr(ops, name).default, input, dtype, along)
-
-
-# ---- The operators -------------------------------------------------------------------------------
-
-
-def _draw(draw: Draw) -> list[Any]:
-    x = any_input(draw)
-    return [x, draw.random.randrange(-x.ndim, x.ndim)]
-
-
-OPERATORS = [
-    Operator(name, "(Tensor input, int dim) -> Tensor", fakes.contiguous, _draw)
-    for name in ("cumsum", "cumprod", "logcumsumexp")
-]
+OPERATORS = operators_along("cumsum", "cumprod", "logcumsumexp")
 
 
 # ---- PyTorch's signatures ------------------------------------------------------------------------

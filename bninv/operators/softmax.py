@@ -7,13 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bninv._arguments import integers
 from bninv.modules.base import Patched
-from bninv.operators import fakes
 from bninv.operators.adapters import Adapter, UnfitError, need
-from bninv.operators.call import call_converted, ops
-from bninv.operators.draw import Draw, any_input
-from bninv.operators.operator import Operator
+from bninv.operators.along import call_along, operators_along
 from bninv.operators.sum import converts_once
 from bninv.operators.unary import sigmoid
 
@@ -35,7 +31,7 @@ def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor
     Raises:
         RuntimeError: a dtype, device or `dim` does not fit.
     """
-    return _along("softmax", input, dim, dtype)
+    return call_along("softmax", input, dim, dtype)
 
 
 def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -43,26 +39,10 @@ def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Te
 
     Arguments and result as `softmax`'s.
     """
-    return _along("log_softmax", input, dim, dtype)
+    return call_along("log_softmax", input, dim, dtype)
 
 
-def _along(name: str, input: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
-    [along] = integers(dim, 1, "dim")
-    return call_converted(getattr(ops, name).default, input, dtype, along)
-
-
-# ---- The operators -------------------------------------------------------------------------------
-
-
-def _draw(draw: Draw) -> list[Any]:
-    x = any_input(draw)
-    return [x, draw.random.randrange(-x.ndim, x.ndim)]
-
-
-OPERATORS = [
-    Operator(name, "(Tensor input, int dim) -> Tensor", fakes.contiguous, _draw)
-    for name in ("softmax", "log_softmax")
-]
+OPERATORS = operators_along("softmax", "log_softmax")
 
 
 # ---- PyTorch's signatures ------------------------------------------------------------------------

@@ -28,11 +28,11 @@ void side_by_side(const ScanArgs& args, const Step& step, int64_t begin, int64_t
   using V = typename Lanes<T>::Value;
   constexpr int kCount = Lanes<T>::kCount;
   const int64_t terms = args.terms, inner = args.inner;
-  const int64_t blocks = ceil_div(inner, ScanArgs::kTaskInner);
+  const int64_t blocks = ceil_div(inner, AlongArgs::kTaskInner);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t offset = task / blocks * terms * inner;
-    const int64_t first = task % blocks * ScanArgs::kTaskInner;
-    const int64_t last = min64(first + ScanArgs::kTaskInner, inner);
+    const int64_t first = task % blocks * AlongArgs::kTaskInner;
+    const int64_t last = min64(first + AlongArgs::kTaskInner, inner);
     for (int64_t i = first; i < last; i += kCount) {
       const T* x = static_cast<const T*>(args.input) + offset + i;
       T* y = static_cast<T*>(args.output) + offset + i;

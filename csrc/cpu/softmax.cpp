@@ -91,14 +91,14 @@ template <typename T, bool kLog>
 void side_by_side(const SoftmaxArgs& args, int64_t begin, int64_t end) {
   constexpr int kCount = Lanes<T>::kCount;
   const int64_t terms = args.terms, inner = args.inner;
-  const int64_t blocks = ceil_div(inner, SoftmaxArgs::kTaskInner);
+  const int64_t blocks = ceil_div(inner, AlongArgs::kTaskInner);
   Scratch<Arithmetic<T>> memory(terms * kCount);
   for (int64_t task = begin; task < end; ++task) {
     const int64_t offset = task / blocks * terms * inner;
     const T* x = static_cast<const T*>(args.input) + offset;
     T* y = static_cast<T*>(args.output) + offset;
-    const int64_t first = task % blocks * SoftmaxArgs::kTaskInner;
-    const int64_t last = min64(first + SoftmaxArgs::kTaskInner, inner);
+    const int64_t first = task % blocks * AlongArgs::kTaskInner;
+    const int64_t last = min64(first + AlongArgs::kTaskInner, inner);
     for (int64_t i = first; i < last; i += kCount) {
       // The last rows of a task by a step that repeats some of the one before it.
       const int64_t at = last - i >= kCount ? i : max64(last - kCount, first);

@@ -82,8 +82,8 @@ void softmax_case() {
   const int64_t count = args.outer * args.terms * args.inner, offset = one_of({0, 1});
   const Bytes x = Bytes::random(count, args.dtype, offset);
   args.input = x.data;
-  run<SoftmaxArgs>("softmax", args, &Level::softmax, CUDA_KERNEL(softmax), softmax_tasks(args),
-                   count, offset);
+  run<SoftmaxArgs>("softmax", args, &Level::softmax, CUDA_KERNEL(softmax), along_tasks(args), count,
+                   offset);
 }
 
 void scan_case(Scan scan, const char* name) {
@@ -95,7 +95,7 @@ void scan_case(Scan scan, const char* name) {
   const Bytes x = between(0, 1) ? Bytes::numbers(count, args.dtype, offset)
                                 : Bytes::random(count, args.dtype, offset);
   args.input = x.data;
-  run<ScanArgs>(name, args, &Level::scan, CUDA_KERNEL(scan), scan_tasks(args), count, offset);
+  run<ScanArgs>(name, args, &Level::scan, CUDA_KERNEL(scan), along_tasks(args), count, offset);
 }
 
 void unary_case(Function function) {
