@@ -334,6 +334,7 @@ UNCOVERED: dict[str, tuple[Call, str]] = {
     ),
     "a power into a narrower type": (lambda: X.half().pow_(X.float()), "aten::pow_"),
     "renorm": (lambda: X.renorm(2, 0, 1.0), "aten::renorm"),
+    "a sum into a narrower type": (lambda: X.half().addcmul_(X, X), "aten::addcmul_"),
     "digamma": (lambda: X.digamma(), "aten::digamma"),
     "most frequent": (lambda: X.mode(1).values, "aten::mode"),
     "training": (lambda: TF.batch_norm(X, None, None, training=True), "aten::"),

@@ -154,7 +154,9 @@ def test_the_largest_so_far_is_stocks_on_the_cpu(dtype: torch.dtype) -> None:
 def test_a_median_is_of_its_rank(dtype: torch.dtype) -> None:
     nan = float("nan")
     rows = torch.tensor([[3, 1, 2, 4, 1], [1, nan, 0, nan, 2], [nan] * 5, [2, -0.0, 0, 5, -1]])
+    lone = torch.tensor([[nan, nan, 5, nan, nan]])
     with strictly():
+        assert lone.nanmedian(1).values.item() == lone.nanmedian().item() == 5
         middle, rest, third = rows.median(1), rows.nanmedian(1), rows.kthvalue(3)
     assert_bitwise_equal(middle.values, torch.tensor([2, nan, nan, 0.0]))
     assert middle.indices.tolist() == [2, 1, 0, 2]

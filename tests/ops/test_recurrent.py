@@ -141,10 +141,17 @@ def test_a_packed_sample_does_not_know_the_lengths_of_others(form: str) -> None:
     stock, patched = made(form)
     lengths = [2, 5, 1, 2]
     packed = pack_padded_sequence(X, lengths, enforce_sorted=False)
-    output, state = patched(packed)
+    shapes = [part.shape for part in flat(patched(packed)[1])]
+    given = [normal(f"state {i}", *shape) for i, shape in enumerate(shapes)]
+
+    def started(sample: slice | int) -> Any:
+        parts = tuple(part[:, sample] for part in given)
+        return parts if len(parts) > 1 else parts[0]
+
+    output, state = patched(packed, started(slice(None)))
     padded, _ = pad_packed_sequence(output)
     for i, length in enumerate(lengths):
-        alone, alone_state = patched(X[:length, i])
+        alone, alone_state = patched(X[:length, i], started(i))
         assert_bitwise_equal(padded[:length, i], alone, f"sample {i}")
         for part, own in zip(flat(state), flat(alone_state), strict=True):
             assert_bitwise_equal(part[:, i], own, f"the state of sample {i}")
