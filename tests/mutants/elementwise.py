@@ -1,4 +1,4 @@
-"""Faults in batch_norm (R2) and in the elementwise functions (R6)."""
+"""Faults in batch_norm (R2) and in the elementwise functions of one and two tensors (R6)."""
 
 from __future__ import annotations
 
@@ -85,5 +85,46 @@ MUTANTS = [
         "cuda/unary.cu",
         "each([](A x) { return relu(x); });",
         "each([](A x) { return x > 0 ? x : A(0); });",
+    ),
+    Mutant(
+        "unary-large-angle",
+        "angles from 2^30 on are reduced as small ones are",
+        "unary",
+        "trigonometric.h",
+        "replace_where(abs(x) >= D(kLargeAngle)",
+        "replace_where(abs(x) >= D(kInfinity)",
+        select="sin",
+    ),
+    Mutant(
+        "binary-tail",
+        "the last element is not written",
+        "binary",
+        "cuda/binary.cu",
+        "if (i < args.elements)",
+        "if (i + 1 < args.elements)",
+    ),
+    Mutant(
+        "binary-one-number",
+        "of an operand that is one number, what lies behind it is read",
+        "binary",
+        "cuda/binary.cu",
+        "widen(y[i * args.other_step])",
+        "widen(y[i])",
+    ),
+    Mutant(
+        "binary-pow-precision",
+        "the low part of the logarithm is left out of pow",
+        "binary",
+        "power.h",
+        "D low = fma(y, log.low, product.low);",
+        "D low = product.low;",
+    ),
+    Mutant(
+        "binary-floor-sign",
+        "a quotient of operands of two signs is cut, not rounded down",
+        "binary",
+        "division.h",
+        "    if (rest != Real(0) && (y < Real(0)) != (rest < Real(0))) whole = whole - Real(1);\n",
+        "",
     ),
 ]
