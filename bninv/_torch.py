@@ -58,3 +58,8 @@ AUTOCAST_KEYS: dict[str, Any] = {
     "cpu": _C.DispatchKeySet(_C.DispatchKey.AutocastCPU),
     "cuda": _C.DispatchKeySet(_C.DispatchKey.AutocastCUDA),
 }
+
+
+def is_observed() -> bool:
+    """Whether a compiler or a tracer follows what runs: nothing may then depend on values."""
+    return torch.compiler.is_compiling() or tracing_state() is not None

@@ -30,7 +30,7 @@ def view(func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, A
         x: Any = args[0] if args else None
         if not is_channels_last_only(x):
             raise
-        if _is_observed() or not _is_alone(x):
+        if _torch.is_observed() or not _is_alone(x):
             shape = list(x.shape)
             raise RuntimeError(
                 f"`view` of a channels_last tensor of shape {shape}: after bninv.patch the results "
@@ -63,10 +63,6 @@ def is_channels_last_only(x: Any) -> bool:
     if not isinstance(x, Tensor) or x.layout != torch.strided or x.dim() not in formats:
         return False
     return not x.is_contiguous() and x.is_contiguous(memory_format=formats[x.dim()])
-
-
-def _is_observed() -> bool:
-    return torch.compiler.is_compiling() or _torch.tracing_state() is not None
 
 
 def _is_alone(x: Tensor) -> bool:

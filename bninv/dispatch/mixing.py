@@ -53,7 +53,7 @@ class Mixing:
         self, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Watch | None:
         """A mode to run a call under, or None where there is nothing to learn from it."""
-        batch = None if _is_observed() else _first_tensor((*args, *kwargs.values()))
+        batch = None if _torch.is_observed() else _first_tensor((*args, *kwargs.values()))
         if batch is None:
             return None
         size = batch.shape[0]
@@ -143,7 +143,3 @@ def _first_tensor(values: tuple[Any, ...]) -> Tensor | None:
             if found is not None:
                 return found
     return None
-
-
-def _is_observed() -> bool:
-    return torch.compiler.is_compiling() or _torch.tracing_state() is not None

@@ -31,7 +31,7 @@ def _keys(input: Tensor, *, nan_last: bool = True, zeros_equal: bool = True) -> 
     # The pattern of a number is its sign and an integer that grows with its size; -0 is the sign
     # alone. (An addition of 0 would do, but may flush subnormal numbers.)
     dtype = _INTEGERS[input.dtype.itemsize]
-    patterns, limits = input.contiguous().view(dtype), torch.iinfo(dtype)
+    patterns, limits = input.resolve_neg().view(dtype), torch.iinfo(dtype)
     if zeros_equal:
         patterns = torch.where(patterns == limits.min, 0, patterns)
     ordered = torch.where(patterns < 0, patterns ^ limits.max, patterns)
@@ -195,10 +195,26 @@ def _extreme(input: Tensor, dim: int | Sequence[int], keepdim: bool, *, largest:
     if not dims:  # a tensor of one element, without dimensions
         return input.clone()
     need(len(dims) == len(given) or not given)
+    need(all(input.size(d) > 0 for d in dims))
+    if torch.is_grad_enabled() and input.requires_grad:
+        return _chosen(input, dims, keepdim, largest=largest)
+    keys = _keys(input, nan_last=largest, zeros_equal=False)
+    return _elements((torch.amax if largest else torch.amin)(keys, tuple(dims), keepdim), input)
+
+
+def _elements(keys: Tensor, of: Tensor) -> Tensor:
+    """The elements whose keys these are, zeros of both signs having keys of their own."""
+    if of.dtype is torch.bool:
+        return keys.to(torch.bool)
+    if not of.is_floating_point():
+        return keys
+    return torch.where(keys < 0, keys ^ torch.iinfo(keys.dtype).max, keys).view(of.dtype)
+
+
+def _chosen(input: Tensor, dims: set[int], keepdim: bool, *, largest: bool) -> Tensor:
+    """The same, from the element itself, to which a gradient finds back."""
     kept = [d for d in range(input.dim()) if d not in dims]
-    order = [*kept, *builtins.sorted(dims)]
-    rows = input.permute(order).flatten(len(kept))
-    need(rows.size(-1) > 0)
+    rows = input.permute([*kept, *builtins.sorted(dims)]).flatten(len(kept))
     keys = _keys(rows, nan_last=largest, zeros_equal=False)
     indices = (keys.argmax if largest else keys.argmin)(-1, keepdim=True)
     result = rows.gather(-1, indices).squeeze(-1)

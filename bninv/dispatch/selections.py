@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bninv._rounding import widened
+from bninv._torch import is_observed
 from bninv.dispatch import composed
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.sum import converts_once, sum
@@ -16,6 +18,25 @@ from bninv.operators.unary import exp, leaky_relu, log, log1p, sigmoid
 
 def _float(input: Any) -> None:
     need(isinstance(input, Tensor) and input.is_floating_point())
+
+
+def one_hot(
+    func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Tensor:
+    """PyTorch's own looks at the least and the greatest class of the whole batch, if only to refuse
+    them; as if it mixed samples. Here each element is looked at.
+    """
+
+    def compare(tensor: Tensor, num_classes: int = -1) -> Tensor:
+        # A subclass, such as a fake tensor, may have no elements to look at.
+        plain = type(tensor) is Tensor and tensor.device.type == "cpu" and not is_observed()
+        if not plain or tensor.dtype is not torch.int64 or num_classes < 1:
+            return func(tensor, num_classes)
+        if ((tensor < 0) | (tensor >= num_classes)).any():
+            return func(tensor, num_classes)  # which has the message
+        return (tensor.unsqueeze(-1) == torch.arange(num_classes)).to(torch.int64)
+
+    return compare(*args, **kwargs)
 
 
 # ---- Activations ---------------------------------------------------------------------------------

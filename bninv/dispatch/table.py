@@ -12,7 +12,16 @@ from torch import Tensor
 
 from bninv import _torch
 from bninv._rounding import narrows_once, rounds_once
-from bninv.dispatch import casts, composed, conditions, contraction, covered, exact, layout
+from bninv.dispatch import (
+    casts,
+    composed,
+    conditions,
+    contraction,
+    covered,
+    exact,
+    layout,
+    selections,
+)
 from bninv.modules.exact import is_whole
 from bninv.operators import PYTHON
 from bninv.operators.adapters import Adapter
@@ -259,7 +268,8 @@ def _python_rows() -> dict[Any, Row]:
     for name in _MOVING:
         if hasattr(functional, name):
             group = dropout if "dropout" in name else copies
-            rows[getattr(functional, name)] = Row(name, group=group)
+            instead = selections.one_hot if name == "one_hot" else None
+            rows[getattr(functional, name)] = Row(name, group=group, instead=instead)
     for name in ("interpolate", "upsample"):
         rows[getattr(functional, name)] = Row(name, group=nearest, repair=PYTHON[name])
     rows[functional.embedding] = Row(

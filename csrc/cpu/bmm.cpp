@@ -19,14 +19,9 @@ struct LeftRows {
   Rows<A> pack(int64_t row, int64_t rows, int64_t k, int64_t length, A* packed) const {
     const T* first = data + row * row_stride + k * term_stride;
     if (term_stride == 1 || length == 1) {
-      // Rows so far apart fall into few sets of a cache, fewer than a tile has rows.
-      constexpr int64_t kConflict = 1024;
-      if constexpr (std::is_same_v<T, A>)
-        if (row_stride * static_cast<int64_t>(sizeof(T)) % kConflict != 0)
-          return {first, row_stride};
-      for (int64_t i = 0; i < rows; ++i)
-        widen_run(first + i * row_stride, length, packed + i * kSegment);
-    } else if (row_stride == 1) {
+      return dense_rows(first, row_stride, rows, length, packed);
+    }
+    if (row_stride == 1) {
       transpose(first, term_stride, length, rows, packed, kSegment);
     } else {
       for (int64_t i = 0; i < rows; ++i)
@@ -87,8 +82,10 @@ void bmm_of(const BmmArgs& args, int64_t begin, int64_t end) {
     const auto pack = [&](int64_t count, int64_t k, int64_t length, A* packed) {
       return input.pack(row, count, k, length, packed);
     };
-    const auto store_row = [&](int64_t i, const A* totals) {
-      output.store_row(totals, column, columns, (sample * gemm.rows + row + i) * gemm.columns);
+    const auto store_rows = [&](int64_t i, int64_t count, int64_t j, int64_t width, const A* totals,
+                                int64_t stride) {
+      output.store_rows(totals, stride, count, column + j, width,
+                        (sample * gemm.rows + row + i) * gemm.columns, gemm.columns);
     };
     DirectOutput<A> direct{nullptr, gemm.columns};
     if constexpr (std::is_same_v<T, A>)
@@ -96,7 +93,7 @@ void bmm_of(const BmmArgs& args, int64_t begin, int64_t end) {
         direct.data =
             static_cast<T*>(args.output) + (sample * gemm.rows + row) * gemm.columns + column;
     const auto multiply = [&](const auto& from) {
-      multiply_block<T>(rows, columns, gemm.terms, from, scratch.data, pack, store_row, direct);
+      multiply_block<T>(rows, columns, gemm.terms, from, scratch.data, pack, store_rows, direct);
     };
     if (right.column == 1)
       multiply(DensePanel<T>{panel + column, right.row});

@@ -68,6 +68,18 @@ void Output<T>::store_row(const A* totals, int64_t c, int64_t count, int64_t pix
   for (int64_t j = 0; j < count; ++j) end_.output[pixel + (c + j) * stride_] = dense_.data[j];
 }
 
+template <typename T>
+void Output<T>::store_tiles(const A* totals, int64_t totals_stride, int64_t rows, int64_t c,
+                            int64_t pixel, int64_t step) const {
+  for (int64_t i = 0; i < rows; i += 2) {
+    const int64_t next = min64(i + 1, rows - 1);  // the last one twice, with equal bits
+    const A *one = totals + i * totals_stride, *other = totals + next * totals_stride;
+    const int64_t pixels[] = {pixel + i * step, pixel + next * step};
+    end_.template finish<2, kTileVectors>(
+        {{load(one), load(one + kCount)}, {load(other), load(other + kCount)}}, c, pixels);
+  }
+}
+
 template class Output<float>;
 template class Output<double>;
 template class Output<Half>;

@@ -146,10 +146,30 @@ class Output {
     }
   }
 
-  // The same for one pixel's totals in memory, which may be read up to a whole vector.
+  // The same for `rows` pixels' totals in memory, `totals_stride` from one to the next, which may be read
+  // up to a whole vector. The first begins at `pixel`, each next one `step` further.
+  BNINV_INLINE void store_rows(const A* totals, int64_t totals_stride, int64_t rows, int64_t c,
+                               int64_t count, int64_t pixel, int64_t step) const {
+    const bool whole = stride_ == 1 && count == kTileVectors * kCount;
+    if (whole && !is_plain_) return store_tiles(totals, totals_stride, rows, c, pixel, step);
+    const BiasEnd<T> end{end_.bias, end_.output};
+    for (int64_t i = 0; i < rows; ++i, totals += totals_stride, pixel += step) {
+      if (whole)
+        end.template finish<1, 2>({{load(totals), load(totals + kCount)}}, c, &pixel);
+      else
+        store_row(totals, c, count, pixel);
+    }
+  }
+
+  // The same for one pixel.
   void store_row(const A* totals, int64_t c, int64_t count, int64_t pixel) const;
 
  private:
+  static constexpr int kTileVectors = 2;
+
+  void store_tiles(const A* totals, int64_t totals_stride, int64_t rows, int64_t c, int64_t pixel,
+                   int64_t step) const;
+
   EpilogueEnd<T> end_;
   int64_t stride_;
   bool is_plain_;

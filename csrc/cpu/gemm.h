@@ -129,7 +129,9 @@ inline void pack_columns(const T* panel, int64_t panel_stride, int64_t length, i
     for (int64_t k = 0; k < length; ++k) {
       const T* row = panel + k * panel_stride;
       // The next tile's columns lie one tile further in every row: ask for them now.
-      __builtin_prefetch(row + kTileColumns<A>);
+      constexpr int64_t kLine = kCacheLine / sizeof(T);
+      for (int64_t j = 0; j < kTileColumns<A>; j += kLine)
+        __builtin_prefetch(row + kTileColumns<A> + j);
       widen_run(row, kTileColumns<A>, packed + k * kTileColumns<A>);
     }
     return;
@@ -166,6 +168,19 @@ struct Rows {
   int64_t stride;
 };
 
+// The terms [0, length) of `rows` rows, `stride` apart from `first` on, where a tile can read them: where
+// they lie, or packed.
+template <typename T>
+inline Rows<Arithmetic<T>> dense_rows(const T* first, int64_t stride, int64_t rows, int64_t length,
+                                      Arithmetic<T>* packed) {
+  // Rows so far apart fall into few sets of a cache, fewer than a tile has rows.
+  constexpr int64_t kConflict = 1024;
+  if constexpr (std::is_same_v<T, Arithmetic<T>>)
+    if (stride * static_cast<int64_t>(sizeof(T)) % kConflict != 0) return {first, stride};
+  for (int64_t i = 0; i < rows; ++i) widen_run(first + i * stride, length, packed + i * kSegment);
+  return {packed, kSegment};
+}
+
 // Where a block's totals may stand from the first segment on: an output of the arithmetic type that
 // nothing follows. nullptr: there is none.
 template <typename A>
@@ -198,11 +213,18 @@ struct GemmBlock {
   }
 };
 
+// What multiply_segment calls for nothing.
+struct NotYet {
+  void operator()(int64_t, int64_t, int64_t, int64_t) const {}
+};
+
 // The chains of one segment, of `length` terms: the totals where it is the first, else added to them.
-// `panel` begins with the segment's first term.
-template <typename T, typename Panel>
+// `panel` begins with the segment's first term. After each tile `finished(row, rows, column, columns)`
+// of its outputs: stored here, between two tiles' products, they cost little.
+template <typename T, typename Panel, typename Finished = NotYet>
 inline void multiply_segment(const GemmBlock<T>& block, const Rows<Arithmetic<T>>& a,
-                             const Panel& panel, int64_t length, bool first) {
+                             const Panel& panel, int64_t length, bool first,
+                             const Finished& finished = {}) {
   using A = Arithmetic<T>;
   constexpr int64_t kCount = Lanes<A>::kCount;
   const int64_t rows = block.rows, columns = block.columns, totals_stride = block.totals_stride;
@@ -217,10 +239,12 @@ inline void multiply_segment(const GemmBlock<T>& block, const Rows<Arithmetic<T>
       constexpr int kVectors = decltype(vectors)::value, kMaxRows = decltype(max_rows)::value;
       constexpr int64_t kColumns = kVectors * kCount;
       if constexpr (kMaxRows > 0)
-        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns)
+        for (; rows <= kMaxRows && j + kColumns <= columns; j += kColumns) {
           tile_of<T, kVectors, kMaxRows>(rows)(a.data, a.stride, panel.from(0, j).data,
                                                panel.stride, length, totals + j, totals_stride,
                                                first);
+          finished(0, rows, j, kColumns);
+        }
     };
     wide_tiles(std::integral_constant<int, 8>{}, std::integral_constant<int, kRowsOfEight>{});
     wide_tiles(std::integral_constant<int, 4>{}, std::integral_constant<int, kRowsOfFour>{});
@@ -235,6 +259,7 @@ inline void multiply_segment(const GemmBlock<T>& block, const Rows<Arithmetic<T>
         const int64_t next = rows * (t + 1) / row_tiles;
         of(next - i)(a.data + i * a.stride, a.stride, b, b_stride, length,
                      totals + i * totals_stride + j, totals_stride, first);
+        finished(i, next - i, j, count);
         i = next;
       }
     };
@@ -255,11 +280,12 @@ inline void multiply_segment(const GemmBlock<T>& block, const Rows<Arithmetic<T>
 // One block of outputs, rows x columns of a product.
 //   pack_rows(rows, k, length, destination) writes the rows' terms [k, k + length), kSegment apart, or
 //     does not, and says where they are;
-//   store_row(i, totals) takes row i's finished `columns` totals, where they do not go to `direct`.
-template <typename T, typename Panel, typename PackRows, typename StoreRow>
+//   store_rows(row, rows, column, columns, totals, stride) takes finished totals, `stride` from a row to
+//     the next, where they do not go to `direct`.
+template <typename T, typename Panel, typename PackRows, typename StoreRows>
 inline void multiply_block(int64_t rows, int64_t columns, int64_t terms, const Panel& panel,
                            Arithmetic<T>* scratch, const PackRows& pack_rows,
-                           const StoreRow& store_row,
+                           const StoreRows& store_rows,
                            const DirectOutput<Arithmetic<T>>& direct = {nullptr, 0}) {
   using A = Arithmetic<T>;
   GemmBlock<T> block(rows, columns, scratch);
@@ -269,29 +295,21 @@ inline void multiply_block(int64_t rows, int64_t columns, int64_t terms, const P
       direct.data != nullptr && terms > 0 &&
       (columns % kTileColumns<A> == 0 || (terms <= kSegment && columns >= kTileColumns<A>));
   if (block.is_direct) block.totals = direct.data, block.totals_stride = direct.stride;
-  if (terms == 0) block.clear();
+  const auto store = [&](int64_t i, int64_t count, int64_t j, int64_t width) {
+    store_rows(i, count, j, width, block.totals + i * block.totals_stride + j, block.totals_stride);
+  };
+  if (terms == 0) {
+    block.clear();
+    return store(0, rows, 0, columns);
+  }
   for (int64_t k = 0; k < terms; k += kSegment) {
     const int64_t length = min64(kSegment, terms - k);
     const Rows<A> a = pack_rows(rows, k, length, block.packed_rows);
-    multiply_segment(block, a, panel.from(k, 0), length, k == 0);
+    if (k + length < terms || block.is_direct)
+      multiply_segment(block, a, panel.from(k, 0), length, k == 0);
+    else
+      multiply_segment(block, a, panel.from(k, 0), length, k == 0, store);
   }
-  if (block.is_direct) return;
-  for (int64_t i = 0; i < rows; ++i) store_row(i, block.totals + i * block.totals_stride);
-}
-
-// The same for rows [row, row + rows) of a larger product, packed one by one:
-// pack_row(row, k, length, destination), store_row(row, totals).
-template <typename T, typename PackRow, typename StoreRow>
-inline void gemm_block(int64_t row, int64_t rows, int64_t columns, int64_t terms, const T* panel,
-                       int64_t panel_stride, Arithmetic<T>* scratch, const PackRow& pack_row,
-                       const StoreRow& store_row) {
-  using A = Arithmetic<T>;
-  const auto pack_rows = [&](int64_t count, int64_t k, int64_t length, A* destination) {
-    for (int64_t i = 0; i < count; ++i) pack_row(row + i, k, length, destination + i * kSegment);
-    return Rows<A>{destination, kSegment};
-  };
-  multiply_block<T>(rows, columns, terms, DensePanel<T>{panel, panel_stride}, scratch, pack_rows,
-                    [&](int64_t i, const A* totals) { store_row(row + i, totals); });
 }
 
 template <typename T>

@@ -22,14 +22,17 @@ void linear_of(const LinearArgs& args, int64_t begin, int64_t end) {
     const int64_t column = task % gemm.column_blocks * gemm.block_columns;
     const int64_t columns = min64(gemm.block_columns, gemm.columns - column);
     if (rows <= 0) continue;
-    const auto pack = [&](int64_t i, int64_t k, int64_t length, A* destination) {
-      widen_run(static_cast<const T*>(args.input) + i * args.input_stride + k, length, destination);
+    const T* input = static_cast<const T*>(args.input) + row * args.input_stride;
+    const auto pack_rows = [&](int64_t count, int64_t k, int64_t length, A* packed) {
+      return dense_rows(input + k, args.input_stride, count, length, packed);
     };
-    const auto store_row = [&](int64_t i, const A* totals) {
-      output.store_row(totals, column, columns, i * gemm.columns);
+    const auto store_rows = [&](int64_t i, int64_t count, int64_t j, int64_t width, const A* totals,
+                                int64_t stride) {
+      output.store_rows(totals, stride, count, column + j, width, (row + i) * gemm.columns,
+                        gemm.columns);
     };
-    gemm_block(row, rows, columns, gemm.terms, static_cast<const T*>(args.weight) + column,
-               gemm.columns, scratch.data, pack, store_row);
+    const DensePanel<T> panel{static_cast<const T*>(args.weight) + column, gemm.columns};
+    multiply_block<T>(rows, columns, gemm.terms, panel, scratch.data, pack_rows, store_rows);
   }
 }
 

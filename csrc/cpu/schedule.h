@@ -9,7 +9,7 @@ namespace bninv {
 // totals stay in a core's L2 cache; smaller where that would leave threads without work.
 inline GemmSchedule gemm_schedule(int64_t rows, int64_t columns, int64_t terms, int64_t groups,
                                   int64_t threads) {
-  constexpr int64_t kMaxRows = 96, kMinRows = 12, kMaxColumns = 512, kMinColumns = 64;
+  constexpr int64_t kMaxRows = 224, kMinRows = 12, kMaxColumns = 512, kMinColumns = 64;
   const auto blocks = [](int64_t size, int64_t block) { return (size + block - 1) / block; };
   int64_t block_rows = rows < kMaxRows ? rows : kMaxRows;
   int64_t block_columns = columns < kMaxColumns ? columns : kMaxColumns;

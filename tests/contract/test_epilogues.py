@@ -7,7 +7,6 @@ of epilogue, at shapes that leave vectors, tiles and blocks partly filled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from torch import Tensor
 
 import bninv.functional as F
 from bninv import _arguments
+from tests.support.pairs import every_pair
 from tests.support.properties import (
     any_bits,
     assert_bits,
@@ -93,19 +93,26 @@ def one_after_another(
     return activate(y, activation, slope)
 
 
-def residuals(y: Tensor) -> Iterator[tuple[str, Tensor | None]]:
-    values = with_specials(normal("residual", *y.shape).to(y.dtype))
-    yield "no residual", None
-    yield "residual", torch.empty_like(y).copy_(values)
-    yield "residual laid out otherwise", values.transpose(0, 1).contiguous().transpose(0, 1)
+def residual_of(y: Tensor) -> Tensor:
+    return torch.empty_like(y).copy_(with_specials(normal("residual", *y.shape).to(y.dtype)))
 
 
-def assert_everywhere(run: Callable[[], Tensor], expected: Tensor, message: str) -> None:
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        for level, found in at_each_level(run):
-            assert_bits(found, expected, f"{message}, level {level}, {threads} threads")
-            assert found.stride() == expected.stride()
+RESIDUALS: dict[str, Callable[[Tensor], Tensor | None]] = {
+    "no residual": lambda y: None,
+    "residual": residual_of,
+    "residual laid out otherwise": lambda y: (
+        residual_of(y).transpose(0, 1).contiguous().transpose(0, 1)
+    ),
+}
+
+
+def assert_at_each_level(
+    run: Callable[[], Tensor], expected: Tensor, message: str, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    for level, found in at_each_level(run):
+        assert_bits(found, expected, f"{message}, level {level}, {threads} threads")
+        assert found.stride() == expected.stride()
 
 
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
@@ -115,26 +122,33 @@ def test_conv2d(name: str, dtype: torch.dtype) -> None:
     x = with_specials(normal("x", *shape).to(dtype), share=0.01)
     weight = normal("w", *weight_shape).to(dtype)
     bias = with_specials(normal("b", weight_shape[0]).to(dtype))
-    for memory_format in (torch.channels_last, torch.contiguous_format):
-        x = x.contiguous(memory_format=memory_format)
-        for shift in (None, bias):
-            y = F.conv2d(x, weight, shift, **options)
-            assert y.is_contiguous(memory_format=memory_format)
-            for (norm, parameters), (rest, residual) in product(
-                norms(weight_shape[0], dtype), residuals(y)
-            ):
-                for activation in ACTIVATIONS:
-                    after: Options = {
-                        **parameters,
-                        "residual": residual,
-                        "activation": activation,
-                        "negative_slope": SLOPE,
-                    }
-                    assert_everywhere(
-                        lambda s=shift, a=after: F.conv2d_fused(x, weight, s, **options, **a),
-                        one_after_another(y, parameters, residual, activation),
-                        f"{norm}, {rest}, {activation}, {memory_format}",
-                    )
+    channels = weight_shape[0]
+    layouts = {
+        f: x.contiguous(memory_format=f) for f in (torch.channels_last, torch.contiguous_format)
+    }
+    for memory_format, shift, (norm, parameters), rest, activation, threads in every_pair(
+        list(layouts),
+        [None, bias],
+        list(norms(channels, dtype)),
+        list(RESIDUALS),
+        ACTIVATIONS,
+        [1, 2],
+    ):
+        x = layouts[memory_format]
+        y = F.conv2d(x, weight, shift, **options)
+        assert y.is_contiguous(memory_format=memory_format)
+        after: Options = {
+            **parameters,
+            "residual": RESIDUALS[rest](y),
+            "activation": activation,
+            "negative_slope": SLOPE,
+        }
+        assert_at_each_level(
+            lambda x=x, s=shift, a=after: F.conv2d_fused(x, weight, s, **options, **a),
+            one_after_another(y, parameters, after["residual"], activation),
+            f"{norm}, {rest}, {activation}, {memory_format}",
+            threads,
+        )
 
 
 BLOCKS = {
@@ -177,16 +191,19 @@ def test_linear(shape: tuple[int, ...], columns: int, dtype: torch.dtype) -> Non
     x = with_specials(normal("x", *shape).to(dtype), share=0.01)
     weight = normal("w", columns, shape[-1]).to(dtype)
     bias = with_specials(normal("b", columns).to(dtype))
-    for shift in (None, bias):
+    for shift, rest, activation, threads in every_pair(
+        [None, bias], list(RESIDUALS), ACTIVATIONS, [1, 2]
+    ):
         y = F.linear(x, weight, shift)
-        for (rest, residual), activation in product(residuals(y), ACTIVATIONS):
-            assert_everywhere(
-                lambda s=shift, r=residual, a=activation: F.linear_fused(
-                    x, weight, s, residual=r, activation=a, negative_slope=SLOPE
-                ),
-                one_after_another(y, {}, residual, activation),
-                f"{rest}, {activation}",
-            )
+        residual = RESIDUALS[rest](y)
+        assert_at_each_level(
+            lambda s=shift, r=residual, a=activation: F.linear_fused(
+                x, weight, s, residual=r, activation=a, negative_slope=SLOPE
+            ),
+            one_after_another(y, {}, residual, activation),
+            f"{rest}, {activation}",
+            threads,
+        )
 
 
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
@@ -201,13 +218,15 @@ def test_any_bits(dtype: torch.dtype) -> None:
         y = F.conv2d(x, w, groups=groups)
         for slope in (0.0, -0.0, 1e-40, 2.0, float("inf"), float("nan")):
             after: Options = {"activation": "leaky_relu", "negative_slope": slope}
-            assert_everywhere(
-                lambda w=w, g=groups, a=after: F.conv2d_fused(
-                    x, w, groups=g, **parameters, residual=residual, **a
-                ),
-                one_after_another(y, parameters, residual, "leaky_relu", slope),
-                f"{groups} groups, slope {slope}",
-            )
+            for threads in (1, 2):
+                assert_at_each_level(
+                    lambda w=w, g=groups, a=after: F.conv2d_fused(
+                        x, w, groups=g, **parameters, residual=residual, **a
+                    ),
+                    one_after_another(y, parameters, residual, "leaky_relu", slope),
+                    f"{groups} groups, slope {slope}",
+                    threads,
+                )
 
 
 @pytest.mark.parametrize("dtype", NARROW, ids=str)

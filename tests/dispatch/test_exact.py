@@ -198,9 +198,8 @@ def test_threads_cut_a_large_tensor_anywhere(case: Elementwise) -> None:
     for dtype in case.dtypes:
         x, y = values("x", (LARGE,), dtype), values("y", (LARGE,), dtype)
         expected = referenced(case, x, y)
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            assert_same(case(x.clone(), y), expected, f"{dtype}, {threads} threads")
+        torch.set_num_threads(2)
+        assert_same(case(x.clone(), y), expected, f"{dtype}")
 
 
 # ---- Batches, layouts, threads -------------------------------------------------------------------

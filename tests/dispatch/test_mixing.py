@@ -24,7 +24,7 @@ MIXES: dict[str, tuple[Function, str]] = {
     "softmax": (lambda x: x.softmax(0), "softmax"),
     "log_softmax": (lambda x: TF.log_softmax(x, dim=0), "log_softmax"),
     "sort": (lambda x: x.sort(0).values, "sort"),
-    "a quantization's scale": (lambda x: (x / x.abs().max()).round(), "argmax"),
+    "a quantization's scale": (lambda x: (x / x.abs().max()).round(), "amax"),
     "similarities": (lambda x: x @ x.T, "linear"),
     "samples in the columns": (lambda x: (x.T @ x)[:1].expand_as(x), "linear"),
     "in another place": (
@@ -39,6 +39,7 @@ FINE: dict[str, Function] = {
     "windows": lambda x: x.view(-1, 2).softmax(-1).view_as(x),
     "of parameters": lambda x: x * torch.ones(8).mean(),
     "products of each sample": lambda x: (x.view(-1, 2, 4) @ x.view(-1, 4, 2)).flatten(1),
+    "classes": lambda x: TF.one_hot((x > 0).long(), 2).sum(-1) * x,
     "a question": lambda x: x if bool(torch.isfinite(x).all()) else -x,
 }
 

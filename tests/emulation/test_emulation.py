@@ -62,7 +62,7 @@ def _matmul(library: Library, tiling: int, m: int, n: int, k: int) -> tuple[bool
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("tiling", [SMALL, LARGE])
 def test_matmul_without_fault_obeys_the_contract(matmuls, tiling, shape):
-    for seed in SEEDS:
+    for seed in SEEDS[:: 1 if tiling == SMALL else 4]:  # orders of threads; the larger takes longer
         matmuls[0].seed(seed)
         assert _matmul(matmuls[0], tiling, *shape) == (True, None), f"seed {seed}"
 

@@ -158,7 +158,7 @@ def test_what_is_no_program() -> None:
 def test_random_blocks(route: str) -> None:
     counts = []
 
-    @settings(max_examples=40 if route == "export" else 25)
+    @settings(max_examples=20 if route == "export" else 12)
     @given(source=forwards())
     def compare(source: str) -> None:
         note(source)

@@ -139,21 +139,9 @@ TORCHVISION = {
 # layers, of roots and of groups, groups, concatenation, split attention, excitation, standardized
 # weights, padding as in TensorFlow, and both libraries' code. The others wait for `make test-all`.
 FAST = (
-    *("byobnet", "convnext", "efficientnet", "mambaout", "mobilenetv3", "nfnet", "resnest"),
-    *("resnet", "sknet", "starnet", "regnet, squeeze and excitation", "convnext, rms norm"),
-    *("convnext, response normalization", "efficientnet, EvoNorm", "efficientnet, same padding"),
-    *("efficientnet, mixed kernels", "inception_next", "torchvision:mobilenet_v3_small"),
-    *("torchvision:resnet18", "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1"),
-    *(
-        "torchvision:googlenet",
-        "convit",
-        "efficientvit_mit",
-        "efficientvit_msra",
-        "iformer",
-        "levit",
-    ),
-    *("mlp_mixer", "mobilevit", "pit", "pvt_v2", "shvit", "swiftformer", "visformer"),
-    *("vision_transformer_relpos",),
+    *("byobnet", "convnext", "mobilenetv3", "nfnet", "resnest", "efficientnet, EvoNorm"),
+    *("efficientnet, same padding", "torchvision:googlenet", "convit", "efficientvit_mit"),
+    *("levit", "mobilevit", "pvt_v2", "swiftformer", "visformer", "vision_transformer_relpos"),
 )
 
 # Those that are also run in half precision.
