@@ -38,6 +38,9 @@ Arithmetic<T> sum_of_one(const ReduceArgs& args, const T* base) {
   return sum.total();
 }
 
+// So few leave most of the 32 lanes empty.
+constexpr int64_t kFewTerms = 16;
+
 // Sums of kSteps vectors of columns, whose terms are `stride` elements apart: a few lanes at a time, so
 // that they stay in registers.
 template <int kSteps, typename T>
@@ -46,6 +49,13 @@ BNINV_INLINE void sum_columns(const T* x, int64_t stride, int64_t terms,
   using V = typename Lanes<T>::Value;
   constexpr int kCount = Lanes<T>::kCount, kAtOnce = 4;
   V lanes[kSumLanes][kSteps], totals[kSteps];
+  if (terms <= kFewTerms) {
+    sum_across<kSteps>(
+        terms, [&](int64_t k, int s) { return load(x + k * stride + s * kCount); },
+        [](V lane, V term, int) { return lane + term; }, totals);
+    for (int s = 0; s < kSteps; ++s) store(output + s * kCount, V(totals[s] / divisor));
+    return;
+  }
   for (int s = 0; s < kSteps; ++s) totals[s] = V(0.0f);
   for (int64_t first = 0; first < terms; first += kSumSegment) {
     const int64_t count = min64(kSumSegment, terms - first);
