@@ -110,14 +110,15 @@ void sum_few_columns(const T* x, int64_t columns, int64_t terms, Arithmetic<T> d
   for (int64_t c = 0; c < columns; ++c) output[c] = narrow<T>(totals[c] / divisor);
 }
 
-// Columns [i, stop) of a row of outputs, side by side in memory.
+// The first of `count` columns of outputs, side by side in memory; how many of them.
 template <typename T>
-int64_t sum_side_by_side(const ReduceArgs& args, const T* base, int64_t i, int64_t stop,
+int64_t sum_side_by_side(const ReduceArgs& args, const T* base, int64_t count,
                          Arithmetic<T> divisor, T* output) {
+  int64_t i = 0;
   using V = typename Lanes<T>::Value;
   constexpr int kCount = Lanes<T>::kCount, kSteps = kWidth == 16 ? 4 : 2;
   if (args.reduced_dims > 1) {
-    for (; i + kCount <= stop; i += kCount) {
+    for (; i + kCount <= count; i += kCount) {
       LaneSum<V> sums;
       for_each_term(args, base + i, [&](const T* p) { sums.push(load(p)); });
       store(output + i, V(sums.total() / V(divisor)));
@@ -125,18 +126,18 @@ int64_t sum_side_by_side(const ReduceArgs& args, const T* base, int64_t i, int64
     return i;
   }
   const int64_t stride = args.reduced_strides[0], terms = args.terms;
-  if (i == 0 && stop <= kFewColumns && stride == stop) {
-    sum_few_columns(base, stop, terms, divisor, output);
-    return stop;
+  if (count <= kFewColumns && stride == count) {
+    sum_few_columns(base, count, terms, divisor, output);
+    return count;
   }
-  for (; i + kSteps * kCount <= stop; i += kSteps * kCount)
+  for (; i + kSteps * kCount <= count; i += kSteps * kCount)
     sum_columns<kSteps>(base + i, stride, terms, V(divisor), output + i);
-  for (; i + kCount <= stop; i += kCount)
+  for (; i + kCount <= count; i += kCount)
     sum_columns<1>(base + i, stride, terms, V(divisor), output + i);
-  if (i == stop || stop < kCount) return i;
+  if (i == count || count < kCount) return i;
   // The last columns by a vector that repeats some before them, with equal bits.
-  sum_columns<1>(base + stop - kCount, stride, terms, V(divisor), output + stop - kCount);
-  return stop;
+  sum_columns<1>(base + count - kCount, stride, terms, V(divisor), output + count - kCount);
+  return count;
 }
 
 template <typename T>
@@ -145,19 +146,26 @@ void sum_of(const ReduceArgs& args, int64_t begin, int64_t end) {
   const A divisor = static_cast<A>(args.divisor);
   const int last = args.kept_dims - 1;
   const int64_t row = args.kept_sizes[last], stride = args.kept_strides[last];
+  const int64_t output_stride = args.output_strides[last];
   const int64_t blocks = ceil_div(row, ReduceArgs::kTaskOutputs);
   for (int64_t task = begin; task < end; ++task) {
-    const T* base = static_cast<const T*>(args.input);
+    const int64_t first = task % blocks * ReduceArgs::kTaskOutputs;
+    const int64_t count = min64(ReduceArgs::kTaskOutputs, row - first);
+    const T* base = static_cast<const T*>(args.input) + first * stride;
+    T* output = static_cast<T*>(args.output) + first * output_stride;
     int64_t rest = task / blocks;
     for (int d = last - 1; d >= 0; --d) {
       base += rest % args.kept_sizes[d] * args.kept_strides[d];
+      output += rest % args.kept_sizes[d] * args.output_strides[d];
       rest /= args.kept_sizes[d];
     }
-    int64_t i = task % blocks * ReduceArgs::kTaskOutputs;
-    const int64_t stop = min64(i + ReduceArgs::kTaskOutputs, row);
-    T* output = static_cast<T*>(args.output) + task / blocks * row;
-    if (stride == 1) i = sum_side_by_side(args, base, i, stop, divisor, output);
-    for (; i < stop; ++i) output[i] = narrow<T>(sum_of_one(args, base + i * stride) / divisor);
+    T apart[ReduceArgs::kTaskOutputs];
+    T* dense = output_stride == 1 ? output : apart;
+    int64_t i = 0;
+    if (stride == 1) i = sum_side_by_side(args, base, count, divisor, dense);
+    for (; i < count; ++i) dense[i] = narrow<T>(sum_of_one(args, base + i * stride) / divisor);
+    if (dense == apart)
+      for (i = 0; i < count; ++i) output[i * output_stride] = apart[i];
   }
 }
 

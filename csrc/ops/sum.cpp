@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "../sum.h"
 #include "common.h"
@@ -28,6 +29,21 @@ struct Dims {
     return static_cast<int>(sizes.size());
   }
 };
+
+// Outputs whose terms are neighbours in memory are computed side by side, wherever they go: those of
+// channels, say, which the output has apart.
+void put_neighbours_last(ReduceArgs& args) {
+  constexpr int64_t kEnough = 8;  // for a vector
+  const int last = args.kept_dims - 1;
+  if (args.kept_strides[last] == 1) return;
+  for (int d = 0; d < last; ++d)
+    if (args.kept_strides[d] == 1 && args.kept_sizes[d] >= kEnough) {
+      std::swap(args.kept_sizes[d], args.kept_sizes[last]);
+      std::swap(args.kept_strides[d], args.kept_strides[last]);
+      std::swap(args.output_strides[d], args.output_strides[last]);
+      return;
+    }
+}
 
 Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& dim, bool keepdim,
               bool divide) {
@@ -71,10 +87,12 @@ Tensor reduce(const char* op, const Tensor& input, const std::vector<int64_t>& d
   args.divisor = divide ? terms : 1;
   args.kept_dims = kept.copy_to(args.kept_sizes, args.kept_strides);
   args.reduced_dims = over.copy_to(args.reduced_sizes, args.reduced_strides);
+  set_dense_output(args);
   if (on_cuda(input)) {
     launch(BNINV_CUDA_KERNEL(sum), args, input);
     return output;
   }
+  put_neighbours_last(args);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
   run(BNINV_KERNEL(sum), args, outputs / row * blocks,

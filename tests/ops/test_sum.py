@@ -85,6 +85,20 @@ def test_terms_are_in_logical_order_whatever_the_strides() -> None:
                 assert result.item() == expected, f"{name}, {level}"
 
 
+@pytest.mark.parametrize("channels", [3, 8, 70, 130])
+def test_neighbours_that_the_output_has_apart(channels: int) -> None:
+    """Branches of channels in channels_last, added up: neither their terms nor their sums lie side by
+    side, but the terms of neighbouring channels do."""
+    for branches in (2, 20):
+        x = normal("x", 2, branches * channels, 3, 5).contiguous(memory_format=torch.channels_last)
+        view = x.view(2, branches, channels, 3, 5)
+        for dim in ((1,), (1, 3), (1, 4)):
+            expected = F.sum(view.contiguous(), dim)
+            assert_equals_at_each_level(
+                lambda d=dim: F.sum(view, d), expected, f"{branches}, {dim}"
+            )
+
+
 def test_sum_of_negative_zeros_is_positive() -> None:
     x = torch.full((2, 3, 40), -0.0)
     for reduce in (F.sum, F.mean):

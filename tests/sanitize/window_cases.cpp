@@ -138,6 +138,7 @@ void sum_case() {
   args.input = x.data, args.divisor = between(1, 50);
   const int64_t row = args.kept_sizes[args.kept_dims - 1];
   const int64_t blocks = (row + ReduceArgs::kTaskOutputs - 1) / ReduceArgs::kTaskOutputs;
+  set_dense_output(args);
   run<ReduceArgs>("sum", args, &Level::sum, CUDA_KERNEL(sum), outputs / row * blocks, outputs,
                   between(0, 1));
 }
