@@ -87,8 +87,8 @@ def test_terms_are_in_logical_order_whatever_the_strides() -> None:
 
 @pytest.mark.parametrize("channels", [3, 8, 70, 130])
 def test_neighbours_that_the_output_has_apart(channels: int) -> None:
-    """Branches of channels in channels_last, added up: neither their terms nor their sums lie side by
-    side, but the terms of neighbouring channels do."""
+    """Branches of channels in channels_last, added up: neither their terms nor their sums lie side
+    by side, but the terms of neighbouring channels do."""
     for branches in (2, 20):
         x = normal("x", 2, branches * channels, 3, 5).contiguous(memory_format=torch.channels_last)
         view = x.view(2, branches, channels, 3, 5)
