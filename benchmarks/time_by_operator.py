@@ -28,7 +28,7 @@ def times(call: Callable[[], Any]) -> dict[str, float]:
     """Milliseconds of one call in each operator itself, the longest first."""
     for _ in range(2):
         call()
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
         for _ in range(CALLS):
             call()
     of = {event.key: event.self_cpu_time_total / 1e3 / CALLS for event in found.key_averages()}
