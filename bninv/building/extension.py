@@ -159,13 +159,24 @@ def _load_cached(csrc: Path, source_key: str, tell: Callable[[str], None] | None
     return library
 
 
+# What dlopen says where this process may not have the memory, or the folder's files may not be run.
+_NOT_MAPPED = ("cannot allocate", "failed to map", "cannot map", "cannot create")
+
+
 def _try_load(library: Path) -> bool:
-    """Load a cached library if it is there; one that does not load is removed."""
+    """Load a cached library if it is there; one that is damaged is removed.
+
+    Raises:
+        BuildError: it is whole, for all that is known, and this process cannot have it. Other
+            processes may be using it.
+    """
     if not library.is_file():
         return False
     try:
         torch.ops.load_library(library)
-    except OSError:
+    except OSError as error:
+        if any(words in reason(error).lower() for words in _NOT_MAPPED):
+            raise BuildError(f"cannot load the compiled operators: {reason(error)}") from None
         shutil.rmtree(library.parent, ignore_errors=True)
         return False
     return True

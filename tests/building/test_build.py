@@ -83,6 +83,28 @@ def test_damaged_library_is_built_again(workshop: Workshop) -> None:
     assert recipe.embedded_key(workshop.load()) == source
 
 
+def test_a_library_that_a_process_has_no_memory_for_is_kept(workshop: Workshop) -> None:
+    """Others use it, and would all have to compile it again."""
+    path = workshop.load()
+    compiled = workshop.compiled()
+    script = (
+        "import resource, torch\n"
+        "from pathlib import Path\n"
+        "from bninv.building import extension\n"
+        "load = torch.ops.load_library\n"
+        "def limited(path):\n"
+        "    resource.setrlimit(resource.RLIMIT_DATA, (1 << 20, resource.RLIM_INFINITY))\n"
+        "    load(path)\n"
+        "torch.ops.load_library = limited\n"
+        f"extension.load_library(Path({str(workshop.csrc)!r}), Path('nowhere'))"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode != 0 and "cannot load the compiled operators" in ended.stderr
+    assert path.is_file() and workshop.compiled() == compiled
+
+
 def _torch_version() -> str:
     import torch
 
