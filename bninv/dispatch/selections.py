@@ -20,6 +20,9 @@ def _float(input: Any) -> None:
     need(isinstance(input, Tensor) and input.is_floating_point())
 
 
+# ---- Classes -------------------------------------------------------------------------------------
+
+
 def one_hot(
     func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Tensor:

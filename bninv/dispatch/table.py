@@ -166,7 +166,7 @@ _OPERATORS = {
 
 # Functions of torch.nn.functional that only move elements, whatever they call.
 _MOVING = exact.names(
-    """pad one_hot unfold pixel_shuffle pixel_unshuffle channel_shuffle dropout dropout1d dropout2d
+    """pad unfold pixel_shuffle pixel_unshuffle channel_shuffle dropout dropout1d dropout2d
     dropout3d alpha_dropout feature_alpha_dropout"""
 )
 
@@ -268,8 +268,8 @@ def _python_rows() -> dict[Any, Row]:
     for name in _MOVING:
         if hasattr(functional, name):
             group = dropout if "dropout" in name else copies
-            instead = selections.one_hot if name == "one_hot" else None
-            rows[getattr(functional, name)] = Row(name, group=group, instead=instead)
+            rows[getattr(functional, name)] = Row(name, group=group)
+    rows[functional.one_hot] = Row("one_hot", group=copies, instead=selections.one_hot)
     for name in ("interpolate", "upsample"):
         rows[getattr(functional, name)] = Row(name, group=nearest, repair=PYTHON[name])
     rows[functional.embedding] = Row(
