@@ -195,7 +195,6 @@ def _extreme(input: Tensor, dim: int | Sequence[int], keepdim: bool, *, largest:
     if not dims:  # a tensor of one element, without dimensions
         return input.clone()
     need(len(dims) == len(given) or not given)
-    need(all(input.size(d) > 0 for d in dims))
     if torch.is_grad_enabled() and input.requires_grad:
         return _chosen(input, dims, keepdim, largest=largest)
     keys = _keys(input, nan_last=largest, zeros_equal=False)
@@ -215,6 +214,7 @@ def _chosen(input: Tensor, dims: set[int], keepdim: bool, *, largest: bool) -> T
     """The same, from the element itself, to which a gradient finds back."""
     kept = [d for d in range(input.dim()) if d not in dims]
     rows = input.permute([*kept, *builtins.sorted(dims)]).flatten(len(kept))
+    need(rows.size(-1) > 0)
     keys = _keys(rows, nan_last=largest, zeros_equal=False)
     indices = (keys.argmax if largest else keys.argmin)(-1, keepdim=True)
     result = rows.gather(-1, indices).squeeze(-1)

@@ -42,4 +42,4 @@ def test_compiles() -> None:
     x = torch.tensor([0.0, 2.0, 1.0])
     model = bninv.patch(Classes().eval())
     with torch.no_grad():
-        assert torch.equal(torch.compile(model, backend="eager")(x), model(x))
+        assert torch.equal(torch.compile(model, backend="eager", fullgraph=True)(x), model(x))

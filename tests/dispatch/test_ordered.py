@@ -262,3 +262,38 @@ def test_torchscript_has_no_operator_for_bit_patterns() -> None:
     model = bninv.patch(Detector().eval())
     with torch.no_grad(), pytest.raises(bninv.NotInvariantError, match="topk is not covered"):
         torch.jit.trace(model, torch.ones(5, 6, 7))
+
+
+@pytest.mark.parametrize("which", ["amax", "amin"])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_an_extreme_has_a_gradient_and_the_same_bits(which: str, keepdim: bool) -> None:
+    """With a gradient it is the element itself that is taken."""
+    x = with_ties((3, 4, 5), torch.float32).nan_to_num(0.5)
+    with strictly():
+        expected = getattr(x, which)((0, 2), keepdim)
+    x.requires_grad_()
+    with bninv.invariant():
+        found = getattr(x, which)((0, 2), keepdim)
+    assert_bitwise_equal(found.detach(), expected)
+    found.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad.sum((0, 2)), torch.ones(4)) and (x.grad <= 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_extremes_of_what_does_not_float(dtype: torch.dtype) -> None:
+    x = torch.tensor([[0, 1, 1], [0, 0, 0], [1, 1, 1]]).to(dtype)
+    with strictly():
+        found = x.amax(1), x.amin(1)
+    assert all(part.dtype is dtype for part in found)
+    same(found, (torch.tensor([1, 0, 1]).to(dtype), torch.tensor([0, 0, 1]).to(dtype)))
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_no_element_has_the_message_of_stock(needs_gradient: bool) -> None:
+    x = torch.ones(2, 0, requires_grad=needs_gradient)
+    with pytest.raises(IndexError) as stock:
+        x.amax(1)
+    with bninv.invariant(), pytest.raises(IndexError) as found:
+        x.amax(1)
+    assert str(found.value) == str(stock.value)
