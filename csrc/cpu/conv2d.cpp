@@ -15,8 +15,8 @@ struct PackPixels {
   const Conv2dArgs& args;
   int64_t first_channel;
   int64_t channels_per_group;
-  bool
-      pixels_dense;  // an output pixel's terms are an input pixel's channels, as far apart everywhere
+  // An output pixel's terms are an input pixel's channels, and pixels are as far apart everywhere.
+  bool pixels_dense;
   bool taps_adjacent;  // the next tap of a row is the next memory: whole rows copy as one run
 
   PackPixels(const Conv2dArgs& of, int64_t group)
@@ -24,8 +24,7 @@ struct PackPixels {
         first_channel(group * (of.channels / of.groups)),
         channels_per_group(of.channels / of.groups),
         pixels_dense(of.kernel_h == 1 && of.kernel_w == 1 && of.pad_h == 0 && of.pad_w == 0 &&
-                     of.step_h == 1 && of.step_w == 1 && of.out_height == of.height &&
-                     of.out_width == of.width && of.stride_h == of.width * of.stride_w &&
+                     of.step_h == 1 && of.step_w == 1 && of.stride_h == of.width * of.stride_w &&
                      of.stride_n == of.height * of.stride_h),
         taps_adjacent(of.groups == 1 && of.dilation_w == 1 && of.stride_w == of.channels) {}
 

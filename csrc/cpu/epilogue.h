@@ -155,7 +155,7 @@ class Output {
     const BiasEnd<T> end{end_.bias, end_.output};
     for (int64_t i = 0; i < rows; ++i, totals += totals_stride, pixel += step) {
       if (whole)
-        end.template finish<1, 2>({{load(totals), load(totals + kCount)}}, c, &pixel);
+        end.template finish<1, kTileVectors>({{load(totals), load(totals + kCount)}}, c, &pixel);
       else
         store_row(totals, c, count, pixel);
     }
@@ -165,6 +165,7 @@ class Output {
   void store_row(const A* totals, int64_t c, int64_t count, int64_t pixel) const;
 
  private:
+  // Channels that a product's tile finishes at once; others go pixel by pixel.
   static constexpr int kTileVectors = 2;
 
   void store_tiles(const A* totals, int64_t totals_stride, int64_t rows, int64_t c, int64_t pixel,

@@ -213,7 +213,7 @@ struct GemmBlock {
   }
 };
 
-// What multiply_segment calls for nothing.
+// After a segment that is not the last, nothing is finished.
 struct NotYet {
   void operator()(int64_t, int64_t, int64_t, int64_t) const {}
 };

@@ -5,8 +5,9 @@
 
 namespace bninv {
 
-// Blocks large enough that packing is a small part of the work and small enough that their rows and
-// totals stay in a core's L2 cache; smaller where that would leave threads without work.
+// Blocks large enough that packing is a small part of the work (a panel once for 16 of AVX-512's tiles)
+// and small enough that their rows and totals stay in a core's L2 cache; smaller where that would leave
+// threads without work.
 inline GemmSchedule gemm_schedule(int64_t rows, int64_t columns, int64_t terms, int64_t groups,
                                   int64_t threads) {
   constexpr int64_t kMaxRows = 224, kMinRows = 12, kMaxColumns = 512, kMinColumns = 64;
