@@ -17,7 +17,7 @@ from bninv.dispatch.conditions import tensors_in
 from bninv.dispatch.exact import names
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
-from bninv.operators import binary, recurrent
+from bninv.operators import binary, recurrent, unary
 from bninv.operators.adapters import Adapter, UnfitError
 
 # Functions that become others by the order of elements alone, in every dtype.
@@ -84,7 +84,8 @@ OF_A_NUMBER: dict[str, Adapter] = {
     "__rmod__": binary.REVERSED["remainder"],
 }
 # Functions that take integers or booleans too, which they convert first.
-_OF_INTEGERS_TOO = {*binary.ATEN, *OF_A_NUMBER, *names("pow pow_ float_power cumsum cumprod prod")}
+_OF_INTEGERS_TOO = {*binary.ATEN, *OF_A_NUMBER, *unary.OF_INTEGERS_TOO}
+_OF_INTEGERS_TOO |= names("pow pow_ float_power cumsum cumprod prod")
 
 
 def _has_kernel(name: str, args: Any, kwargs: Mapping[str, Any]) -> bool:

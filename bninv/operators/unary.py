@@ -29,6 +29,9 @@ _TORCH = "torch.nn.modules.activation."
 _TIMM = "timm.layers.activations."
 _TIMM_ME = "timm.layers.activations_me."
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
+# Functions that PyTorch has of integers and booleans too: of the default dtype's rounding of them.
+OF_INTEGERS_TOO = {"sigmoid", "tanh", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log1p"}
+OF_INTEGERS_TOO |= {"log2", "log10", "erf", "sin", "cos", "tan", "atan", "sinh", "cosh"}
 
 
 def elementwise(*modules: str) -> Callable[[_Function], _Function]:
@@ -65,10 +68,18 @@ def _add(
     def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return function(input, *args, inplace=True, **kwargs)
 
+    def promoted(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return function(as_floats(input), *args, **kwargs)
+
     OPERATORS.append(Operator(name, schema, like_dense, draw, in_place=True))
-    ATEN.update({name: function, f"{name}_": in_place})
+    ATEN.update({name: promoted if name in OF_INTEGERS_TOO else function, f"{name}_": in_place})
     if hasattr(torch.nn.functional, name):
         PYTHON[name] = function
+
+
+def as_floats(input: Tensor) -> Tensor:
+    """Integers and booleans in the default dtype, as PyTorch's functions take them."""
+    return input if input.is_floating_point() else input.to(torch.get_default_dtype())
 
 
 def _unary(name: str, input: Tensor, inplace: bool, *args: object) -> Tensor:

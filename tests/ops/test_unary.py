@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 
 import mpmath
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import bninv
 import bninv.functional as F
 from bninv.operators import unary
 from tests.support import reference_functions
@@ -283,3 +285,21 @@ def test_large_batch() -> None:
 
 def test_zero_dimensions() -> None:
     assert_bits(F.relu(torch.tensor(-1.0)), torch.tensor(0.0))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32, torch.int64])
+@pytest.mark.parametrize("name", sorted(unary.OF_INTEGERS_TOO))
+def test_integers_are_rounded_to_the_default_dtype_first(name: str, dtype: torch.dtype) -> None:
+    """As PyTorch's functions do, whose own square root of integers is no exacter than of others."""
+    integers = torch.tensor([0, 1, 3, 100, 2**24 + 1, 2**31 - 1]).to(dtype)
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            with warnings.catch_warnings(), bninv.invariant():
+                warnings.simplefilter("error")
+                got = getattr(torch, name)(integers)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert_bits(got, getattr(F, name)(integers.to(default)))
+    with bninv.invariant(), pytest.raises(RuntimeError, match="can't be cast"):
+        getattr(integers, f"{name}_")()
