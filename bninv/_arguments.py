@@ -21,6 +21,7 @@ IntPair = int | Sequence[int]
 Precision = Literal["ieee", "tensor", "tensor-A", "tensor-H"]
 PRECISIONS = get_args(Precision)
 _WRONG_TYPE = re.compile(r"Expected a value of type '(?P<kind>[^']+)' for argument '(?P<name>\w+)'")
+_INTEGERS = {int}
 _KINDS = {
     "int": "an integer",
     "float": "a number",
@@ -66,6 +67,8 @@ def integers(value: Any, count: int, argument: str) -> list[int]:
     Raises:
         ValueError: `value` is neither one integer nor `count` of them.
     """
+    if type(value) is tuple and len(value) == count and set(map(type, value)) <= _INTEGERS:
+        return list(value)  # as modules have it: most calls, decided at once
     try:
         values = [_index(v) for v in (value if _is_sequence(value) else [value])]
     except TypeError:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 _C: Any = torch._C
+_modules: Any = torch.nn.modules.module
 
 # ---- Where PyTorch's functions live beside torch, torch.nn.functional and Tensor ----
 
@@ -36,6 +37,16 @@ any_autocast = _C._is_any_autocast_enabled
 tracing_state = _C._get_tracing_state  # None unless torch.jit.trace is at work
 is_gradtracking = _C._functorch.is_gradtrackingtensor  # of torch.func.grad and its relatives
 has_kernel = _C._dispatch_has_kernel_for_dispatch_key  # of an operator's name and a key's
+
+
+def has_global_hooks() -> bool:
+    """Whether the calls of all modules are looked at."""
+    return bool(
+        _modules._global_forward_hooks
+        or _modules._global_forward_pre_hooks
+        or _modules._global_backward_hooks
+        or _modules._global_backward_pre_hooks
+    )
 
 
 def users_of(storage: torch.UntypedStorage) -> int:

@@ -9,8 +9,11 @@
 namespace bninv {
 
 // A batch of matrices: what lies between two samples, two rows and two columns. Any of them may be 0.
+// A batch may be one of groups of samples, such as an image's heads: `group` lies between those.
 struct MatrixStrides {
-  int64_t sample, row, column;
+  int64_t sample, row, column, group;
+
+  int64_t of(int64_t i, int64_t samples) const { return i / samples * group + i % samples * sample; }
 };
 
 // Operands and output are of `dtype`.
@@ -18,6 +21,7 @@ struct BmmArgs {
   DType dtype;
   Precision precision;
   int64_t batch;
+  int64_t samples;  // in a group; CUDA's kernel has one group
   const void* input;  // samples of rows x terms
   MatrixStrides input_strides;
   const void* mat2;  // samples of terms x columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -59,6 +59,13 @@ class Row:
     instead: Callable[..., Any] | None = None  # how an exact call is made, if not as it stands
     in_order: Callable[..., Any] | None = None
     inside: Callable[..., Any] | None = None  # its code in Python, whose own calls are looked up
+    # Whether a call by position alone goes on as it is, whatever the arguments.
+    as_it_is: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        unconditional = self.group is not None and self.group.condition is None
+        other = self.adapter or self.instead or self.inside
+        object.__setattr__(self, "as_it_is", self.passes or (unconditional and other is None))
 
     def is_exact(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether this call rounds nothing that could be rounded in another way."""
@@ -184,6 +191,13 @@ def _not_in_training(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[2] if len(args) > 2 else kwargs.get("training", True)) is False
 
 
+def _identity(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    # Dropout outside training, whose code would ask the mode once more.
+    p = args[1] if len(args) > 1 else kwargs.get("p")
+    fits = args and type(p) is float and 0 <= p <= 1
+    return args[0] if fits else func(*args, **kwargs)
+
+
 def _normalises_nothing(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return (args[3] if len(args) > 3 else kwargs.get("max_norm")) is None
 
@@ -267,8 +281,11 @@ def _python_rows() -> dict[Any, Row]:
     nearest = exact.Group("copies elements", frozenset(), _interpolates_by_copying)
     for name in _MOVING:
         if hasattr(functional, name):
-            group = dropout if "dropout" in name else copies
-            rows[getattr(functional, name)] = Row(name, group=group)
+            if "dropout" in name:
+                row = Row(name, group=dropout, instead=_identity)
+            else:
+                row = Row(name, group=copies)
+            rows[getattr(functional, name)] = row
     rows[functional.one_hot] = Row("one_hot", group=copies, instead=selections.one_hot)
     for name in ("interpolate", "upsample"):
         rows[getattr(functional, name)] = Row(name, group=nearest, repair=PYTHON[name])

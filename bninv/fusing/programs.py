@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from torch.nn.modules import module as torch_module
-
 from bninv import _torch
 from bninv.dispatch.blocks import UNFIT
 from bninv.fusing.program import Outcome, make
@@ -80,10 +78,4 @@ class Programs:
 
 def _is_observed() -> bool:
     """Whether something looks at single calls."""
-    return bool(
-        _torch.tracing_state() is not None
-        or torch_module._global_forward_hooks
-        or torch_module._global_forward_pre_hooks
-        or torch_module._global_backward_hooks
-        or torch_module._global_backward_pre_hooks
-    )
+    return _torch.tracing_state() is not None or _torch.has_global_hooks()

@@ -123,6 +123,16 @@ class Patched(Unconvertible):
         return (_new_patched, (stock_class(self), type(self)._mixin), *reduced[2:])
 
 
+def parameter_of(module: Any, name: str) -> Any:
+    """`getattr(module, name)` without nn.Module's `__getattr__`, which takes a microsecond: what is
+    registered is found where that looks, all else (a weight that a parametrization makes) by name.
+    """
+    found = module._parameters.get(name)
+    if found is None:
+        found = module._buffers.get(name)
+    return getattr(module, name) if found is None else found
+
+
 def _new_patched(stock: type, mixin: type[Patched]) -> Any:
     cls: Any = patched_class(mixin, stock)
     return cls.__new__(cls)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.fx import Proxy
 
+from bninv import _torch
 from bninv._protection import active, step_in, step_out
 from bninv.modules.later import by_steps, by_steps_async
 
@@ -173,11 +174,33 @@ def layer_call(stock: type) -> Any:
     """The call of a layer that bninv computes: there is something to protect if it has hooks."""
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
+        to_call = stock.__call__
+        if to_call is _CALL and not torch.compiler.is_compiling() and _is_unobserved(self):
+            return self.forward(*args, **kwargs)
         if (self._forward_hooks or self._forward_pre_hooks) and self._compiled_call_impl is None:
-            return guarded(self, stock.__call__, self, *args, **kwargs)
-        return stock.__call__(self, *args, **kwargs)
+            return guarded(self, to_call, self, *args, **kwargs)
+        return to_call(self, *args, **kwargs)
 
     return _with_code_of_its_own(__call__, f"{stock.__name__}.__call__")
+
+
+_CALL = nn.Module.__call__  # torch.fx has another in its place while it traces
+
+
+def _is_unobserved(module: Any) -> bool:
+    """Whether a call of a module is one of its forward and no more, as nn.Module's call asks too,
+    in two calls of functions that cost a small layer's share of its time.
+    """
+    own = module.__dict__
+    return not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or module._compiled_call_impl is not None
+        or _torch.tracing_state() is not None
+        or _torch.has_global_hooks()
+    )
 
 
 def _with_code_of_its_own(function: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 from bninv._arguments import Activation, BatchStatisticsError, need_tensor, number, promoted
 from bninv._autocast import result_dtype
 from bninv._memory_format import is_dense
-from bninv.modules.base import Patched, drop_and_act
+from bninv.modules.base import Patched, drop_and_act, parameter_of
 from bninv.modules.fused import After, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
@@ -208,8 +208,9 @@ class _Norm(Patched):
         self,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, float]:
         """Running mean and variance, weight and bias, and eps."""
-        module: Any = self
-        return module.running_mean, module.running_var, module.weight, module.bias, module.eps
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, weight, bias = (parameter_of(self, name) for name in names)
+        return mean, variance, weight, bias, self.eps  # type: ignore[attr-defined]
 
     def result_dtype(self, dtype: torch.dtype) -> torch.dtype:
         """The dtype of what becomes of an input of this dtype."""

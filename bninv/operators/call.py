@@ -36,6 +36,8 @@ def call(op: Any, input: Tensor, *args: Any) -> Any:
             refuse_tangents(_name(op), (input, *args))
         elif torch.is_grad_enabled():
             return op(input, *args)
+        elif torch.is_inference_mode_enabled():  # below autograd already
+            return op._op(input, *args)
         with _torch.below_autograd():
             return op._op(input, *args)
     except (AttributeError, RuntimeError, TypeError) as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv._autocast import result_dtype
-from bninv.modules.base import Patched
+from bninv.modules.base import Patched, parameter_of
 from bninv.modules.fused import After, is_like
 from bninv.operators.batch_norm import batch_norm
 from bninv.operators.conv2d import conv1d, conv2d, conv2d_fused
@@ -60,8 +60,9 @@ class ConvKind(Patched):
             amounts = self._reversed_padding_repeated_twice  # type: ignore[attr-defined]
             input = torch.nn.functional.pad(input, amounts, mode=self.padding_mode)
             padding = 0
+        weight, bias = parameter_of(self, "weight"), parameter_of(self, "bias")
         result: Tensor = function(
-            input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups
+            input, weight, bias, self.stride, padding, self.dilation, self.groups
         )
         return result
 
@@ -89,8 +90,8 @@ class ConvKind(Patched):
             return None
         return conv2d_fused(
             input,
-            self.weight,
-            self.bias,
+            parameter_of(self, "weight"),
+            parameter_of(self, "bias"),
             self.stride,
             padding,
             self.dilation,

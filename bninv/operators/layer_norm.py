@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bninv._arguments import integers, need_tensor, number, promoted
 from bninv._autocast import result_dtype
-from bninv.modules.base import Patched, drop_and_act
+from bninv.modules.base import Patched, drop_and_act, parameter_of
 from bninv.operators import fakes
 from bninv.operators.adapters import Adapter
 from bninv.operators.call import call, ops
@@ -143,6 +143,9 @@ class LayerNorm(Patched):
     eps: float
 
     def _normalize(self, x: Tensor) -> Tensor:
+        if not self.__dict__.get("_fast_norm", False):  # not asked of nn.Module's __getattr__
+            weight, bias = parameter_of(self, "weight"), parameter_of(self, "bias")
+            return layer_norm(x, self.normalized_shape, weight, bias, self.eps)
         context, x, weight, bias = stock_precision(self, x, self.weight, self.bias)
         with context:
             return layer_norm(x, self.normalized_shape, weight, bias, self.eps)

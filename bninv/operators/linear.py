@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bninv._arguments import Activation, Precision, need_precision, number
 from bninv._autocast import result_dtype
-from bninv.modules.base import Patched
+from bninv.modules.base import Patched, parameter_of
 from bninv.modules.fused import After, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
@@ -124,19 +124,20 @@ class Linear(Patched):
     bias: Tensor | None
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+        return linear(input, parameter_of(self, "weight"), parameter_of(self, "bias"))
 
     def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         """`activation(forward(input) + residual)`; None if one operator cannot do it."""
         if not isinstance(input, Tensor):
             return None
-        shape = (*input.shape[:-1], self.weight.shape[0])
+        weight = parameter_of(self, "weight")
+        shape = (*input.shape[:-1], weight.shape[0])
         fits = is_like(after.residual, input.device, result_dtype("linear", input), shape)
         if not fits:
             return None
         if after.residual is not None and not after.residual.is_contiguous():
             return None
-        return linear_fused(input, self.weight, self.bias, **after.epilogue)
+        return linear_fused(input, weight, parameter_of(self, "bias"), **after.epilogue)
 
 
 KINDS: dict[str, type[Patched]] = {

@@ -42,12 +42,17 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
     if other.dim() == 2:
         return linear(input, other.t(), precision=precision)
     traced = _torch.tracing_state() is not None  # a comparison of sizes would be a constant of it
-    if not traced and input.dim() == other.dim() == 3 and input.shape[0] == other.shape[0]:
-        return call(ops.bmm.default, input, other, precision)
+    # A batch, or one of groups: the operator finds its matrices itself.
+    if not traced and input.dim() == other.dim() and input.shape[:-2] == other.shape[:-2]:
+        if input.dim() in (3, 4):
+            return call(ops.bmm.default, input, other, precision)
     rows = input if input.dim() > 1 else input.unsqueeze(0)
     batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
-    left = rows.expand(*batch, *rows.shape[-2:]).flatten(0, -3)
-    right = other.expand(*batch, *other.shape[-2:]).flatten(0, -3)
+    left, right = rows.expand(*batch, *rows.shape[-2:]), other.expand(*batch, *other.shape[-2:])
+    if len(batch) == 2 and not traced:
+        result = call(ops.bmm.default, left, right, precision)
+        return result if input.dim() > 1 else result.squeeze(-2)
+    left, right = left.flatten(0, -3), right.flatten(0, -3)
     products = call(ops.bmm.default, left, right, precision)
     result = products.unflatten(0, batch) if len(batch) > 1 else products
     return result if input.dim() > 1 else result.squeeze(-2)
@@ -95,7 +100,7 @@ def baddbmm(
 
 
 def _fake_bmm(input: Tensor, mat2: Tensor, *_: Any) -> Tensor:
-    return input.new_empty(input.size(0), input.size(1), mat2.size(2))
+    return input.new_empty(*input.shape[:-1], mat2.size(-1))
 
 
 def _fake_baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *_: Any) -> Tensor:

@@ -76,9 +76,9 @@ void bmm_of(const BmmArgs& args, int64_t begin, int64_t end) {
     const int64_t column = block % gemm.column_blocks * gemm.block_columns;
     const int64_t columns = min64(gemm.block_columns, gemm.columns - column);
     if (rows <= 0) continue;
-    const LeftRows<T> input{static_cast<const T*>(args.input) + sample * left.sample, left.row,
-                            left.column};
-    const T* panel = static_cast<const T*>(args.mat2) + sample * right.sample;
+    const LeftRows<T> input{static_cast<const T*>(args.input) + left.of(sample, args.samples),
+                            left.row, left.column};
+    const T* panel = static_cast<const T*>(args.mat2) + right.of(sample, args.samples);
     const auto pack = [&](int64_t count, int64_t k, int64_t length, A* packed) {
       return input.pack(row, count, k, length, packed);
     };

@@ -7,6 +7,8 @@
 namespace bninv {
 namespace {
 
+using Sizes = std::vector<int64_t>;
+
 constexpr const char* kBmm = "bmm";
 constexpr const char* kBaddbmm = "baddbmm";
 
@@ -15,9 +17,11 @@ struct Matrices {
   Tensor memory;
   MatrixStrides strides;
 
-  explicit Matrices(const Tensor& tensor)
-      : memory(tensor), strides{tensor.stride(0), tensor.stride(1), tensor.stride(2)} {
-    if (tensor.size(2) == 1) strides.column = 1;
+  explicit Matrices(const Tensor& tensor) : memory(tensor) {
+    const int64_t last = tensor.dim() - 1;
+    strides = {tensor.stride(last - 2), tensor.stride(last - 1), tensor.stride(last), 0};
+    if (last == 3) strides.group = tensor.stride(0);
+    if (tensor.size(last) == 1) strides.column = 1;
   }
 };
 
@@ -67,15 +71,30 @@ Tensor multiply(const char* op, const char* left, const char* right, const Tenso
   const DType dtype = check_dtype(op, "input", first, kFloatingTypes);
   if (addend.has_value()) check_beside(op, left, input, first);
   check_beside(op, right, mat2, first);
-  BNINV_CHECK(input.dim() == 3, op, ": `", left, "` has shape ", sizes_text(input),
-              "; it may be [batch, rows, features]");
-  const int64_t batch = input.size(0), rows = input.size(1), terms = input.size(2);
-  BNINV_CHECK(mat2.dim() == 3 && mat2.size(0) == batch && mat2.size(1) == terms, op, ": `", right,
-              "` has shape ", sizes_text(mat2), "; beside a `", left, "` of shape ",
-              sizes_text(input), " it may be [", batch, ", ", terms, ", columns]");
-  const int64_t columns = mat2.size(2);
+  const int64_t dims = input.dim();
+  const bool in_groups = dims == 4;
+  BNINV_CHECK(dims == 3 || (in_groups && !addend.has_value()), op, ": `", left, "` has shape ",
+              sizes_text(input), "; it may be [batch, rows, features]",
+              addend.has_value() ? "" : " or [batch, heads, rows, features]");
+  const int64_t rows = input.size(dims - 2), terms = input.size(dims - 1);
+  const int64_t groups = in_groups ? input.size(0) : 1, samples = input.size(dims - 3);
+  const int64_t batch = groups * samples;
+  BNINV_CHECK(mat2.dim() == dims && mat2.size(dims - 2) == terms &&
+                  mat2.size(dims - 3) == samples && (!in_groups || mat2.size(0) == groups),
+              op, ": `", right, "` has shape ", sizes_text(mat2), "; beside a `", left,
+              "` of shape ", sizes_text(input), " it may be [", in_groups ? std::to_string(groups) + ", " : std::string(),
+              samples, ", ", terms, ", columns]");
+  const int64_t columns = mat2.size(dims - 1);
   const Precision wanted = precision_of(op, precision, input);
-  Tensor output = new_empty(input, std::vector<int64_t>{batch, rows, columns});
+  if (in_groups && (on_cuda(input) || wanted != Precision::kIeee)) {
+    const Tensor product =
+        multiply(op, left, right, torch::stable::reshape(input, Sizes{batch, rows, terms}),
+                 torch::stable::reshape(mat2, Sizes{batch, terms, columns}), addend, beta, alpha,
+                 precision);
+    return torch::stable::reshape(product, Sizes{groups, samples, rows, columns});
+  }
+  Tensor output = new_empty(input, in_groups ? Sizes{groups, samples, rows, columns}
+                                             : Sizes{batch, rows, columns});
   Epilogue epilogue{};
   std::optional<Tensor> laid_out;
   if (addend.has_value()) {
@@ -94,7 +113,7 @@ Tensor multiply(const char* op, const char* left, const char* right, const Tenso
   BmmArgs args{};
   args.dtype = dtype;
   if (tensor_reaches(dtype, 1, terms)) args.precision = wanted;
-  args.batch = batch;
+  args.batch = batch, args.samples = samples;
   args.input = a.memory.data_ptr(), args.input_strides = a.strides;
   args.mat2 = b.memory.data_ptr(), args.mat2_strides = b.strides;
   args.output = output.data_ptr();

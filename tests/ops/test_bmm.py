@@ -102,6 +102,50 @@ def test_expanded_operands(dtype: torch.dtype) -> None:
 
 
 @floating
+def test_heads_of_images_lie_where_they_lie(dtype: torch.dtype) -> None:
+    """Batches of groups, as attention without a kernel of its own has them: no strides are special."""
+    batch, heads, tokens, size = 3, 2, 19, 40
+    packed = normal("qkv", batch, tokens, 3, heads, size, dtype=dtype)
+    q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)
+    flat = [t.reshape(batch * heads, tokens, size) for t in (q, k, v)]
+    scores = reference_dtypes.bmm(flat[0], flat[1].mT)
+    assert_equals_at_each_level(lambda: F.matmul(q, k.mT).flatten(0, 1), scores)
+    shape = (batch, heads, tokens, tokens)
+    scores = torch.as_tensor(scores).to(dtype)
+    results = reference_dtypes.bmm(scores, flat[2])
+    for _, order in matrix_orders(scores):
+        left = order.reshape(shape)
+        assert_equals_at_each_level(lambda left=left: F.matmul(left, v).flatten(0, 1), results)
+    # One matrix for all heads, for all images, and for both; rows that are no batch.
+    shared = normal("shared", size, 7, dtype=dtype)
+    for rest in ((1, 1), (batch, 1), (1, heads)):
+        right = shared.expand(*rest, size, 7)
+        expected = reference_dtypes.bmm(flat[0], shared.expand(batch * heads, size, 7))
+        assert_equals_at_each_level(lambda r=right: F.matmul(q, r).flatten(0, 1), expected)
+    one = F.matmul(q[0, 0, 0], k.mT)
+    assert one.shape == (batch, heads, tokens)
+    assert_bits(one[1, 1], F.matmul(q[0, 0, :1], k[1, 1].mT)[0])
+    for precision in ("tensor-A", "tensor-H"):  # which takes its samples in one row
+        if dtype is not torch.float64:
+            found = F.matmul(q, k.mT, precision=precision)
+            assert_bits(found.flatten(0, 1), F.matmul(flat[0], flat[1].mT, precision=precision))
+
+
+def test_groups_of_other_sizes_are_refused() -> None:
+    product = torch.ops.bninv.bmm.default
+    left = torch.ones(2, 3, 4, 5)
+    for shape in ((2, 3, 6, 7), (2, 4, 5, 7), (3, 3, 5, 7), (3, 5, 7)):
+        with pytest.raises(
+            RuntimeError, match=r"`mat2` has shape .* it may be \[2, 3, 5, columns\]"
+        ):
+            product(left, torch.ones(shape), "ieee")
+    with pytest.raises(RuntimeError, match=r"`input` has shape \[1, 2, 3, 4, 5\]; it may be"):
+        product(left[None], left[None].mT, "ieee")
+    assert product(left[:0], left.mT[:0], "ieee").shape == (0, 3, 4, 4)
+    assert product(left[:, :0], left.mT[:, :0], "ieee").shape == (2, 0, 4, 4)
+
+
+@floating
 def test_batch_position_and_neighbours(dtype: torch.dtype) -> None:
     left, right = normal("l", 6, 50, 49, dtype=dtype), normal("r", 6, 49, 33, dtype=dtype)
     whole = F.matmul(left, right)
