@@ -13,7 +13,9 @@ namespace bninv {
 struct MatrixStrides {
   int64_t sample, row, column, group;
 
-  int64_t of(int64_t i, int64_t samples) const { return i / samples * group + i % samples * sample; }
+  int64_t of(int64_t i, int64_t samples) const {
+    return i / samples * group + i % samples * sample;
+  }
 };
 
 // Operands and output are of `dtype`.
@@ -21,7 +23,7 @@ struct BmmArgs {
   DType dtype;
   Precision precision;
   int64_t batch;
-  int64_t samples;  // in a group; CUDA's kernel has one group
+  int64_t samples;    // in a group; CUDA's kernel has one group
   const void* input;  // samples of rows x terms
   MatrixStrides input_strides;
   const void* mat2;  // samples of terms x columns

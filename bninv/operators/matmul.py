@@ -43,9 +43,9 @@ def matmul(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Te
         return linear(input, other.t(), precision=precision)
     traced = _torch.tracing_state() is not None  # a comparison of sizes would be a constant of it
     # A batch, or one of groups: the operator finds its matrices itself.
-    if not traced and input.dim() == other.dim() and input.shape[:-2] == other.shape[:-2]:
-        if input.dim() in (3, 4):
-            return call(ops.bmm.default, input, other, precision)
+    grouped = not traced and input.dim() == other.dim() in (3, 4)
+    if grouped and input.shape[:-2] == other.shape[:-2]:
+        return call(ops.bmm.default, input, other, precision)
     rows = input if input.dim() > 1 else input.unsqueeze(0)
     batch = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])
     left, right = rows.expand(*batch, *rows.shape[-2:]), other.expand(*batch, *other.shape[-2:])

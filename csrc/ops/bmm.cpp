@@ -82,19 +82,19 @@ Tensor multiply(const char* op, const char* left, const char* right, const Tenso
   BNINV_CHECK(mat2.dim() == dims && mat2.size(dims - 2) == terms &&
                   mat2.size(dims - 3) == samples && (!in_groups || mat2.size(0) == groups),
               op, ": `", right, "` has shape ", sizes_text(mat2), "; beside a `", left,
-              "` of shape ", sizes_text(input), " it may be [", in_groups ? std::to_string(groups) + ", " : std::string(),
-              samples, ", ", terms, ", columns]");
+              "` of shape ", sizes_text(input), " it may be [",
+              in_groups ? std::to_string(groups) + ", " : std::string(), samples, ", ", terms,
+              ", columns]");
   const int64_t columns = mat2.size(dims - 1);
   const Precision wanted = precision_of(op, precision, input);
   if (in_groups && (on_cuda(input) || wanted != Precision::kIeee)) {
-    const Tensor product =
-        multiply(op, left, right, torch::stable::reshape(input, Sizes{batch, rows, terms}),
-                 torch::stable::reshape(mat2, Sizes{batch, terms, columns}), addend, beta, alpha,
-                 precision);
+    const Tensor product = multiply(
+        op, left, right, torch::stable::reshape(input, Sizes{batch, rows, terms}),
+        torch::stable::reshape(mat2, Sizes{batch, terms, columns}), addend, beta, alpha, precision);
     return torch::stable::reshape(product, Sizes{groups, samples, rows, columns});
   }
-  Tensor output = new_empty(input, in_groups ? Sizes{groups, samples, rows, columns}
-                                             : Sizes{batch, rows, columns});
+  Tensor output = new_empty(
+      input, in_groups ? Sizes{groups, samples, rows, columns} : Sizes{batch, rows, columns});
   Epilogue epilogue{};
   std::optional<Tensor> laid_out;
   if (addend.has_value()) {

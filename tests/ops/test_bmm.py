@@ -103,7 +103,7 @@ def test_expanded_operands(dtype: torch.dtype) -> None:
 
 @floating
 def test_heads_of_images_lie_where_they_lie(dtype: torch.dtype) -> None:
-    """Batches of groups, as attention without a kernel of its own has them: no strides are special."""
+    """Batches of groups, as attention by single calls has them: no strides are special."""
     batch, heads, tokens, size = 3, 2, 19, 40
     packed = normal("qkv", batch, tokens, 3, heads, size, dtype=dtype)
     q, k, v = packed.permute(2, 0, 3, 1, 4).unbind(0)
