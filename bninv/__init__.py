@@ -28,6 +28,7 @@ from bninv.compiling import fuse
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, invariant
 from bninv.fusing import Fusion, fusion
 from bninv.patching import patch, uncovered, unpatch
+from bninv.patching.products import Product, SpeedWarning, products
 from bninv.precision import TENSOR_CONTRACT_VERSION, arithmetic, emulate
 from bninv.seeding import SeedingWarning, dataloader_seeding, seed_everything
 from bninv.state_dict import contiguous_state_dict
@@ -40,7 +41,9 @@ __all__ = [
     "Fusion",
     "NotInvariantError",
     "NotInvariantWarning",
+    "Product",
     "SeedingWarning",
+    "SpeedWarning",
     "arithmetic",
     "check",
     "contiguous_state_dict",
@@ -51,6 +54,7 @@ __all__ = [
     "fusion",
     "invariant",
     "patch",
+    "products",
     "seed_everything",
     "testing",
     "uncovered",

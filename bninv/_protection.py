@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from torch.overrides import TorchFunctionMode
 
@@ -18,6 +19,7 @@ class Protection(TorchFunctionMode):
     """Base of the mode in `bninv.dispatch` that catches functional calls."""
 
     of_model = False  # whether a patched module has put it in place, and not the user
+    policy: Any  # what becomes of the calls
 
 
 # Called at every patched module: names of this module's own are found sooner.

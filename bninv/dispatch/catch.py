@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bninv import _autocast, _protection, _torch
+from bninv._arguments import Precision, need_precision
 from bninv.building import extension
 from bninv.dispatch import covered, exact, table
 from bninv.dispatch.policy import Policy, UncoveredCall
@@ -46,7 +47,7 @@ class Catch(_protection.Protection):
                 return row.inside(*args, **kwargs)
         if row.adapter is not None:
             try:
-                return covered.call(row.name, row.adapter, args, kwargs)
+                return covered.call(row.name, row.adapter, args, kwargs, self.policy.precision)
             except UnfitError:
                 pass
         if row.is_exact(args, kwargs):
@@ -129,7 +130,7 @@ class Net(TorchDispatchMode):
             return func(*args, **kwargs)
         if row is not None and row.adapter is not None:
             try:
-                return covered.call(row.name, row.adapter, args, kwargs)
+                return covered.call(row.name, row.adapter, args, kwargs, self.policy.precision)
             except UnfitError:
                 pass
         if row is not None and row.repair is not None and not row.is_exact(args, kwargs):
@@ -190,7 +191,7 @@ class Invariant(ContextDecorator):
             catch.net.__exit__(*error)
 
 
-def invariant(*, strict: bool = False) -> Invariant:
+def invariant(*, strict: bool = False, precision: Precision = "ieee") -> Invariant:
     """Make the functional calls of any code batch-invariant, in this thread and scope.
 
     >>> with bninv.invariant():
@@ -204,13 +205,17 @@ def invariant(*, strict: bool = False) -> Invariant:
 
     Args:
         strict: raise instead of warning, and look at every operator.
+        precision: 'tensor' has convolutions, linear layers and products of matrices run on tensor
+            cores, rule R9; as for `patch`, whose models keep their own.
 
     Raises:
+        ValueError: `precision` is something else.
         NotInvariantError: `strict`, and an operator has no row; or such an operator meets
             torch.compile or torch.jit.trace, under which it would escape.
 
     Warns:
         NotInvariantWarning: once for each operator without a row.
     """
+    need_precision(precision)
     extension.load()
-    return Invariant(Policy(strict))
+    return Invariant(Policy(strict, precision=precision))

@@ -8,11 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from bninv import _torch
+from bninv._arguments import Precision
 from bninv.operators.adapters import need
 from bninv.operators.matmul import matmul
 
 
-def einsum(equation: str, *operands: Any, path: Any = None) -> Tensor:
+def einsum(
+    equation: str, *operands: Any, path: Any = None, precision: Precision = "ieee"
+) -> Tensor:
     """What an equation of two operands means, but for `...`, diagonals and sums over one of them.
 
     Contracted indices are one dimension of terms, in the order of their letters, as they are
@@ -39,7 +42,8 @@ def einsum(equation: str, *operands: Any, path: Any = None) -> Tensor:
     found = [*batch, *rows, *columns]
     if terms:
         at = len(batch)
-        product = matmul(_matrices(a, at, len(rows)), _matrices(b, at, len(terms)))
+        left_matrices, right_matrices = _matrices(a, at, len(rows)), _matrices(b, at, len(terms))
+        product = matmul(left_matrices, right_matrices, precision=precision)
         product = _unflattened(product, at + 1, [sizes[1][c] for c in columns])
         product = _unflattened(product, at, [sizes[0][c] for c in rows])
     else:

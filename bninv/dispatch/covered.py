@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bninv import _torch
-from bninv._arguments import BatchStatisticsError
+from bninv._arguments import BatchStatisticsError, Precision
 from bninv._autocast import MixedHalvesError, call_as
 from bninv.building import extension
 from bninv.dispatch import arithmetic, casts, composed, ordered, selections, sequences
@@ -75,6 +75,11 @@ OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.
 _OF_ANY_DTYPE = {*_ORDERING, *arithmetic.ATEN, *arithmetic.REPAIRS, *casts.REPAIRS}
 _OF_ANY_DTYPE |= {"double", "float", "half", "bfloat16", "long", "int", "short", "char", "byte"}
+# Functions that are products which R9 reaches, where it is asked for.
+_PRODUCTS = names(
+    """conv1d conv2d linear matmul mm bmm mv dot vdot addmm addmv addr baddbmm addmm_ addmv_ addr_
+    baddbmm_ linalg_multi_dot chain_matmul einsum"""
+)
 # Functions that may be given no tensor.
 OF_NUMBERS = {*sequences.ATEN, *sequences.REPAIRS}
 # Methods of a number's exponent, and of its divisor.
@@ -116,8 +121,16 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x2": "other"}
 _NUMPY_NAMES |= dict.fromkeys(("self", "x", "a", "x1"), "input")
 
 
-def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def call(
+    name: str,
+    adapter: Adapter,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    precision: Precision = "ieee",
+) -> Any:
     """Call an adapter, under autocast with what PyTorch's function of that name would be given.
+
+    Products are those of `precision`.
 
     Raises:
         UnfitError: it does not take these arguments, or there is no kernel for these tensors.
@@ -129,6 +142,8 @@ def call(name: str, adapter: Adapter, args: tuple[Any, ...], kwargs: Mapping[str
         kwargs = {key: value for key, value in kwargs.items() if key != "out"}
     if not _has_kernel(name, args, kwargs):
         raise UnfitError
+    if precision != "ieee" and name in _PRODUCTS:
+        kwargs = {**kwargs, "precision": precision}
     if name in _ORDERING and _torch.tracing_state() is not None:
         raise UnfitError  # TorchScript has no operator for a float's bit pattern
     if kwargs and any(key in _NUMPY_NAMES for key in kwargs):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from bninv._arguments import Precision
 from bninv.dispatch.call_site import calling_line
 
 
@@ -36,11 +37,15 @@ class Policy:
     Args:
         strict: raise at the first.
         gathers: warn when told to `tell`, of all that came together; else at once.
+        precision: of the products that R9 reaches.
     """
 
-    def __init__(self, strict: bool = False, *, gathers: bool = False) -> None:
+    def __init__(
+        self, strict: bool = False, *, gathers: bool = False, precision: Precision = "ieee"
+    ) -> None:
         self.strict = strict
         self.gathers = gathers
+        self.precision: Precision = precision
         self.found: dict[str, UncoveredCall] = {}
         self._untold: list[UncoveredCall] = []
 

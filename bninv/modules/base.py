@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.nn.utils.parametrize import is_parametrized
 
-from bninv._arguments import need_tensor
+from bninv._arguments import Precision, need_tensor
 from bninv._memory_format import is_in_order, panel_order
 from bninv._protection import step_in, step_out
 from bninv.modules.conversion import Unconvertible
@@ -121,6 +121,12 @@ class Patched(Unconvertible):
         # The class was made at run time: pickle the stock class and make it again.
         reduced = super().__reduce_ex__(max(int(protocol), 2))
         return (_new_patched, (stock_class(self), type(self)._mixin), *reduced[2:])
+
+
+def precision_of(module: Any) -> Precision:
+    """What `patch` was told of the products in a module's model."""
+    policy = module._bninv_policy
+    return "ieee" if policy is None else policy.precision
 
 
 def parameter_of(module: Any, name: str) -> Any:

@@ -81,6 +81,16 @@ def _adopt_policy(module: Any) -> Any:
     return module._bninv_policy
 
 
+def is_covered(module: Any) -> bool:
+    """Whether a protection is on that does what the module's own would."""
+    protection = active()
+    if protection is None:
+        return False
+    policy = module._bninv_policy
+    # Inside the user's own, or another model's, a model keeps its precision.
+    return policy is None or policy.precision == protection.policy.precision
+
+
 def stays_stock(module: Any) -> bool:
     """Whether the module is to do what a stock one does: it trains, and gradients are wanted."""
     return module.training and torch.is_grad_enabled()
@@ -106,7 +116,7 @@ def guarded(module: Any, function: Callable[..., Any], *args: Any, **kwargs: Any
     """Call a function as what a module runs when it is entered, in whatever mode it is."""
     if stays_stock(module):
         return as_stock(function, *args, **kwargs)
-    if active() is not None:
+    if is_covered(module):
         return function(*args, **kwargs)
     return enter(module, function, *args, **kwargs)
 
@@ -151,7 +161,7 @@ def method(stock: type, name: str, function: Any, run: Callable[..., Any] | None
             return guarded(self, bound(self, stock, name), *args, **kwargs)
         if self.training and torch.is_grad_enabled():
             return as_stock(to_call, self, *args, **kwargs)
-        if active() is not None:
+        if is_covered(self):
             return to_call(self, *args, **kwargs)
         return enter(self, to_call, self, *args, **kwargs)
 
@@ -163,7 +173,7 @@ def module_call(stock: type) -> Any:
 
     def __call__(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N807
         to_call = stock.__call__
-        if active() is None and not stays_stock(self) and self._compiled_call_impl is None:
+        if not (is_covered(self) or stays_stock(self) or self._compiled_call_impl is not None):
             return enter(self, to_call, self, *args, **kwargs)
         return to_call(self, *args, **kwargs)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bninv._autocast import result_dtype
-from bninv.modules.base import Patched, parameter_of
+from bninv.modules.base import Patched, parameter_of, precision_of
 from bninv.modules.fused import After, is_like
 from bninv.operators.batch_norm import batch_norm
 from bninv.operators.conv2d import conv1d, conv2d, conv2d_fused
@@ -53,7 +53,7 @@ class ConvKind(Patched):
             return f"{owner.__qualname__} overrides _conv_forward, which bninv does not know"
         return None
 
-    def convolve(self, function: Any, input: Tensor) -> Tensor:
+    def convolve(self, function: Any, input: Tensor, **how: Any) -> Tensor:
         padding: Any = self.padding
         if self.padding_mode != "zeros":
             # Moves data and rounds nothing; PyTorch keeps the amounts in this attribute.
@@ -61,9 +61,8 @@ class ConvKind(Patched):
             input = torch.nn.functional.pad(input, amounts, mode=self.padding_mode)
             padding = 0
         weight, bias = parameter_of(self, "weight"), parameter_of(self, "bias")
-        result: Tensor = function(
-            input, weight, bias, self.stride, padding, self.dilation, self.groups
-        )
+        where = self.stride, padding, self.dilation, self.groups
+        result: Tensor = function(input, weight, bias, *where, **how)
         return result
 
     def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
@@ -104,6 +103,7 @@ class ConvKind(Patched):
             residual=residual,
             activation=after.activation,
             negative_slope=after.negative_slope,
+            precision=precision_of(self),
         )
 
     def _output_shape(self, input: Tensor, padding: tuple[int, ...]) -> tuple[int, ...]:
@@ -116,12 +116,12 @@ class ConvKind(Patched):
 
 class Conv1d(ConvKind):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self.convolve(conv1d, input)
+        return self.convolve(conv1d, input, precision=precision_of(self))
 
 
 class Conv2d(ConvKind):
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return self.convolve(conv2d, input)
+        return self.convolve(conv2d, input, precision=precision_of(self))
 
 
 class Conv2dSame(ConvKind):
@@ -135,7 +135,8 @@ class Conv2dSame(ConvKind):
 
     def invariant_forward(self, x: Tensor) -> Tensor:
         x = pad_same(x, self.weight.shape[-2:], self.stride, self.dilation)
-        return conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        where = self.stride, 0, self.dilation, self.groups
+        return conv2d(x, self.weight, self.bias, *where, precision=precision_of(self))
 
 
 class StdConv2d(Patched):
@@ -159,9 +160,8 @@ class StdConv2d(Patched):
             momentum=0.0,
             eps=module.eps,
         ).reshape_as(module.weight)
-        return conv2d(
-            x, weight, module.bias, module.stride, module.padding, module.dilation, module.groups
-        )
+        where = module.stride, module.padding, module.dilation, module.groups
+        return conv2d(x, weight, module.bias, *where, precision=precision_of(self))
 
 
 _STD_CONV = "timm.layers.std_conv."

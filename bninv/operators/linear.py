@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bninv._arguments import Activation, Precision, need_precision, number
 from bninv._autocast import result_dtype
-from bninv.modules.base import Patched, parameter_of
+from bninv.modules.base import Patched, parameter_of, precision_of
 from bninv.modules.fused import After, is_like
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
@@ -97,7 +97,13 @@ OPERATORS = [
 # ---- PyTorch's signatures ------------------------------------------------------------------------
 
 
-def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    precision: Precision = "ieee",
+) -> Tensor:
     # A weight of one dimension is one output feature, whose dimension the result lacks.
     row = weight.dim() == 1
     matrix = weight.unsqueeze(0) if row else weight
@@ -107,7 +113,7 @@ def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         features = matrix.shape[0]
         need(bias.dim() <= (0 if row else 1) and bias.numel() in (1, features))
         bias = bias.expand(features)
-    result = linear(input, matrix, bias)
+    result = linear(input, matrix, bias, precision=precision)
     return result.squeeze(-1) if row else result
 
 
@@ -124,7 +130,8 @@ class Linear(Patched):
     bias: Tensor | None
 
     def invariant_forward(self, input: Tensor) -> Tensor:
-        return linear(input, parameter_of(self, "weight"), parameter_of(self, "bias"))
+        weight, bias = parameter_of(self, "weight"), parameter_of(self, "bias")
+        return linear(input, weight, bias, precision=precision_of(self))
 
     def fused_forward(self, input: Tensor, after: After) -> Tensor | None:
         """`activation(forward(input) + residual)`; None if one operator cannot do it."""
@@ -137,7 +144,8 @@ class Linear(Patched):
             return None
         if after.residual is not None and not after.residual.is_contiguous():
             return None
-        return linear_fused(input, weight, parameter_of(self, "bias"), **after.epilogue)
+        bias, precision = parameter_of(self, "bias"), precision_of(self)
+        return linear_fused(input, weight, bias, **after.epilogue, precision=precision)
 
 
 KINDS: dict[str, type[Patched]] = {

@@ -6,8 +6,8 @@ A product with one matrix is `linear`. That of two batches of matrices is an ope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -151,31 +151,31 @@ def _addmm(
     mat1: Tensor,
     mat2: Tensor,
     out_dtype: torch.dtype | None = None,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
+    **how: Any,  # beta, alpha, precision
 ) -> Tensor:
     need(out_dtype is None and mat1.dim() == 2 and mat2.dim() == 2)
-    if input.shape == mat2.shape[1:] and beta == 1 and alpha == 1:
-        return linear(mat1, mat2.t(), input)
+    if input.shape == mat2.shape[1:] and _adds_all(how):
+        return linear(mat1, mat2.t(), input, precision=how.get("precision", "ieee"))
     need(input.dim() <= 2)
-    return baddbmm(input, mat1[None], mat2[None], beta=beta, alpha=alpha)[0]
+    return baddbmm(input, mat1[None], mat2[None], **how)[0]
 
 
-def _addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+def _addmv(input: Tensor, mat: Tensor, vec: Tensor, **how: Any) -> Tensor:
     need(mat.dim() == 2 and vec.dim() == 1 and input.dim() <= 1)
-    if input.shape == mat.shape[:1] and beta == 1 and alpha == 1:
-        return linear(vec, mat, input)
+    if input.shape == mat.shape[:1] and _adds_all(how):
+        return linear(vec, mat, input, precision=how.get("precision", "ieee"))
     column = input.unsqueeze(-1) if input.dim() == 1 else input
-    return _addmm(column, mat, vec.unsqueeze(1), beta=beta, alpha=alpha).squeeze(1)
+    return _addmm(column, mat, vec.unsqueeze(1), **how).squeeze(1)
 
 
-def _addr(
-    input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: float = 1, alpha: float = 1
-) -> Tensor:
+def _adds_all(how: Mapping[str, Any]) -> bool:
+    return how.get("beta", 1) == 1 and how.get("alpha", 1) == 1
+
+
+def _addr(input: Tensor, vec1: Tensor, vec2: Tensor, **how: Any) -> Tensor:
     # A product of one term.
     need(vec1.dim() == 1 and vec2.dim() == 1 and input.dim() <= 2)
-    return baddbmm(input, vec1[None, :, None], vec2[None, None], beta=beta, alpha=alpha)[0]
+    return baddbmm(input, vec1[None, :, None], vec2[None, None], **how)[0]
 
 
 def _baddbmm(
@@ -183,12 +183,10 @@ def _baddbmm(
     batch1: Tensor,
     batch2: Tensor,
     out_dtype: torch.dtype | None = None,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
+    **how: Any,
 ) -> Tensor:
     need(out_dtype is None and input.dim() <= 3)
-    return baddbmm(input, batch1, batch2, beta=beta, alpha=alpha)
+    return baddbmm(input, batch1, batch2, **how)
 
 
 def _in_place(function: Adapter) -> Adapter:
@@ -198,44 +196,56 @@ def _in_place(function: Adapter) -> Adapter:
     return adapter
 
 
-def _mm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+def _mm(
+    input: Tensor,
+    mat2: Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    precision: Precision = "ieee",
+) -> Tensor:
     need(out_dtype is None)
-    return linear(input, mat2.t())
+    return linear(input, mat2.t(), precision=precision)
 
 
-def _bmm(input: Tensor, mat2: Tensor, out_dtype: torch.dtype | None = None) -> Tensor:
+def _bmm(
+    input: Tensor,
+    mat2: Tensor,
+    out_dtype: torch.dtype | None = None,
+    *,
+    precision: Precision = "ieee",
+) -> Tensor:
     need(out_dtype is None)
-    return matmul(input, mat2)
+    return matmul(input, mat2, precision=precision)
 
 
-def _mv(input: Tensor, vec: Tensor) -> Tensor:
-    return matmul(input, vec)
+def _mv(input: Tensor, vec: Tensor, *, precision: Precision = "ieee") -> Tensor:
+    return matmul(input, vec, precision=precision)
 
 
-def _dot(input: Tensor, tensor: Tensor) -> Tensor:
-    return matmul(input, tensor)
+def _dot(input: Tensor, tensor: Tensor, *, precision: Precision = "ieee") -> Tensor:
+    return matmul(input, tensor, precision=precision)
 
 
-def _vdot(input: Tensor, other: Tensor) -> Tensor:
-    return matmul(input, other)
+def _vdot(input: Tensor, other: Tensor, *, precision: Precision = "ieee") -> Tensor:
+    return matmul(input, other, precision=precision)
 
 
-def _multi_dot(tensors: Sequence[Tensor]) -> Tensor:
+def _multi_dot(tensors: Sequence[Tensor], *, precision: Precision = "ieee") -> Tensor:
     # PyTorch takes the cheapest order, which the batch has a say in: here it is left to right.
     first, last = tensors[0], tensors[-1]
     need(len(tensors) >= 2 and all(t.dim() == 2 for t in tensors[1:-1]))
     need(first.dim() in (1, 2) and last.dim() in (1, 2))
-    return reduce(matmul, tensors)
+    return reduce(partial(matmul, precision=precision), tensors)
 
 
-def _chain_matmul(matrices: Sequence[Tensor]) -> Tensor:
+def _chain_matmul(matrices: Sequence[Tensor], *, precision: Precision = "ieee") -> Tensor:
     need(len(matrices) >= 1 and all(matrix.dim() == 2 for matrix in matrices))
-    return reduce(matmul, matrices)
+    return reduce(partial(matmul, precision=precision), matrices)
 
 
-def chain_matmul(*matrices: Tensor) -> Tensor:
+def chain_matmul(*matrices: Tensor, precision: Precision = "ieee") -> Tensor:
     """torch.chain_matmul, whose function in Python takes the matrices one by one."""
-    return _chain_matmul(matrices)
+    return _chain_matmul(matrices, precision=precision)
 
 
 ATEN: dict[str, Adapter] = {

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from bninv._arguments import Precision, need_precision
 from bninv.building import extension
 from bninv.dispatch import NotInvariantError, NotInvariantWarning, UncoveredCall
 from bninv.dispatch.blocks import PROGRAMS
@@ -23,6 +24,7 @@ from bninv.fusing import fuse_chains
 from bninv.modules.base import Patched, reset_class, set_class
 from bninv.modules.training import differing
 from bninv.patching.plan import FilterFn, Unpatched, plan_of
+from bninv.patching.products import SpeedWarning, slow_halves
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -34,6 +36,7 @@ def patch(
     strict: bool = False,
     fuse: bool = True,
     trust: Sequence[str] = (),
+    precision: Precision = "ieee",
 ) -> ModelT:
     """Make `model` batch-invariant in place and return it.
 
@@ -59,8 +62,15 @@ def patch(
             counters, random numbers, globals that change) happens once or not at all, and what it
             asks for besides its arguments, attributes, the grad mode and autocast (globals, the
             environment, other switches of PyTorch's) is asked for once.
+        precision: of convolutions, linear layers and products of matrices. 'ieee', rule R1, has the
+            same bits on every device. 'tensor', rule R9, runs them on a GPU's tensor cores, several
+            times faster: float32 operands rounded to TF32, half types as they are stored; the same
+            bits on all GPUs of a class (`bninv.arithmetic`), and on a CPU, slowly, as 'tensor-A' or
+            'tensor-H', or within `bninv.emulate`. `bninv.products` lists which layers R9 reaches.
+            Patching again sets it anew.
 
     Raises:
+        ValueError: `precision` is something else.
         NotInvariantError: `strict`, and something cannot be made invariant; or a lazy module in
             `model` has not run yet.
         TypeError: `model` is no module, or `trust` one name by itself.
@@ -69,11 +79,13 @@ def patch(
     Warns:
         NotInvariantWarning: once, listing by qualified name and reason what stays stock; once,
             listing what is in training mode and would compute otherwise than in eval mode.
+        SpeedWarning: half-precision weights on a GPU whose tensor cores `precision` leaves idle.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"`model` is {type(model).__name__}; it may be a torch.nn.Module")
     if isinstance(trust, str):
         raise TypeError(f"`trust` is {trust!r}; it may be a sequence of names, as in ({trust!r},)")
+    need_precision(precision)
     need_values(model, filter_fn)
     extension.load()
     chosen, left = plan_of(model, filter_fn)
@@ -82,6 +94,7 @@ def patch(
     policy = policy_of(model) or ModelPolicy()
     # A part that is strict already makes the whole so.
     policy.strict = strict or (policy.strict and not isinstance(model, Patched))
+    policy.precision = precision
     for unpatched in left:
         policy.foresee(unpatched.scripted)
     for module, kind in chosen:
@@ -96,6 +109,10 @@ def patch(
     training = differing(model)
     if training:
         warnings.warn(_training(training), NotInvariantWarning, stacklevel=2)
+    if precision == "ieee":
+        hint = slow_halves(model)
+        if hint:
+            warnings.warn(hint, SpeedWarning, stacklevel=2)
     return model
 
 
@@ -157,6 +174,7 @@ def _listing(left: list[Unpatched]) -> str:
 __all__ = [
     "NotInvariantError",
     "NotInvariantWarning",
+    "SpeedWarning",
     "Unpatched",
     "patch",
     "survey",
