@@ -22,6 +22,7 @@ from bninv import operators as _operators  # noqa: F401 - defines torch.ops.bnin
 from bninv import testing as testing
 from bninv._version import CONTRACT_VERSION
 from bninv._version import __version__ as __version__
+from bninv.auditing import Audit, Record, audit, record
 from bninv.building.recipe import BuildError
 from bninv.checking.check_model import CheckResult, check
 from bninv.compiling import fuse
@@ -36,15 +37,18 @@ from bninv.state_dict import contiguous_state_dict
 __all__ = [
     "CONTRACT_VERSION",
     "TENSOR_CONTRACT_VERSION",
+    "Audit",
     "BuildError",
     "CheckResult",
     "Fusion",
     "NotInvariantError",
     "NotInvariantWarning",
     "Product",
+    "Record",
     "SeedingWarning",
     "SpeedWarning",
     "arithmetic",
+    "audit",
     "check",
     "contiguous_state_dict",
     "dataloader_seeding",
@@ -55,6 +59,7 @@ __all__ = [
     "invariant",
     "patch",
     "products",
+    "record",
     "seed_everything",
     "testing",
     "uncovered",

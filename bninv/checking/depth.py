@@ -75,13 +75,14 @@ def measure_depth(
             rows.append(DepthRow(len(rows), name, kind, leaf, *_compared(expected, parts)))
 
     for batch, record in ((build_batch(inputs, [0]), keep), (build_batch(inputs, slots), compare)):
-        with grad_mode(), _after_every_module(model, record):
+        with grad_mode(), after_every_module(model, record):
             call_model(model, batch)
     return rows
 
 
 @contextmanager
-def _after_every_module(model: nn.Module, record: Callable[..., None]) -> Iterator[None]:
+def after_every_module(model: nn.Module, record: Callable[..., None]) -> Iterator[None]:
+    """Call `record(name, call, module, outputs)` after each call of a module, with its tensors."""
     calls: dict[str, int] = {}
 
     def hook(name: str) -> Any:
