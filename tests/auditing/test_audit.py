@@ -219,6 +219,7 @@ def test_what_cannot_be_recorded(tmp_path: Path) -> None:
         bninv.audit(text, network())
 
 
+@pytest.mark.filterwarnings("ignore::bninv.NotInvariantWarning")
 def test_random_results_are_not_recorded() -> None:
     class Noisy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
