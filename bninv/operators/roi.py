@@ -11,7 +11,6 @@ from torch import Tensor
 from bninv import _torch
 from bninv._arguments import IntPair, integers, need_tensor
 from bninv._autocast import widened
-from bninv._shown import shown
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -20,8 +19,10 @@ from bninv.operators.operator import Operator
 Boxes = Tensor | Sequence[Tensor]
 _MOST_SAMPLES = 1 << 16  # csrc/ops/roi.cpp
 # Where torchvision's autocast computes in float32 and casts the result back.
-_CASTS = {"roi_align": ("cpu", "cuda")}
-_CASTS |= dict.fromkeys(("ps_roi_align", "roi_pool", "ps_roi_pool"), ("cuda",))
+_CASTS = {
+    "roi_align": ["cpu", "cuda"],
+    **{name: ["cuda"] for name in ("ps_roi_align", "roi_pool", "ps_roi_pool")},
+}
 
 
 def roi_align(
@@ -76,8 +77,8 @@ def roi_pool(
 ) -> Tensor:
     """The maximum of each bin of each region, rule R10, as torchvision.ops.roi_pool.
 
-    NaN never wins. Arguments, errors and regions that are not finite are those of `roi_align`. An empty bin
-    is 0.
+    NaN never wins. Arguments, errors and regions that are not finite are those of `roi_align`; an
+    empty bin is 0.
     """
     return _called("roi_pool", input, boxes, output_size, spatial_scale)
 
@@ -114,9 +115,7 @@ def _arguments(
 def _regions(input: Tensor, boxes: Any) -> Tensor:
     """Boxes listed by images as one tensor, with the images' indices."""
     if not isinstance(boxes, (list, tuple)):
-        raise TypeError(
-            f"`boxes` is {shown(boxes)}; it may be a torch.Tensor or a sequence of them"
-        )
+        need_tensor("boxes", boxes)
     for i, own in enumerate(boxes):
         need_tensor(f"boxes[{i}]", own)
         if own.dim() != 2 or own.shape[1] != 4:

@@ -91,9 +91,10 @@ def aligned_regions(
     bins: tuple[int, int],
     scale: float,
     sampling_ratio: int,
-    aligned: bool,
+    aligned: bool = True,
     by_position: bool = False,
 ) -> Reals:
+    """roi_align, or ps_roi_align."""
     fused, number = fma_of(x.dtype), x.dtype.type
     channels = x.shape[1] // (bins[0] * bins[1] if by_position else 1)
     result = np.full((len(boxes), channels, *bins), np.nan, x.dtype)
@@ -192,10 +193,9 @@ def run(name: str, x: Tensor, boxes: Tensor, bins: Any, scale: float, *options: 
     """By an operator's name and arguments."""
     values, regions = _both(x, boxes)
     bins = (bins[0], bins[1])
-    if name == "roi_align":
-        return rounded(aligned_regions(values, regions, bins, scale, *options), x.dtype)
-    if name == "ps_roi_align":
-        result = aligned_regions(values, regions, bins, scale, *options, True, True)
+    if name.endswith("align"):
+        by_position = name == "ps_roi_align"
+        result = aligned_regions(values, regions, bins, scale, *options, by_position=by_position)
         return rounded(result, x.dtype)
     result, indices = pooled_regions(values, regions, bins, scale, name == "ps_roi_pool")
     return torch.from_numpy(indices) if name == "roi_pool_argmax" else rounded(result, x.dtype)
