@@ -37,7 +37,7 @@ class Points:
 
     def _candidates(self, i: int) -> Iterator[int]:
         """All points, or of very many those that may lie inside."""
-        if self.points <= 2**17:
+        if self.points <= 2**10:
             return iter(range(self.points))
         step = float(self.bin) / self.points
         base = float(self.start) + i * float(self.bin)
