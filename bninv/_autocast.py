@@ -91,6 +91,15 @@ def cast_operator(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor
     return first, (*others, *rest)
 
 
+def widened(device: str, *tensors: Tensor) -> tuple[Any, ...]:
+    """The tensors in float32 where this type of device has autocast, as other libraries' operators
+    cast them.
+    """
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(_to(torch.float32, device, tensor) for tensor in tensors)
+
+
 def result_dtype(name: str, input: Tensor) -> torch.dtype:
     """The dtype of what an operator of this name makes of `input`, which autocast may decide."""
     if not _torch.any_autocast():

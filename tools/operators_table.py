@@ -44,6 +44,7 @@ def row(room: Any) -> str:
     kinds = {**getattr(room, "KINDS", {}), **getattr(BESIDE.get(name), "KINDS", {})}
     modules = sorted({kind.rpartition(".")[2] for kind in kinds}, key=lambda m: (m.casefold(), m))
     functions = sorted({*room.ATEN, *room.PYTHON} - {op.name + "_" for op in operators})
+    functions += [f"torchvision::{name}" for name in sorted(getattr(room, "TORCHVISION", {}))]
     names = [op.name + ("*" if op.in_place else "") for op in operators]
     cells = (name, code(names), code(functions), code(modules))
     return "| " + " | ".join(cells) + " |\n"

@@ -32,6 +32,7 @@ from bninv.operators.norms import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
 from bninv.operators.pool3d import *  # noqa: F403
 from bninv.operators.resample import *  # noqa: F403
+from bninv.operators.roi import *  # noqa: F403
 from bninv.operators.scan import *  # noqa: F403
 from bninv.operators.softmax import *  # noqa: F403
 from bninv.operators.statistics import *  # noqa: F403

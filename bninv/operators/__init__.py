@@ -1,9 +1,10 @@
 """The operators, a room for each: all that Python says of it.
 
 A room has its functions, under the names and signatures of `torch.nn.functional`; OPERATORS, what
-PyTorch is told of them; ATEN and PYTHON, what PyTorch's own functions become (`adapters`); and
-KINDS, the modules whose forward it is, by the class that defines that forward. What goes over all
-operators (dispatch, patching, and the tests of every operator) goes over the tables below.
+PyTorch is told of them; ATEN and PYTHON, what PyTorch's own functions become (`adapters`), and some
+have TORCHVISION, what torchvision's operators become; and KINDS, the modules whose forward it is,
+by the class that defines that forward. What goes over all operators (dispatch, patching, and the
+tests of every operator) goes over the tables below.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from bninv.operators import (
     pool3d,
     recurrent,
     resample,
+    roi,
     scan,
     softmax,
     statistics,
@@ -43,16 +45,18 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
-    *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
-    *(statistics, sum, unary),
+    *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, roi, scan),
+    *(softmax, statistics, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}
 PYTHON: dict[str, Adapter] = {}
+TORCHVISION: dict[str, Adapter] = {}
 KINDS: dict[str, type[Patched]] = {}
 for _room in ROOMS:
     ATEN |= _room.ATEN
     PYTHON |= _room.PYTHON
+    TORCHVISION |= getattr(_room, "TORCHVISION", {})
 # A large room's modules stand beside it.
 for _room in (*ROOMS, conv2d_modules, conv3d_modules, conv_transpose_modules, pool2d_modules):
     KINDS |= getattr(_room, "KINDS", {})
@@ -72,5 +76,6 @@ __all__ = [
     "PYTHON",
     "SCHEMAS",
     "SCHEMAS_IN_PLACE",
+    "TORCHVISION",
     "Operator",
 ]

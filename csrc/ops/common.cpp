@@ -96,6 +96,24 @@ Tensor empty_strided(const Tensor& like, int64_t dims, const int64_t* sizes,
   return empty_strided(like, dims, sizes, strides, dtype);
 }
 
+std::vector<int64_t> dense_strides(const std::vector<int64_t>& sizes, MemoryFormat format) {
+  const auto dims = static_cast<int64_t>(sizes.size());
+  std::vector<int64_t> order(sizes.size()), strides(sizes.size());
+  for (int64_t d = 0; d < dims; ++d) order[d] = dims - 1 - d;
+  if (format != MemoryFormat::Contiguous) {
+    std::rotate(order.begin(), order.end() - 2, order.end() - 1);
+  }
+  int64_t stride = 1;
+  for (const int64_t d : order) {
+    strides[d] = stride;
+    const bool overflows = __builtin_mul_overflow(stride, std::max<int64_t>(sizes[d], 1), &stride);
+    if (overflows)
+      throw std::runtime_error("bninv: a result of shape " + list_text(sizes) +
+                               " has more than 2^63 elements");
+  }
+  return strides;
+}
+
 Tensor permute(const Tensor& tensor, const std::vector<int64_t>& dims) {
   std::array<StableIValue, 2> stack{torch::stable::detail::from(tensor),
                                     torch::stable::detail::from(dims)};
@@ -279,21 +297,14 @@ Tensor new_like(const Tensor& like) {
 }
 
 Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFormat format) {
-  const auto dims = static_cast<int64_t>(sizes.size());
-  std::vector<int64_t> order(sizes.size()), strides(sizes.size());
-  for (int64_t d = 0; d < dims; ++d) order[d] = dims - 1 - d;
-  if (format != MemoryFormat::Contiguous) {
-    std::rotate(order.begin(), order.end() - 2, order.end() - 1);
-  }
-  int64_t stride = 1;
-  for (const int64_t d : order) {
-    strides[d] = stride;
-    const bool overflows = __builtin_mul_overflow(stride, std::max<int64_t>(sizes[d], 1), &stride);
-    if (overflows)
-      throw std::runtime_error("bninv: a result of shape " + list_text(sizes) +
-                               " has more than 2^63 elements");
-  }
-  return empty_strided(like, dims, sizes.data(), strides.data());
+  const std::vector<int64_t> strides = dense_strides(sizes, format);
+  return empty_strided(like, static_cast<int64_t>(sizes.size()), sizes.data(), strides.data());
+}
+
+Tensor new_empty_indices(const Tensor& like, const std::vector<int64_t>& sizes) {
+  const std::vector<int64_t> strides = dense_strides(sizes, MemoryFormat::Contiguous);
+  return empty_strided(like, static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                       aoti_torch_dtype_int32());
 }
 
 Tensor new_workspace(const Tensor& like, int64_t bytes) {

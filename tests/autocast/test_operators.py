@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import bninv
@@ -16,7 +17,7 @@ import bninv.functional as F
 from bninv._memory_format import is_panel
 from bninv.operators import binary
 from tests.support import reference_dtypes
-from tests.support.calls import CALLS, STRICT
+from tests.support.calls import CALLS, ROIS, STRICT
 from tests.support.properties import TOLERANCES, assert_bits, at_each_level, normal
 from tests.support.stock_autocast import autocast
 
@@ -30,6 +31,8 @@ PROMOTING = {op.name for op in binary.OPERATORS}
 def stock_function(name: str) -> Callable[..., Tensor]:
     if name == "trunc_divide":
         return partial(torch.div, rounding_mode="trunc")
+    if name in ROIS:
+        return getattr(torchvision.ops, name)
     return getattr(torch.nn.functional, name, None) or getattr(torch, name)
 
 
@@ -78,6 +81,8 @@ def test_result_dtype_is_stocks(
     stricter = device_type == "cuda" and name == "layer_norm" and not whole
     # Stock's average in 3-d has no kernel for half types on a CPU.
     stricter |= device_type == "cpu" and name == "avg_pool3d" and dtype.itemsize == 2
+    # Nor have torchvision's operators one for bfloat16.
+    stricter |= device_type == "cpu" and name in ROIS and dtype == torch.bfloat16
     with autocast(device_type, low):
         stock = dtype_or_error(stock_function(name), arguments)
         if not (stricter and stock == "an error"):

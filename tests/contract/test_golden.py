@@ -24,6 +24,7 @@ from tests.support import (
     reference_grid,
     reference_normalization,
     reference_resample,
+    reference_roi,
     reference_scan,
     reference_tensor_products,
 )
@@ -81,6 +82,14 @@ def sampled(spatial: int, **options) -> tuple:
     image, points = ((9, 11), (17, 6)) if spatial == 2 else ((5, 4, 7), (3, 8, 6))
     arrays = inputs(1, 2, 7, *image), inputs(2, 2, *points, spatial)
     return "grid_sample", arrays, {"align_corners": False, **options}
+
+
+def regions(name: str, *options) -> tuple:
+    """Of two images, some of which reach outside."""
+    boxes = np.zeros((9, 5), np.float32)
+    boxes[:, 0] = np.arange(9) % 2
+    boxes[:, 1:] = inputs(2, 9, 4) * np.float32(4) + np.array([2, 2, 9, 8], np.float32)
+    return name, (inputs(1, 2, 24, 11, 13), boxes, (4, 3), *options), {}
 
 
 def elementwise(name: str, **options) -> tuple:
@@ -155,6 +164,11 @@ CASES: dict[str, tuple] = {
     "grid_sample bicubic, reflection": sampled(2, mode="bicubic", padding_mode="reflection"),
     "grid_sample nearest": sampled(2, mode="nearest"),
     "grid_sample of a volume": sampled(3, padding_mode="reflection", align_corners=True),
+    "roi_align": regions("roi_align", 0.75, 2, False),
+    "roi_align aligned, by its size": regions("roi_align", 1.25, -1, True),
+    "ps_roi_align": regions("ps_roi_align", 1.0, 3),
+    "roi_pool": regions("roi_pool", 0.75),
+    "ps_roi_pool": regions("ps_roi_pool", 1.25),
     "affine_grid": ("affine_grid", (inputs(1, 3, 2, 3), (3, 1, 9, 14)), {}),
     "interpolate bilinear": on("interpolate", (2, 9, 11, 14), (17, 9), mode="bilinear"),
     "interpolate bilinear antialias": on(
@@ -207,6 +221,10 @@ TYPED = [
     "max_pool2d",
     "grid_sample bilinear",
     "grid_sample bicubic, reflection",
+    "roi_align",
+    "ps_roi_align",
+    "roi_pool",
+    "ps_roi_pool",
     "affine_grid",
     "interpolate bilinear",
     "interpolate bicubic",
@@ -281,6 +299,8 @@ def expected(label: str) -> Tensor:
         return reference_attention.on_tensors(*args, **options)
     if name in ("affine_grid", "grid_sample"):
         return getattr(reference_grid, name)(*args, **options)
+    if "roi" in name:
+        return reference_roi.run(name, *args)
     if name == "interpolate":
         return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)

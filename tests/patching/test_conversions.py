@@ -239,9 +239,16 @@ def test_vmap_of_an_operator(name: str) -> None:
     op = getattr(torch.ops.bninv, name).default
     args = OPERATORS[name].draw(Draw(name, torch.float32, 200))
     tensors = [index for index, arg in enumerate(args) if isinstance(arg, Tensor)]
+
+    def other(arg: Tensor) -> Tensor:
+        if "roi" not in name:
+            return arg.flip(-1)
+        # The first number of a region is an index.
+        return torch.cat([arg[..., :1], arg[..., 1:].flip(-1)], -1)
+
     for chosen in (*((index,) for index in tensors), tuple(tensors)):
         twice = [
-            [args[i], args[i].flip(-1)] if i in chosen else [args[i]] * 2 for i in range(len(args))
+            [args[i], other(args[i])] if i in chosen else [args[i]] * 2 for i in range(len(args))
         ]
         stacked = [torch.stack(twice[i], 1) if i in chosen else args[i] for i in tensors]
         rest = {index: place for place, index in enumerate(tensors)}

@@ -24,6 +24,7 @@
 #include "pool2d.h"
 #include "pool3d.h"
 #include "resample.h"
+#include "roi.h"
 #include "scan.h"
 #include "softmax.h"
 #include "sum.h"
@@ -62,7 +63,11 @@ namespace bninv {
   F(linear, LinearArgs, X)           \
   F(max_pool2d, Pool2dArgs, X)       \
   F(max_pool3d, Pool3dArgs, X)       \
+  F(ps_roi_pool, RoiArgs, X)         \
   F(resample, ResampleArgs, X)       \
+  F(roi_align, RoiArgs, X)           \
+  F(roi_pool, RoiArgs, X)            \
+  F(roi_pool_argmax, RoiArgs, X)     \
   F(scan, ScanArgs, X)               \
   F(softmax, SoftmaxArgs, X)         \
   F(sum, ReduceArgs, X)              \

@@ -111,6 +111,41 @@ void grid_sample_case() {
                       rows * args.channels * args.out_size[2], offset);
 }
 
+// Regions of images, by any of the kernels.
+void roi_case(const char* name, void (*Level::*kernel)(const RoiArgs&, int64_t, int64_t),
+              void (*cuda)(const RoiArgs&, void*), bool writes_indices) {
+  RoiArgs args{};
+  args.dtype = any_dtype();
+  args.batch = between(1, 2), args.channels = one_of({1, 3, 8, 15, 16, 17, 40, 70});
+  args.height = between(1, 9), args.width = between(1, 9), args.rois = between(1, 4);
+  args.pooled_h = between(1, 9), args.pooled_w = between(1, 9);
+  args.aligned = between(0, 1), args.sampling_ratio = between(0, 3);
+  args.scale = static_cast<double>(one_of({1, 4, 10}));
+  args.block = one_of({5, 16, 64});
+  const int64_t bins = args.pooled_h * args.pooled_w;
+  const bool by_position = between(0, 2) == 0;
+  const int64_t channels = by_position ? args.channels * bins : args.channels;
+  const bool channels_last = between(0, 1);
+  const int64_t stride_c = channels_last ? 1 : args.height * args.width;
+  args.stride_w = channels_last ? channels : 1, args.stride_h = args.width * args.stride_w;
+  args.stride_n = channels * args.height * args.width;
+  args.channel_step = by_position ? bins * stride_c : stride_c;
+  args.bin_step = by_position ? stride_c : 0;
+  args.box_stride = 5, args.box_stride_axis = 1;
+  const int64_t offset = between(0, 1);
+  const Bytes x = between(0, 3) ? Bytes::numbers(args.batch * args.stride_n, args.dtype, offset)
+                                : Bytes::random(args.batch * args.stride_n, args.dtype, offset);
+  // Any pattern is a corner, and an index that is then that of no image.
+  const Bytes boxes = between(0, 2) ? Bytes::numbers(args.rois * 5, args.dtype, offset)
+                                    : Bytes::random(args.rois * 5, args.dtype, offset);
+  args.input = x.data, args.boxes = boxes.data;
+  const int64_t outputs = args.rois * args.channels * bins;
+  const auto size = static_cast<int64_t>(size_of(args.dtype));
+  run<RoiArgs>(
+      name, args, kernel, cuda, args.rois * ((args.channels + args.block - 1) / args.block),
+      writes_indices ? (outputs * 4 + size - 1) / size : outputs, writes_indices ? 0 : offset);
+}
+
 void sum_case() {
   // Up to four dimensions in memory order, each kept or reduced.
   ReduceArgs args{};
@@ -150,5 +185,12 @@ void window_cases(int number) {
   seed_case("max_pool2d", number), pool_case(false);
   seed_case("resample", number), resample_case();
   seed_case("grid_sample", number), grid_sample_case();
+  const auto roi = [&](const char* name, auto kernel, auto cuda, bool writes_indices) {
+    seed_case(name, number), roi_case(name, kernel, cuda, writes_indices);
+  };
+  roi("roi_align", &Level::roi_align, CUDA_KERNEL(roi_align), false);
+  roi("roi_pool", &Level::roi_pool, CUDA_KERNEL(roi_pool), false);
+  roi("roi_pool_argmax", &Level::roi_pool_argmax, CUDA_KERNEL(roi_pool_argmax), true);
+  roi("ps_roi_pool", &Level::ps_roi_pool, CUDA_KERNEL(ps_roi_pool), false);
   seed_case("sum", number), sum_case();
 }

@@ -20,6 +20,7 @@ W4, W3, W2 = normal("w4", 4, 6, 3, 3), normal("w3", 4, 6, 3), normal("w2", 4, 6)
 BIAS = normal("bias", 4)
 QUERY, KEY = normal("query", 2, 3, 4, 6), normal("key", 2, 3, 7, 6)
 GRID = normal("grid", 2, 4, 3, 2)
+BOXES = torch.tensor([[0, 0.5, 1, 5, 4], [1, 2, 0.25, 6, 3.5], [0, 1, 1, 3, 2]])
 STATISTICS = {
     "running_mean": normal("mean", 6),
     "running_var": normal("var", 6).abs(),
@@ -27,6 +28,7 @@ STATISTICS = {
     "bias": normal("bias", 6),
 }
 AFFINE = {name: STATISTICS[name] for name in ("weight", "bias")}
+ROIS = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
 ELEMENTWISE = tuple(op.name for op in unary.OPERATORS)
 # Each operator with good arguments; a test spoils one at a time.
 CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
@@ -76,6 +78,13 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
     "grid_sample": (F.grid_sample, {"input": X4, "grid": GRID, "mode": "bilinear"}),
+    **{
+        name: (
+            getattr(F, name),
+            {"input": X4, "boxes": BOXES, "output_size": (2, 3 if name[0] == "p" else 2)},
+        )
+        for name in ROIS
+    },
     "interpolate": (F.interpolate, {"input": X4, "size": (7, 4), "mode": "bilinear"}),
     "mean": (F.mean, {"input": X4, "dim": (2, 3)}),
     "sum": (F.sum, {"input": X4, "dim": (2, 3)}),
@@ -93,7 +102,7 @@ NARROW = {torch.float32, torch.float16, torch.bfloat16}
 PRODUCTS = {name for name in CALLS if name.startswith("conv")}
 PRODUCTS |= {"linear", "baddbmm", "scaled_dot_product_attention"}
 # Whose tensors are all of one dtype.
-STRICT = {*PRODUCTS, "grid_sample", *(op.name for op in binary.OPERATORS)}
+STRICT = {*PRODUCTS, "grid_sample", *ROIS, *(op.name for op in binary.OPERATORS)}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = dict.fromkeys(CALLS, NARROW | {torch.float64})
 # Those of an input beside float32 parameters.

@@ -40,6 +40,7 @@ FAMILIES = (
     "pool2d",
     "pool3d",
     "resample",
+    "roi",
     "scan",
     "softmax",
     "sum",
