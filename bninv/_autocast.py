@@ -139,6 +139,14 @@ def enabled_again(devices: Sequence[str]) -> Iterator[None]:
             torch.set_autocast_enabled(device, was_enabled)
 
 
+def to_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors as autocast hands them to an operator that it runs in float32."""
+    device = _device_of(tensors)
+    if device not in _KEYS or not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(_to(torch.float32, device, tensor) for tensor in tensors)
+
+
 def _device_of(values: Iterable[Any]) -> str:
     for value in values:
         if isinstance(value, Tensor):

@@ -17,7 +17,7 @@ from bninv.dispatch.conditions import tensors_in
 from bninv.dispatch.exact import names
 from bninv.modules.base import FLOATING
 from bninv.operators import ATEN as OWN
-from bninv.operators import binary, recurrent
+from bninv.operators import TORCHVISION, binary, recurrent
 from bninv.operators.adapters import Adapter, UnfitError
 
 # Functions that become others by the order of elements alone, in every dtype.
@@ -67,7 +67,7 @@ _CAST_AS = {
 
 
 # Functions made of operators that their arguments choose: they cast for the one that it is.
-_CAST_INSIDE = {"interpolate", "upsample", *recurrent.ATEN}
+_CAST_INSIDE = {"interpolate", "upsample", *recurrent.ATEN, *TORCHVISION}
 # Functions whose packed sequences come with how many samples each step has.
 _COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
 # Functions that take their tensors in a list.

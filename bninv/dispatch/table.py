@@ -23,7 +23,7 @@ from bninv.dispatch import (
     selections,
 )
 from bninv.modules.exact import is_whole
-from bninv.operators import PYTHON
+from bninv.operators import PYTHON, TORCHVISION
 from bninv.operators.adapters import Adapter
 from bninv.operators.matmul import chain_matmul
 
@@ -346,17 +346,25 @@ def _other_row(function: Any) -> Row | None:
             return Row(str(function), passes=True)
         # Called as they are, composite ones would be in parts by the time that a mode sees them.
         name = name.partition(".")[0]
+        if namespace == "torchvision":
+            return _of_torchvision(name)
         return _named(name) if namespace == "aten" and name in covered.ATEN else None
     return None
+
+
+def _of_torchvision(name: str) -> Row | None:
+    return Row(name, adapter=TORCHVISION[name]) if name in TORCHVISION else None
 
 
 def aten_row(func: Any) -> Row | None:
     """The row of an operator as a TorchDispatchMode gets it, or None."""
     if func.namespace in ("bninv", "prim"):  # prim: a fake tensor is asked for its device
         return Row(func.name(), passes=True)
+    name = func.overloadpacket.__name__
+    if func.namespace == "torchvision":
+        return _of_torchvision(name)
     if func.namespace != "aten":
         return None
-    name = func.overloadpacket.__name__
     row = _named(name)
     return row if row.adapter or row.group else None
 

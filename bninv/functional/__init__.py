@@ -28,6 +28,7 @@ from bninv.operators.group_norm import *  # noqa: F403
 from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403
 from bninv.operators.matmul import *  # noqa: F403
+from bninv.operators.nms import *  # noqa: F403
 from bninv.operators.norms import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
 from bninv.operators.pool3d import *  # noqa: F403

@@ -26,6 +26,7 @@ from bninv.operators import (
     layer_norm,
     linear,
     matmul,
+    nms,
     norms,
     pool2d,
     pool2d_modules,
@@ -43,16 +44,18 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
-    *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
+    *(layer_norm, linear, matmul, nms, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
     *(statistics, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}
 ATEN: dict[str, Adapter] = {}
 PYTHON: dict[str, Adapter] = {}
+TORCHVISION: dict[str, Adapter] = {}
 KINDS: dict[str, type[Patched]] = {}
 for _room in ROOMS:
     ATEN |= _room.ATEN
     PYTHON |= _room.PYTHON
+    TORCHVISION |= getattr(_room, "TORCHVISION", {})
 # A large room's modules stand beside it.
 for _room in (*ROOMS, conv2d_modules, conv3d_modules, conv_transpose_modules, pool2d_modules):
     KINDS |= getattr(_room, "KINDS", {})
@@ -72,5 +75,6 @@ __all__ = [
     "PYTHON",
     "SCHEMAS",
     "SCHEMAS_IN_PLACE",
+    "TORCHVISION",
     "Operator",
 ]

@@ -111,6 +111,9 @@ Tensor new_like(const Tensor& like);
 Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
                  MemoryFormat format = MemoryFormat::Contiguous);
 
+// An uninitialised tensor of int64 in one dimension, on `like`'s device.
+Tensor new_indices(const Tensor& like, int64_t count);
+
 // The (r, s, c, o) panel of a weight (out, in, kernel...): itself when its strides say so (bninv.patch
 // lays weights out like that), else a copy for this call.
 bool is_panel(const Tensor& weight);
