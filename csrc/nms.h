@@ -27,6 +27,13 @@ struct NmsArgs {
   int64_t* result;  // indices of the kept boxes; the last of count + 1 elements: how many they are
 };
 
+// CUDA: a bit for each box, in words; and what the kernels keep between them.
+inline constexpr int kNmsWord = 64;
+inline int64_t nms_words(int64_t count) { return (count + kNmsWord - 1) / kNmsWord; }
+inline int64_t nms_workspace_bytes(int64_t count) {
+  return 8 * (count + nms_words(count) + count * nms_words(count));
+}
+
 BNINV_DECLARE_KERNEL(nms, NmsArgs)
 
 namespace BNINV_LEVEL {

@@ -70,6 +70,26 @@ Tensor run_on_cpu(NmsArgs& args, const Tensor& boxes) {
   return result;
 }
 
+Tensor run_on_cuda(NmsArgs& args, const Tensor& boxes) {
+  const Tensor result = new_indices(boxes, args.count + 1);
+  const Tensor workspace = new_workspace(boxes, nms_workspace_bytes(args.count));
+  args.result = static_cast<int64_t*>(result.data_ptr());
+  args.workspace = workspace.data_ptr();
+  launch(BNINV_CUDA_KERNEL(nms), args, boxes);
+
+  const auto part = [&](int64_t begin, int64_t size) {
+    const int64_t stride = 1;
+    AtenTensorHandle handle = nullptr;
+    TORCH_ERROR_CODE_CHECK(
+        aoti_torch__reinterpret_tensor(result.get(), 1, &size, &stride, begin, &handle));
+    return Tensor(handle);
+  };
+  // The only wait: the size of the result is what the kernels found.
+  int64_t kept = 0;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_item_int64(part(args.count, 1).get(), &kept));
+  return part(0, kept);
+}
+
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
            std::optional<Tensor> idxs) {
   NmsArgs args{};
@@ -93,7 +113,7 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
   args.box_stride = boxes.stride(0), args.side_stride = boxes.stride(1);
   args.score_stride = scores.stride(0);
   args.threshold = iou_threshold;
-  return run_on_cpu(args, boxes);
+  return on_cuda(boxes) ? run_on_cuda(args, boxes) : run_on_cpu(args, boxes);
 }
 
 }  // namespace

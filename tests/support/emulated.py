@@ -36,6 +36,7 @@ FAMILIES = (
     "conv3d",
     "grid_sample",
     "linear",
+    "nms",
     "normalization",
     "pool2d",
     "pool3d",
