@@ -21,6 +21,7 @@ from bninv.operators import (
     conv3d_modules,
     conv_transpose,
     conv_transpose_modules,
+    deform_conv2d,
     grid_sample,
     group_norm,
     layer_norm,
@@ -44,6 +45,7 @@ from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
     *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
+    deform_conv2d,
     *(layer_norm, linear, matmul, nms, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
     *(statistics, sum, unary),
 )

@@ -34,6 +34,7 @@ FAMILIES = (
     "bmm",
     "conv2d",
     "conv3d",
+    "deform_conv2d",
     "grid_sample",
     "linear",
     "nms",
