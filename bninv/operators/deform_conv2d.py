@@ -48,9 +48,9 @@ def deform_conv2d(
     """
     for name, value in (("input", input), ("offset", offset), ("weight", weight)):
         need_tensor(name, value)
-    for name, value in (("bias", bias), ("mask", mask)):
-        if value is not None:
-            need_tensor(name, value)
+    for name, optional in (("bias", bias), ("mask", mask)):
+        if optional is not None:
+            need_tensor(name, optional)
     if weight.dim() != 4 or min(weight.shape[1:]) < 1:
         raise ValueError(
             f"`weight` has shape {list(weight.shape)}; it may be "
@@ -61,13 +61,11 @@ def deform_conv2d(
         for value, name in ((stride, "stride"), (padding, "padding"), (dilation, "dilation"))
     ]
     dtype = input.dtype
-    input, offset, weight, bias, mask = (
-        value if value is None else to_float32(value)[0]
-        for value in (input, offset, weight, bias, mask)
-    )
+    input, offset, weight = to_float32(input, offset, weight)
+    (bias,) = (None,) if bias is None else to_float32(bias)
+    (mask,) = (None,) if mask is None else to_float32(mask)
     with without(input.device.type):
-        result = _convolved(input, offset, weight, bias, mask, options)
-    return result.to(dtype)
+        return _convolved(input, offset, weight, bias, mask, options).to(dtype)
 
 
 def _convolved(

@@ -27,6 +27,7 @@ from tests.support.properties import (
     panel,
     with_specials,
 )
+from tests.support.reference import Reals
 
 stock_deform_conv2d = torchvision.ops.deform_conv2d
 
@@ -68,7 +69,7 @@ def case(label: str, shape, out: int, **more) -> Case:
         result = stock_deform_conv2d(x.double(), offsets, weights, biases, **options, mask=masks)
         return result.to(dtype)
 
-    def reference(x) -> Tensor:
+    def reference(x: Reals) -> Reals:
         own = reference_dtypes.rounded(x, dtype)
         result = run(reference_deform.deform_conv2d, own)
         return reference_dtypes.widened(result, dtype)
