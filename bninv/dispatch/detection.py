@@ -15,12 +15,14 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from bninv import _torch
+from bninv._autocast import to_float32
 from bninv._protection import active
 from bninv.dispatch import covered
 from bninv.modules.entry import bound
-from bninv.operators.adapters import UnfitError
+from bninv.operators.adapters import UnfitError, need
 from bninv.operators.nms import batched_nms
 
 _NAME = "batched_nms"
@@ -51,10 +53,16 @@ def standing_in(*args: Any, **kwargs: Any) -> Any:
     tracing = torch.compiler.is_compiling() or _torch.tracing_state() is not None
     if active() is not None and not tracing:
         try:
-            return covered.call(_NAME, batched_nms, args, kwargs)
+            return covered.call(_NAME, _own, args, kwargs)
         except UnfitError:
             pass
     return getattr(sys.modules[_MODULES[0]], _NAME)(*args, **kwargs)
+
+
+def _own(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    boxes, scores = to_float32(boxes, scores)
+    need(boxes.dtype == scores.dtype and idxs.dtype == torch.int64)
+    return batched_nms(boxes, scores, idxs, iou_threshold)
 
 
 class _Module:

@@ -79,11 +79,8 @@ def _convolved(
     kernel_size = list(weight.shape[2:])
     groups = input.shape[1] // weight.shape[1] if input.dim() == 4 else 1
 
-    def some(part: slice) -> Tensor:
-        masks = mask if mask is None else mask[part]
-        taps = call(
-            ops.deform_taps.default, input[part], offset[part], masks, kernel_size, *options
-        )
+    def some(input: Tensor, offset: Tensor, mask: Tensor | None) -> Tensor:
+        taps = call(ops.deform_taps.default, input, offset, mask, kernel_size, *options)
         # An output pixel's taps lie side by side, so that this kernel finds its terms in order.
         ones, zeros = [1, 1], [0, 0]
         product: Tensor = call(
@@ -93,8 +90,10 @@ def _convolved(
 
     samples = _samples_at_once(input, offset, kernel_size)
     if samples >= len(input):
-        return some(slice(None))
-    return torch.cat([some(slice(i, i + samples)) for i in range(0, len(input), samples)])
+        return some(input, offset, mask)
+    parts = [slice(i, i + samples) for i in range(0, len(input), samples)]
+    masks = [None if mask is None else mask[part] for part in parts]
+    return torch.cat([some(input[p], offset[p], m) for p, m in zip(parts, masks, strict=True)])
 
 
 def _samples_at_once(input: Tensor, offset: Tensor, kernel_size: list[int]) -> int:
