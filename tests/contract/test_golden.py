@@ -19,9 +19,11 @@ from torch import Tensor
 
 from tests.support import (
     reference_attention,
+    reference_deform,
     reference_dtypes,
     reference_functions,
     reference_grid,
+    reference_nms,
     reference_normalization,
     reference_resample,
     reference_scan,
@@ -81,6 +83,12 @@ def sampled(spatial: int, **options) -> tuple:
     image, points = ((9, 11), (17, 6)) if spatial == 2 else ((5, 4, 7), (3, 8, 6))
     arrays = inputs(1, 2, 7, *image), inputs(2, 2, *points, spatial)
     return "grid_sample", arrays, {"align_corners": False, **options}
+
+
+def deformed(groups: int) -> tuple:
+    sizes = ((2, 10, 7, 6), (2, 36, 7, 6), (4, 10 // groups, 3, 3), (4,))
+    arrays = [inputs(seed, *size) for seed, size in enumerate(sizes, 1)]
+    return "deform_conv2d", (*arrays, (1, 1), (1, 1), (1, 1), inputs(5, 2, 18, 7, 6)), {}
 
 
 def elementwise(name: str, **options) -> tuple:
@@ -150,6 +158,8 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "deform_conv2d": deformed(2),
+    "nms": ("nms", (inputs(1, 300, 4), inputs(2, 300), 0.3), {}),
     "grid_sample bilinear": sampled(2, mode="bilinear"),
     "grid_sample bilinear, border": sampled(2, padding_mode="border", align_corners=True),
     "grid_sample bicubic, reflection": sampled(2, mode="bicubic", padding_mode="reflection"),
@@ -205,6 +215,8 @@ TYPED = [
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",
     "max_pool2d",
+    "deform_conv2d",
+    "nms",
     "grid_sample bilinear",
     "grid_sample bicubic, reflection",
     "affine_grid",
@@ -281,6 +293,10 @@ def expected(label: str) -> Tensor:
         return reference_attention.on_tensors(*args, **options)
     if name in ("affine_grid", "grid_sample"):
         return getattr(reference_grid, name)(*args, **options)
+    if name == "deform_conv2d":
+        return reference_deform.deform_conv2d(*args, **options)
+    if name == "nms":
+        return torch.tensor(reference_nms.nms(*args, **options))
     if name == "interpolate":
         return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)
