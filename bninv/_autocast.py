@@ -91,6 +91,15 @@ def cast_operator(op: Any, input: Tensor, args: tuple[Any, ...]) -> tuple[Tensor
     return first, (*others, *rest)
 
 
+def widened(device: str, *tensors: Tensor) -> tuple[Any, ...]:
+    """The tensors in float32 where this type of device has autocast, as other libraries' operators
+    cast them.
+    """
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(_to(torch.float32, device, tensor) for tensor in tensors)
+
+
 def result_dtype(name: str, input: Tensor) -> torch.dtype:
     """The dtype of what an operator of this name makes of `input`, which autocast may decide."""
     if not _torch.any_autocast():
@@ -137,14 +146,6 @@ def enabled_again(devices: Sequence[str]) -> Iterator[None]:
     finally:
         for device, was_enabled in zip(devices, before, strict=True):
             torch.set_autocast_enabled(device, was_enabled)
-
-
-def to_float32(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors as autocast hands them to an operator that it runs in float32."""
-    device = _device_of(tensors)
-    if device not in _KEYS or not torch.is_autocast_enabled(device):
-        return tensors
-    return tuple(_to(torch.float32, device, tensor) for tensor in tensors)
 
 
 def _device_of(values: Iterable[Any]) -> str:

@@ -43,10 +43,8 @@ def row(room: Any) -> str:
     operators: list[Operator] = room.OPERATORS
     kinds = {**getattr(room, "KINDS", {}), **getattr(BESIDE.get(name), "KINDS", {})}
     modules = sorted({kind.rpartition(".")[2] for kind in kinds}, key=lambda m: (m.casefold(), m))
-    functions = sorted(
-        {*room.ATEN, *room.PYTHON, *getattr(room, "TORCHVISION", ())}
-        - {op.name + "_" for op in operators}
-    )
+    functions = sorted({*room.ATEN, *room.PYTHON} - {op.name + "_" for op in operators})
+    functions += [f"torchvision::{name}" for name in sorted(getattr(room, "TORCHVISION", {}))]
     names = [op.name + ("*" if op.in_place else "") for op in operators]
     cells = (name, code(names), code(functions), code(modules))
     return "| " + " | ".join(cells) + " |\n"

@@ -67,7 +67,9 @@ _CAST_AS = {
 
 
 # Functions made of operators that their arguments choose: they cast for the one that it is.
-_CAST_INSIDE = {"interpolate", "upsample", "batched_nms", *recurrent.ATEN, *TORCHVISION}
+_CAST_INSIDE = {"interpolate", "upsample", *recurrent.ATEN}
+_CAST_INSIDE |= {f"torchvision::{name}" for name in TORCHVISION}
+_CAST_INSIDE |= {"batched_nms"}
 # Functions whose packed sequences come with how many samples each step has, and boxes with classes.
 _COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu", "batched_nms"}
 # Functions that take their tensors in a list.

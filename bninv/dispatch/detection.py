@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from bninv import _torch
-from bninv._autocast import to_float32
 from bninv._protection import active
 from bninv.dispatch import covered
 from bninv.modules.entry import bound
 from bninv.operators.adapters import UnfitError, need
-from bninv.operators.nms import batched_nms
+from bninv.operators.nms import batched_nms, cast
 
 _NAME = "batched_nms"
 _MODULES = ("torchvision.ops.boxes", "torchvision.ops", "torchvision")
@@ -60,7 +59,7 @@ def standing_in(*args: Any, **kwargs: Any) -> Any:
 
 
 def _own(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    boxes, scores = to_float32(boxes, scores)
+    boxes, scores = cast(boxes, scores)
     need(boxes.dtype == scores.dtype and idxs.dtype == torch.int64)
     return batched_nms(boxes, scores, idxs, iou_threshold)
 

@@ -353,7 +353,8 @@ def _other_row(function: Any) -> Row | None:
 
 
 def _of_torchvision(name: str) -> Row | None:
-    return Row(name, adapter=TORCHVISION[name]) if name in TORCHVISION else None
+    adapter = TORCHVISION.get(name)
+    return None if adapter is None else Row(f"torchvision::{name}", adapter=adapter)
 
 
 def aten_row(func: Any) -> Row | None:

@@ -1,9 +1,10 @@
 """The operators, a room for each: all that Python says of it.
 
 A room has its functions, under the names and signatures of `torch.nn.functional`; OPERATORS, what
-PyTorch is told of them; ATEN and PYTHON, what PyTorch's own functions become (`adapters`); and
-KINDS, the modules whose forward it is, by the class that defines that forward. What goes over all
-operators (dispatch, patching, and the tests of every operator) goes over the tables below.
+PyTorch is told of them; ATEN and PYTHON, what PyTorch's own functions become (`adapters`), and some
+have TORCHVISION, what torchvision's operators become; and KINDS, the modules whose forward it is,
+by the class that defines that forward. What goes over all operators (dispatch, patching, and the
+tests of every operator) goes over the tables below.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
+    *(deform_conv2d, nms),
     *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
-    deform_conv2d,
-    *(layer_norm, linear, matmul, nms, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
+    *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, scan, softmax),
     *(statistics, sum, unary),
 )
 OPERATORS: dict[str, Operator] = {op.name: op for room in ROOMS for op in room.OPERATORS}

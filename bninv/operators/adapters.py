@@ -3,7 +3,6 @@
 A room has two tables of them, since one name may have two signatures: `PYTHON` for the functions of
 `torch.nn.functional` that are written in Python, `ATEN` for those of ATen (`torch.softmax`,
 `Tensor.softmax`, `torch._C._nn.linear` and the operators themselves), which agree with each other.
-`TORCHVISION`, where a room has it, is for the operators of torchvision's library.
 An adapter raises `UnfitError` for arguments that bninv's operator does not take.
 """
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import IntPair, integers, need_tensor
-from bninv._autocast import to_float32, without
+from bninv._autocast import widened, without
 from bninv.operators import fakes
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
@@ -43,8 +44,8 @@ def deform_conv2d(
         bias: [out_channels] or None.
         mask: [batch, groups * kernel_h * kernel_w, out_h, out_w] or None: factors of the taps.
 
-    All tensors have the input's dtype; under autocast they are computed with in float32, and the
-    result has the input's dtype.
+    All tensors have the input's dtype. Under autocast on CUDA, as torchvision's operator, they are
+    cast to float32, and the result back to the input's dtype.
     """
     for name, value in (("input", input), ("offset", offset), ("weight", weight)):
         need_tensor(name, value)
@@ -61,9 +62,9 @@ def deform_conv2d(
         for value, name in ((stride, "stride"), (padding, "padding"), (dilation, "dilation"))
     ]
     dtype = input.dtype
-    input, offset, weight = to_float32(input, offset, weight)
-    (bias,) = (None,) if bias is None else to_float32(bias)
-    (mask,) = (None,) if mask is None else to_float32(mask)
+    if _torch.any_autocast() and input.device.type == "cuda":
+        input, offset, weight = widened("cuda", input, offset, weight)
+        bias, mask = (t if t is None else widened("cuda", t)[0] for t in (bias, mask))
     with without(input.device.type):
         return _convolved(input, offset, weight, bias, mask, options).to(dtype)
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bninv import _torch
 from bninv._arguments import need_tensor, number
-from bninv._autocast import to_float32
+from bninv._autocast import widened
 from bninv.operators.adapters import Adapter, need
 from bninv.operators.call import call, ops
 from bninv.operators.draw import Draw
@@ -63,10 +64,17 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 def _kept(boxes: Tensor, scores: Tensor, iou_threshold: float, idxs: Tensor | None) -> Tensor:
-    boxes, scores = to_float32(boxes, scores)
+    boxes, scores = cast(boxes, scores)
     threshold = number(iou_threshold, "iou_threshold")
     result: Tensor = call(ops.nms.default, boxes, scores, threshold, idxs)
     return result
+
+
+def cast(boxes: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    """As torchvision's operator is handed them under autocast."""
+    if _torch.any_autocast() and boxes.device.type in ("cpu", "cuda"):
+        boxes, scores = widened(boxes.device.type, boxes, scores)
+    return boxes, scores
 
 
 # ---- The operator --------------------------------------------------------------------------------
@@ -99,7 +107,7 @@ OPERATORS = [
 
 
 def _nms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    dets, scores = to_float32(dets, scores)
+    dets, scores = cast(dets, scores)
     need(dets.dtype == scores.dtype)
     return nms(dets, scores, iou_threshold)
 

@@ -207,16 +207,18 @@ def test_of_torchvisions_functions_none_is_uncovered() -> None:
     torch.testing.assert_close(plain, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_autocast_computes_in_float32() -> None:
+def test_autocast_casts_nothing_on_a_cpu() -> None:
+    """As torchvision's operator: it is on CUDA alone that it is computed in float32."""
     x, offset, weight = normal("x", 1, 4, 5, 5), normal("o", 1, 18, 5, 5), normal("w", 3, 4, 3, 3)
-    narrow = x.bfloat16(), offset.bfloat16(), weight.bfloat16()
-    wide = F.deform_conv2d(*(t.float() for t in narrow), padding=1)
+    expected = F.deform_conv2d(x, offset, weight, padding=1)
+    narrow = x.half(), offset.half(), weight.half()
     with torch.autocast("cpu", torch.bfloat16):
-        found = F.deform_conv2d(*narrow, padding=1)
+        assert_bits(F.deform_conv2d(x, offset, weight, padding=1), expected)
         with bninv.invariant(strict=True):
-            caught = stock_deform_conv2d(*narrow, padding=1)
-    assert_bits(found, wide.bfloat16())
-    assert_bits(caught, found)
+            assert_bits(stock_deform_conv2d(x, offset, weight, padding=1), expected)
+            found = stock_deform_conv2d(*narrow, padding=1)
+        assert found.dtype is stock_deform_conv2d(*narrow, padding=1).dtype
+    assert_bits(found, F.deform_conv2d(*narrow, padding=1))
 
 
 def test_errors_name_the_argument() -> None:
