@@ -69,8 +69,9 @@ _CAST_AS = {
 # Functions made of operators that their arguments choose: they cast for the one that it is.
 _CAST_INSIDE = {"interpolate", "upsample", *recurrent.ATEN}
 _CAST_INSIDE |= {f"torchvision::{name}" for name in TORCHVISION}
-# Functions whose packed sequences come with how many samples each step has.
-_COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+_CAST_INSIDE |= {"batched_nms"}
+# Functions whose packed sequences come with how many samples each step has, and boxes with classes.
+_COUNTED = {"lstm", "gru", "rnn_tanh", "rnn_relu", "batched_nms"}
 # Functions that take their tensors in a list.
 OF_LISTS = {"linalg_multi_dot", "chain_matmul", "einsum"}
 # Functions that are made of PyTorch's operators alone, in every dtype that those have.

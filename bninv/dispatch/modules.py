@@ -15,11 +15,12 @@ from torch import nn
 from bninv._protection import step_in, step_out
 from bninv.dispatch.blocks import program_or_forward
 from bninv.dispatch.catch import Invariant
+from bninv.dispatch.detection import calls_batched_nms, with_standing_in
 from bninv.dispatch.mixing import OVER_BATCH, Mixing
 from bninv.dispatch.policy import Policy, UncoveredCall
 from bninv.dispatch.tracing import protect_traced
 from bninv.modules.base import Patched, stock_class
-from bninv.modules.entry import entry, method, module_call, own_attributes
+from bninv.modules.entry import entry, method, module_call, own_attributes, own_methods
 
 
 class ModelPolicy(Policy):
@@ -68,6 +69,9 @@ class Protected(Patched):
             name: entry(stock, name, value) for name, value in own_attributes(stock)
         }
         own["forward"] = method(stock, "forward", stock.forward, run=program_or_forward(stock))  # type: ignore[attr-defined]
+        for name, value in own_methods(stock):
+            if calls_batched_nms(value):
+                own[name] = method(stock, name, value, run=with_standing_in(stock, name))
         if issubclass(stock, torch.fx.GraphModule):
             own["recompile"] = _recompile
         return {**own, "__call__": module_call(stock)}

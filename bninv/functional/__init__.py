@@ -23,11 +23,13 @@ from bninv.operators.binary import *  # noqa: F403
 from bninv.operators.conv2d import *  # noqa: F403
 from bninv.operators.conv3d import *  # noqa: F403
 from bninv.operators.conv_transpose import *  # noqa: F403
+from bninv.operators.deform_conv2d import *  # noqa: F403
 from bninv.operators.grid_sample import *  # noqa: F403
 from bninv.operators.group_norm import *  # noqa: F403
 from bninv.operators.layer_norm import *  # noqa: F403
 from bninv.operators.linear import *  # noqa: F403
 from bninv.operators.matmul import *  # noqa: F403
+from bninv.operators.nms import *  # noqa: F403
 from bninv.operators.norms import *  # noqa: F403
 from bninv.operators.pool2d import *  # noqa: F403
 from bninv.operators.pool3d import *  # noqa: F403

@@ -22,11 +22,13 @@ from bninv.operators import (
     conv3d_modules,
     conv_transpose,
     conv_transpose_modules,
+    deform_conv2d,
     grid_sample,
     group_norm,
     layer_norm,
     linear,
     matmul,
+    nms,
     norms,
     pool2d,
     pool2d_modules,
@@ -44,6 +46,7 @@ from bninv.operators.adapters import Adapter
 from bninv.operators.operator import FACTS, Operator, define
 
 ROOMS: tuple[Any, ...] = (
+    *(deform_conv2d, nms),
     *(attention, batch_norm, binary, conv2d, conv3d, conv_transpose, grid_sample, group_norm),
     *(layer_norm, linear, matmul, norms, pool2d, pool3d, recurrent, resample, roi, scan),
     *(softmax, statistics, sum, unary),

@@ -312,6 +312,11 @@ Tensor new_workspace(const Tensor& like, int64_t bytes) {
   return empty_strided(like, 1, &bytes, &stride, aoti_torch_dtype_uint8());
 }
 
+Tensor new_indices(const Tensor& like, int64_t count) {
+  const int64_t stride = 1;
+  return empty_strided(like, 1, &count, &stride, aoti_torch_dtype_int64());
+}
+
 bool is_panel(const Tensor& weight) {
   int64_t expected = 1;
   const std::vector<int64_t> order = panel_order(weight);

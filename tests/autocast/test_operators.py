@@ -33,6 +33,8 @@ def stock_function(name: str) -> Callable[..., Tensor]:
         return partial(torch.div, rounding_mode="trunc")
     if name in ROIS:
         return getattr(torchvision.ops, name)
+    if name == "deform_conv2d":
+        return torchvision.ops.deform_conv2d
     return getattr(torch.nn.functional, name, None) or getattr(torch, name)
 
 
@@ -83,6 +85,7 @@ def test_result_dtype_is_stocks(
     stricter |= device_type == "cpu" and name == "avg_pool3d" and dtype.itemsize == 2
     # Nor have torchvision's operators one for bfloat16.
     stricter |= device_type == "cpu" and name in ROIS and dtype == torch.bfloat16
+    stricter |= device_type == "cpu" and name == "deform_conv2d" and dtype == torch.bfloat16
     with autocast(device_type, low):
         stock = dtype_or_error(stock_function(name), arguments)
         if not (stricter and stock == "an error"):

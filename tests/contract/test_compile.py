@@ -120,6 +120,8 @@ FUSED: dict[str, Callable[[], Tensor]] = {
         activation="relu",
     ),
     "linear_fused": lambda: F.linear_fused(X2, W2, BIAS, activation="silu"),
+    # Whose result's size follows from the values.
+    "nms": lambda: F.nms(X2[:, :4], X2[:, 4], 0.3),
     "bmm": lambda: F.matmul(X4[0], X4[0].mT),
 }
 

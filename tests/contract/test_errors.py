@@ -116,7 +116,7 @@ def test_not_a_tensor(name: str, value: Any) -> None:
 
 @pytest.mark.parametrize("name", [n for n in CALLS if n != "baddbmm"])  # its input is added
 def test_empty_batch(name: str) -> None:
-    names = ("query", "key", "value", "grid", "boxes", "input")
+    names = ("query", "key", "value", "grid", "boxes", "offset", "input")
     empty = {k: v[:0] for k, v in CALLS[name][1].items() if k in names}
     assert call(name, **empty).shape == (0, *call(name).shape[1:])
 

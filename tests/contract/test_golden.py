@@ -19,9 +19,11 @@ from torch import Tensor
 
 from tests.support import (
     reference_attention,
+    reference_deform,
     reference_dtypes,
     reference_functions,
     reference_grid,
+    reference_nms,
     reference_normalization,
     reference_resample,
     reference_roi,
@@ -92,6 +94,12 @@ def regions(name: str, *options) -> tuple:
     return name, (inputs(1, 2, 24, 11, 13), boxes, (4, 3), *options), {}
 
 
+def deformed(groups: int) -> tuple:
+    sizes = ((2, 10, 7, 6), (2, 36, 7, 6), (4, 10 // groups, 3, 3), (4,))
+    arrays = [inputs(seed, *size) for seed, size in enumerate(sizes, 1)]
+    return "deform_conv2d", (*arrays, (1, 1), (1, 1), (1, 1), inputs(5, 2, 18, 7, 6)), {}
+
+
 def elementwise(name: str, **options) -> tuple:
     """Every sign and exponent up to 2^7, each with many mantissas."""
     x = inputs(1, 64, 997)
@@ -159,6 +167,8 @@ CASES: dict[str, tuple] = {
     "adaptive_avg_pool2d 5x3": on("adaptive_avg_pool2d", (2, 19, 13, 11), (5, 3)),
     "max_pool2d": on("max_pool2d", (2, 9, 15, 14), 3, 2, 1),
     "adaptive_max_pool2d": on("adaptive_max_pool2d", (2, 9, 15, 14), (4, 5)),
+    "deform_conv2d": deformed(2),
+    "nms": ("nms", (inputs(1, 300, 4), inputs(2, 300), 0.3), {}),
     "grid_sample bilinear": sampled(2, mode="bilinear"),
     "grid_sample bilinear, border": sampled(2, padding_mode="border", align_corners=True),
     "grid_sample bicubic, reflection": sampled(2, mode="bicubic", padding_mode="reflection"),
@@ -219,6 +229,8 @@ TYPED = [
     "avg_pool2d",
     "adaptive_avg_pool2d 4900",
     "max_pool2d",
+    "deform_conv2d",
+    "nms",
     "grid_sample bilinear",
     "grid_sample bicubic, reflection",
     "roi_align",
@@ -301,6 +313,10 @@ def expected(label: str) -> Tensor:
         return getattr(reference_grid, name)(*args, **options)
     if "roi" in name:
         return reference_roi.run(name, *args)
+    if name == "deform_conv2d":
+        return reference_deform.deform_conv2d(*args, **options)
+    if name == "nms":
+        return torch.tensor(reference_nms.nms(*args, **options))
     if name == "interpolate":
         return reference_resample.interpolated(*args, **options)
     return getattr(reference_dtypes, name)(*args, **options)

@@ -26,12 +26,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bninv.building import cache, extension
-from tests.mutants import attention, elementwise, products, reductions
+from tests.mutants import attention, boxes, elementwise, products, reductions
 from tests.mutants.mutant import Mutant, MutantError
 from tests.support import emulated
 from tests.support.places import ROOT
 
-MUTANTS = (*attention.MUTANTS, *products.MUTANTS, *reductions.MUTANTS, *elementwise.MUTANTS)
+MUTANTS = (
+    *attention.MUTANTS,
+    *products.MUTANTS,
+    *reductions.MUTANTS,
+    *elementwise.MUTANTS,
+    *boxes.MUTANTS,
+)
 AT_ONCE = 2
 LIMIT = 300  # seconds of one test run; the slowest file takes about 20 here
 

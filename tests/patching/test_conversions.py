@@ -233,7 +233,7 @@ def test_vmap_over_models() -> None:
         assert_bits(mapped, torch.stack([member(x) for member in members]))
 
 
-@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("name", [n for n in OPERATORS if n != "nms"])  # results of any size
 def test_vmap_of_an_operator(name: str) -> None:
     """Each tensor mapped over by itself, and all of them."""
     op = getattr(torch.ops.bninv, name).default

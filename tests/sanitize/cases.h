@@ -16,10 +16,12 @@
 #include "bmm.h"
 #include "conv3d.h"
 #include "cpu/schedule.h"
+#include "deform_conv2d.h"
 #include "grid_sample.h"
 #include "group_norm.h"
 #include "hostile_state.h"
 #include "layer_norm.h"
+#include "nms.h"
 #include "ops/floating_point_scope.h"
 #include "pool2d.h"
 #include "pool3d.h"
@@ -57,12 +59,14 @@ namespace bninv {
   F(conv2d_tensor, Conv2dArgs, X)    \
   F(conv3d, Conv3dArgs, X)           \
   F(conv3d_depthwise, Conv3dArgs, X) \
+  F(deform_taps, DeformTapsArgs, X)  \
   F(grid_sample, GridSampleArgs, X)  \
   F(group_norm, GroupNormArgs, X)    \
   F(layer_norm, LayerNormArgs, X)    \
   F(linear, LinearArgs, X)           \
   F(max_pool2d, Pool2dArgs, X)       \
   F(max_pool3d, Pool3dArgs, X)       \
+  F(nms, NmsArgs, X)                 \
   F(ps_roi_pool, RoiArgs, X)         \
   F(resample, ResampleArgs, X)       \
   F(roi_align, RoiArgs, X)           \
@@ -172,6 +176,7 @@ void window_cases(int number);
 void volume_cases(int number);
 void typed_cases(int number);
 void attention_cases(int number);
+void nms_cases(int number);
 
 // The vectors that kernels are written with.
 void vec_case();

@@ -46,6 +46,7 @@ int main(int count, char** arguments) {
     volume_cases(i);
     typed_cases(i);
     attention_cases(i);
+    nms_cases(i);
   }
   std::string names;
   for (const Level& level : levels()) names += std::string(" ") + level.name;

@@ -77,6 +77,10 @@ CALLS: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
     "adaptive_avg_pool2d": (F.adaptive_avg_pool2d, {"input": X4, "output_size": 2}),
     "adaptive_max_pool1d": (F.adaptive_max_pool1d, {"input": X3, "output_size": 2}),
     "adaptive_max_pool2d": (F.adaptive_max_pool2d, {"input": X4, "output_size": 2}),
+    "deform_conv2d": (
+        F.deform_conv2d,
+        {"input": X4, "offset": normal("offset", 2, 18, 3, 5), "weight": W4, "bias": BIAS},
+    ),
     "grid_sample": (F.grid_sample, {"input": X4, "grid": GRID, "mode": "bilinear"}),
     **{
         name: (
@@ -102,7 +106,8 @@ NARROW = {torch.float32, torch.float16, torch.bfloat16}
 PRODUCTS = {name for name in CALLS if name.startswith("conv")}
 PRODUCTS |= {"linear", "baddbmm", "scaled_dot_product_attention"}
 # Whose tensors are all of one dtype.
-STRICT = {*PRODUCTS, "grid_sample", *ROIS, *(op.name for op in binary.OPERATORS)}
+STRICT = {*PRODUCTS, "deform_conv2d", "grid_sample", *ROIS}
+STRICT |= {op.name for op in binary.OPERATORS}
 # The dtypes that an operator takes, all of its tensors being of one.
 DTYPES = dict.fromkeys(CALLS, NARROW | {torch.float64})
 # Those of an input beside float32 parameters.
