@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bninv._structure import map_tensors
+from bninv.detection import Images
 
 # Slots of a batch that hold no sample but a filled one: a neighbour nobody should notice.
 NAN_NEIGHBOUR = -1
@@ -44,8 +45,18 @@ def build_batch(inputs: Any, slots: list[int]) -> Any:
     """The batch that `slots` describes, in the memory format and structure of `inputs`.
 
     Integers, which know no NaN, are sample 0's in the slot of a filled neighbour.
+    Of images, those; a filled neighbour is as large as the first.
     """
+    if isinstance(inputs, Images):
+        return Images(_image(inputs, slot) for slot in slots)
     return map_tensors(lambda tensor: _build(tensor, slots), inputs)
+
+
+def _image(images: Images, slot: int) -> Tensor:
+    # A copy: a model may work in place, and the same image may stand in the batch twice.
+    if slot >= 0 or not images[0].is_floating_point():
+        return images[max(slot, 0)].clone()
+    return torch.full_like(images[0], _FILL[slot])
 
 
 def _build(inputs: Tensor, slots: list[int]) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bninv._shown import shown
-from bninv.checking.inputs import count, first, need_samples
+from bninv.checking.inputs import as_samples, count, first, need_samples
 from bninv.checking.result import CheckResult as CheckResult
 from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
@@ -54,7 +54,9 @@ def check(
         inputs: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
             memory format (contiguous or channels_last) is the batches'. Several tensors, each with
             the samples first: a tuple of the model's arguments, a dict of its keyword arguments, or
-            one argument that is a dict with other keys, a list, a named tuple or a dataclass.
+            one argument that is a dict with other keys, a list, a named tuple or a dataclass. For a
+            detector, which is called with a list of images: `bninv.detection.Images`, or for one
+            of torchvision's a list; a tensor will do as well.
         batch_sizes: the first one gives the reference bits (each sample's first result there). At
             every size the samples meet other positions (first, middle, last) and other neighbours:
             rotations, copies of one sample, and NaN- and Inf-filled ones.
@@ -69,6 +71,8 @@ def check(
         ValueError: an argument makes no sense.
         CheckError: the model cannot be copied or run.
     """
+    if isinstance(model, nn.Module):
+        inputs = as_samples(model, inputs)
     sizes = _validated(model, inputs, batch_sizes, grad_mode)
     labels = list(samples or (f"sample {i}" for i in range(count(inputs))))
     if len(labels) != count(inputs):
@@ -92,6 +96,7 @@ def check(
             work = patch(work)
         patched, cpu = _patched_sides(runner, work)
     patched.deviation = runner.deviation()
+    patched.against_stock = runner.against_stock()
     return CheckResult(
         model=name or type(model).__name__,
         device=str(runner.device),

@@ -17,6 +17,7 @@ from bninv.checking.bits import digest
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
+from bninv.checking.detections import Changes, compare, detections, fields_of
 from bninv.checking.inputs import call_model, count, first, sample
 from bninv.checking.outputs import CheckError as CheckError
 from bninv.checking.outputs import RowTally, by_sample
@@ -90,8 +91,12 @@ class Runner:
         self._advance("patched", 2)
         outputs = [tensor for part in self.references["patched"] for tensor in part]
         finite = all(bool(t.isfinite().all()) for t in outputs)
-        different_inputs = len({digest(sample(self.inputs, i)) for i in range(count(self.inputs))})
-        distinct = different_inputs > 1 and len(set(side.digests)) >= different_inputs
+        # An image in which a detector finds nothing is no different from another such.
+        telling = [i for i in range(count(self.inputs)) if self._found(i)]
+        different_inputs = len({digest(sample(self.inputs, i)) for i in telling})
+        distinct = different_inputs > 1 and len({side.digests[i] for i in telling}) >= (
+            different_inputs
+        )
         return PatchedSide(
             **vars(side),
             uncovered=uncovered,
@@ -124,13 +129,41 @@ class Runner:
         """The largest |patched - stock|, relative to the largest |stock| of the same output."""
         worst = 0.0
         for stock, patched in zip(*(self.references[s] for s in ("stock", "patched")), strict=True):
-            for a, b in zip(stock, patched, strict=True):
+            for a, b in self._comparable(stock, patched):
                 if a.numel():
                     a, b = a.to(torch.float64), b.to(torch.float64)
                     scale = max(float(a.abs().max()), torch.finfo(torch.float32).tiny)
                     distance = float((a - b).abs().max()) / scale
                     worst = max(worst, math.inf if math.isnan(distance) else distance)
         return worst
+
+    def against_stock(self) -> Changes | None:
+        """What changed from the stock model's detections to the patched one's; None without."""
+        keys = fields_of(self.names)
+        if keys is None:
+            return None
+        total = Changes()
+        for before, after in zip(
+            *(self.references[side] for side in ("stock", "patched")), strict=True
+        ):
+            total += compare(detections(before, keys), detections(after, keys)).changes
+        return total
+
+    def _comparable(self, stock: list[Tensor], patched: list[Tensor]) -> list[Any]:
+        """Pairs of outputs; a detector's are the boxes and scores of what both have found."""
+        keys = fields_of(self.names)
+        if keys is None:
+            return list(zip(stock, patched, strict=True))
+        found = [detections(outputs, keys) for outputs in (stock, patched)]
+        places = list(zip(*compare(*found).pairs, strict=True)) or [(), ()]
+        chosen = [torch.tensor(place, dtype=torch.int64) for place in places]
+        return [
+            tuple(
+                outputs[keys[key]][at] for outputs, at in zip((stock, patched), chosen, strict=True)
+            )
+            for key in ("boxes", "scores")
+            if key in keys
+        ]
 
     @contextmanager
     def failing(self, side: str, size: int) -> Iterator[None]:
@@ -148,7 +181,7 @@ class Runner:
     def _rows(self, side: str, model: nn.Module) -> Side:
         reference: list[list[Tensor]] = [[] for _ in range(count(self.inputs))]
         self.references[side] = reference
-        rows = []
+        rows, found = [], []
         for size in self.sizes:
             tally = RowTally(size, reference, self.names)
             for slots in self.plans[size]:
@@ -159,9 +192,16 @@ class Runner:
                         tally.add(index, outputs[position])
                 self._advance(side, size)
             rows.append(tally.row())
+            found.append(tally.detection_row())
         digests = [digest(outputs) for outputs in reference]
         invariant = all(row.differing == 0 for row in rows)
-        return Side(invariant, rows, digests, self._depth(side, model))
+        detected = [row for row in found if row is not None]
+        return Side(invariant, rows, digests, self._depth(side, model), detected or None)
+
+    def _found(self, index: int) -> bool:
+        """Whether there is anything in what the patched model gave for the sample."""
+        keys = fields_of(self.names)
+        return keys is None or len(self.references["patched"][index][keys["boxes"]]) > 0
 
     def _depth(self, side: str, model: nn.Module) -> list[DepthRow] | None:
         size = self.depth_batch_size

@@ -71,10 +71,11 @@ def _run_once(
         warnings.simplefilter("ignore")
         model, inputs, _, weights, on_the_cpu = _prepare(*subject)
         from bninv.checking.check_model import GRAD_MODES
+        from bninv.checking.inputs import first
         from bninv.checking.repeat import digests
 
         found = digests(model, inputs, sizes, GRAD_MODES[grad_mode])
-        return found, str(inputs.device), weights, on_the_cpu
+        return found, str(first(inputs).device), weights, on_the_cpu
 
 
 def _say(text: str) -> None:
@@ -101,11 +102,15 @@ def _prepare(
         raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
     import torch
 
+    from bninv._structure import map_tensors
+    from bninv.checking.arrangements import build_batch
     from bninv.checking.runner import CheckError
     from bninv.loading.calibration import calibrate_batch_norm
+    from bninv.loading.detectors import prepare_untrained
     from bninv.loading.device import check_device, load_for
-    from bninv.loading.images import find_images, load_samples
+    from bninv.loading.images import find_images
     from bninv.loading.models import load_model
+    from bninv.loading.samples import load_inputs
 
     check_device(device_name)
     if threads is not None:
@@ -114,28 +119,38 @@ def _prepare(
     loaded = load_model(name, pretrained=pretrained, checkpoint=checkpoint, seed=seed)
     prepare = loaded.preprocess.resized(image_size)
     count = min(max(_FEWEST_SAMPLES, *sizes), _MOST_SAMPLES)
-    inputs, labels = load_samples(paths, count, prepare)
+    inputs, labels = load_inputs(loaded.kind, paths, count, prepare, loaded.frames)
 
-    weights = loaded.weights
+    weights = [loaded.weights]
     if loaded.untrained:
+        if loaded.kind == "detection":
+            weights += prepare_untrained(loaded.model, prepare.size[1])
         try:
-            if calibrate_batch_norm(loaded.model, inputs[:_FEWEST_SAMPLES]):
-                weights += ", BatchNorm calibrated on the images"
+            few = build_batch(inputs, list(range(_FEWEST_SAMPLES)))
+            if calibrate_batch_norm(loaded.model, few):
+                weights.insert(1, "BatchNorm calibrated on the images")
         except Exception as error:
-            raise CheckError(
-                f"{name} failed on images of shape {tuple(inputs.shape)}: {error}"
-            ) from error
+            shape = (count, *prepare.size)
+            raise CheckError(f"{name} failed on images of shape {shape}: {error}") from error
     dtype = getattr(torch, dtype_name)
-    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    layout = torch.contiguous_format
+    if memory_format == "channels_last":
+        layout = torch.channels_last_3d if loaded.kind == "video" else torch.channels_last
     device, on_the_cpu = load_for(device_name)
     try:
         model = loaded.model.to(device=device, dtype=dtype)
         model = model.to(memory_format=layout)  # type: ignore[call-overload]
-        inputs = inputs.to(device=device, dtype=dtype, memory_format=layout)
+        inputs = map_tensors(lambda t: _moved(t, device, dtype, layout), inputs)
     except RuntimeError as error:
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
     _need_kernels(model, inputs, name)
-    return _Prepared(model, inputs, labels, weights, on_the_cpu)
+    return _Prepared(model, inputs, labels, ", ".join(weights), on_the_cpu)
+
+
+def _moved(tensor: Any, device: Any, dtype: Any, layout: Any) -> Any:
+    moved = tensor.to(device=device, dtype=dtype)
+    # One image of a detector's has no batch's layout: the model makes the batch.
+    return moved if moved.dim() < 4 else moved.contiguous(memory_format=layout)
 
 
 def _need_kernels(model: Any, inputs: Any, name: str) -> None:
@@ -145,14 +160,16 @@ def _need_kernels(model: Any, inputs: Any, name: str) -> None:
     import torch
 
     from bninv.checking.check_model import is_patched
+    from bninv.checking.inputs import first
     from bninv.patching import patch
 
-    if inputs.dtype == torch.float32 and inputs.device.type == "cpu":
+    tensor = first(inputs)
+    if tensor.dtype == torch.float32 and tensor.device.type == "cpu":
         return
     if not is_patched(patch(copy.deepcopy(model))):
-        dtype = str(inputs.dtype).removeprefix("torch.")
+        dtype = str(tensor.dtype).removeprefix("torch.")
         raise UsageError(
-            f"{name}: bninv has no {dtype} kernel on {inputs.device} for any layer of it yet; "
+            f"{name}: bninv has no {dtype} kernel on {tensor.device} for any layer of it yet; "
             "it has float32 on cpu"
         )
 

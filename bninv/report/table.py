@@ -87,7 +87,7 @@ def _outputs(result: CheckResult) -> RenderableType:
         table.add_column(f"{side}:\nother bits", justify="right", no_wrap=True)
         table.add_column("largest\ndifference", justify="right", no_wrap=True)
     for name, texts in outputs(result):
-        table.add_row(name, *texts)
+        table.add_row(Text(name), *texts)  # not a string, of which rich would read [i] as markup
     title = " Each output by itself, at the batch size where it moved most:"
     return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 
