@@ -83,6 +83,23 @@ def fixed_size(model: ModelT, size: tuple[int, int] | None) -> ModelT:
     return model
 
 
+def resized_sizes(model: nn.Module, images: Iterable[Tensor]) -> list[tuple[int, int]]:
+    """The least multiples that `fixed_size` takes for each image: resized, (height, width).
+
+    Raises:
+        ValueError: the model is no detector of torchvision's.
+    """
+    transform = next(iter(_transforms(model)), None)
+    if transform is None:
+        raise ValueError(f"model: got {type(model).__name__}, has no GeneralizedRCNNTransform")
+    step = transform.size_divisible
+    found = []
+    for image in images:
+        height, width = transform.resize(image)[0].shape[-2:]
+        found.append((-(-height // step) * step, -(-width // step) * step))
+    return found
+
+
 @dataclass(frozen=True)
 class _Canvas:
     """In the place of `GeneralizedRCNNTransform.batch_images`; a copy of it copies no model."""
@@ -131,7 +148,7 @@ def _need_size(size: Any, transform: Any) -> None:
     step = transform.size_divisible
     if any(side % step for side in size):
         above = tuple(-(-side // step) * step for side in size)
-        raise ValueError(f"size: got {shown(size)}, must be multiples of {step}, such as {above}")
+        raise ValueError(f"size: got {tuple(size)}, must be multiples of {step}, such as {above}")
 
 
 def _transforms(model: nn.Module) -> Iterable[Any]:

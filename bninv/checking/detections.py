@@ -22,6 +22,8 @@ from bninv.checking.bits import to_array
 # Two detections of one image are the same object if their boxes overlap at least so much
 # (intersection over union), as evaluations of detectors have it.
 _SAME_OBJECT = 0.5
+# Or if no coordinate is further away than so many pixels.
+_SAME_PLACE = 0.01
 
 
 @dataclass
@@ -29,7 +31,8 @@ class Changes:
     """Counts, of detections or of images, by the kind of change.
 
     A detection whose box is nowhere in the other result has `appeared` or `vanished`; the others
-    have one that overlaps it by half or more, of the same label before any other label. Of these:
+    have one that overlaps it by half or more, or lies within a hundredth of a pixel of it, of the
+    same label before any other label. Of these:
     `relabelled` have another label, `moved` a coordinate of other bits, `rescored` a score of other
     bits, `masks` and `keypoints` other bits there, and `reordered` stand in another order.
     """
@@ -79,6 +82,22 @@ class DetectionRow:
     detections: int
     counts: Changes
     images_with: Changes
+
+
+@dataclass
+class Padding:
+    """Images of several sizes: what changed between alone and in a batch of `batch_size`.
+
+    `sizes` are the images' (height, width). `fixed` is the patched model under `fixed_size`, padded
+    to `canvas`; both are None where the model's padding is not torchvision's.
+    """
+
+    sizes: list[tuple[int, int]]
+    batch_size: int
+    stock: DetectionRow
+    patched: DetectionRow
+    canvas: tuple[int, int] | None = None
+    fixed: DetectionRow | None = None
 
 
 @dataclass
@@ -135,12 +154,13 @@ def compare(before: Detections, after: Detections) -> Comparison:
     pairs = sorted(_pairs(before, after))
     changes = Changes(appeared=len(after) - len(pairs), vanished=len(before) - len(pairs))
     changed: set[tuple[int, int]] = set()
+    shared = sorted(before.bits.keys() & after.bits.keys())
     for i, j in pairs:
-        for key in before.bits.keys() & after.bits.keys():
-            if before.bits[key][i] != after.bits[key][j]:
-                kind = _kind(key)
-                setattr(changes, kind, getattr(changes, kind) + 1)
-                changed.add((i, j))
+        kinds = {_kind(key) for key in shared if before.bits[key][i] != after.bits[key][j]}
+        for kind in kinds:
+            setattr(changes, kind, getattr(changes, kind) + 1)
+        if kinds:
+            changed.add((i, j))
     changes.reordered = len(pairs) - _longest_increasing([j for _, j in pairs])
     return Comparison(changes, pairs, changed)
 
@@ -177,12 +197,14 @@ class DetectionTally:
 
 
 def _kind(key: str) -> str:
-    if key.startswith("keypoints"):
+    if key.startswith("keypoint"):
         return "keypoints"  # and their scores
     return {"boxes": "moved", "scores": "rescored", "labels": "relabelled"}.get(key, "masks")
 
 
 def _bits(tensor: Tensor) -> list[bytes]:
+    if not len(tensor):
+        return []
     rows = to_array(tensor).reshape(len(tensor), -1)
     if rows.nbytes <= 64 * len(rows):
         return [row.tobytes() for row in rows]
@@ -227,16 +249,17 @@ def _overlapping(
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box with every other; 1 for boxes of equal numbers."""
+    """Intersection over union of every box with every other; 1 for boxes that nearly coincide."""
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         low = np.maximum(a[:, None, :2], b[None, :, :2])
         high = np.minimum(a[:, None, 2:], b[None, :, 2:])
         shared = np.clip(high - low, 0, None).prod(2)
         area_a, area_b = ((x[:, 2:] - x[:, :2]).prod(1) for x in (a, b))
         overlap = shared / (area_a[:, None] + area_b[None] - shared)
-    # Boxes without an area, or of NaN, overlap nothing but themselves.
+        distance = np.abs(a[:, None] - b[None]).max(2)
+    # Boxes without an area overlap nothing, not even themselves; and NaN is far from all.
     overlap = np.where(np.isfinite(overlap), overlap, 0.0)
-    return np.where((a[:, None] == b[None]).all(2), 1.0, overlap)
+    return np.where(distance <= _SAME_PLACE, 1.0, overlap)
 
 
 def _longest_increasing(numbers: list[int]) -> int:

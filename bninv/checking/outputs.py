@@ -12,6 +12,7 @@ from torch import Tensor
 from bninv._structure import leaves
 from bninv.checking.bits import Difference, difference
 from bninv.checking.detections import DetectionRow, DetectionTally, detections, fields_of
+from bninv.checking.pictures import Seen
 from bninv.checking.result import OutputRow, Row
 
 
@@ -82,9 +83,10 @@ class RowTally:
         self.changed: set[int] = set()
         self.outputs: dict[int, _Tally] = {}
         self.detections = DetectionTally(batch_size)
+        self.seen: dict[int, Seen] = {}
 
-    def add(self, index: int, outputs: list[Tensor]) -> None:
-        """Compare what sample `index` gave."""
+    def add(self, index: int, outputs: list[Tensor], position: int = 0) -> None:
+        """Compare what sample `index` gave, at `position` of a batch."""
         if not self.reference[index]:
             self.reference[index] = [tensor.clone() for tensor in outputs]
         expected = self.reference[index]
@@ -101,11 +103,14 @@ class RowTally:
             self.moved[index, number] = _either(seen, found.moved)
             self.outputs.setdefault(number, _Tally()).add(found.max_abs, found.max_ulp)
         if keys is not None:
-            found_now = None if still else detections(outputs, keys)
-            self.detections.add(index, detections(expected, keys), found_now)
+            now = None if still else detections(outputs, keys)
+            before = detections(expected, keys)
+            weight = sum(vars(self.detections.add(index, before, now)).values())
+            if now is not None and (index not in self.seen or self.seen[index].weight < weight):
+                self.seen[index] = Seen(index, self.batch_size, position, before, now, weight)
             return
-        before, after = _scores(expected), _scores(outputs)
-        if before is not None and after is not None and before.argmax() != after.argmax():
+        first, second = _scores(expected), _scores(outputs)
+        if first is not None and second is not None and first.argmax() != second.argmax():
             self.changed.add(index)
 
     def row(self) -> Row:

@@ -12,7 +12,8 @@ from bninv._version import CONTRACT_VERSION
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.depth import DepthRow
-from bninv.checking.detections import Changes, DetectionRow
+from bninv.checking.detections import Changes, DetectionRow, Padding
+from bninv.checking.pictures import Picture
 from bninv.fusing import Fusion
 
 
@@ -52,7 +53,7 @@ class Side:
     """One model, stock or patched: its rows, and the SHA-256 of each sample's reference bits.
 
     `depth` has a row for every module called, if `check` was asked for it. `detections` has one for
-    every batch size, if the model is a detector.
+    every batch size, if the model is a detector, and `pictures` show some of them, if asked for.
     """
 
     invariant: bool
@@ -60,6 +61,7 @@ class Side:
     digests: list[str]
     depth: list[DepthRow] | None = None
     detections: list[DetectionRow] | None = None
+    pictures: list[Picture] = field(default_factory=list)
 
 
 @dataclass
@@ -103,8 +105,9 @@ class CpuSide:
 class CheckResult:
     """What `bninv.check` found. Prints as a table; `to_json()` is for machines.
 
-    `weights` says where the model's are from, and `command` how the check was called; both are
-    empty where nobody can tell, as after a call from Python.
+    `padding` is there if images of several sizes were given: what it shows fails nothing. `weights`
+    says where the model's are from, and `command` how the check was called; both are empty where
+    nobody can tell, as after a call from Python.
     """
 
     model: str
@@ -119,6 +122,7 @@ class CheckResult:
     cpu: CpuSide | None = None
     weights: str = ""
     command: str = ""
+    padding: Padding | None = None
 
     @property
     def invariant(self) -> bool:
@@ -158,8 +162,9 @@ class CheckResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dicts, lists, strings and numbers; infinities become None."""
         body = asdict(self)
-        if self.cpu is None:
-            del body["cpu"]
+        for name in ("cpu", "padding"):
+            if body[name] is None:
+                del body[name]
         for name in ("weights", "command"):
             if not body[name]:
                 del body[name]
@@ -170,6 +175,7 @@ class CheckResult:
                 if not row["outputs"]:
                     del row["outputs"]
         for side in (body["stock"], body["patched"]):
+            del side["pictures"]  # for people
             for row in side["depth"] or []:
                 row["max_rel"] = _finite(row["max_rel"])
             for name in ("depth", "detections", "against_stock"):

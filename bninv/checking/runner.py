@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -21,7 +21,9 @@ from bninv.checking.detections import Changes, compare, detections, fields_of
 from bninv.checking.inputs import call_model, count, first, sample
 from bninv.checking.outputs import CheckError as CheckError
 from bninv.checking.outputs import RowTally, by_sample
+from bninv.checking.pictures import MOST_PICTURES, Picture, Seen, picture
 from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
+from bninv.detection import Images
 from bninv.dispatch.modules import mixed_samples
 from bninv.fusing import fusion
 
@@ -38,14 +40,18 @@ class Runner:
         grad_mode: Callable[[], AbstractContextManager[Any]],
         progress: Progress | None,
         depth_batch_size: int | None = None,
+        labels: Sequence[str] = (),
+        pictures: bool = False,
     ) -> None:
         self.inputs = inputs
+        self.labels = labels
+        self.pictures = pictures
         self.sizes = sizes
         self.depth_batch_size = depth_batch_size
         self.grad_mode = grad_mode
+        fills, brief = first(inputs).is_floating_point(), isinstance(inputs, Images)
         self.plans = {
-            size: arrangements(size, count(inputs), fills=first(inputs).is_floating_point())
-            for size in sizes
+            size: arrangements(size, count(inputs), fills=fills, brief=brief) for size in sizes
         }
         self.blamed = sorted(size for size in set(sizes) if size > min(sizes))
         self.names: list[str] = []  # of the model's outputs
@@ -182,6 +188,7 @@ class Runner:
         reference: list[list[Tensor]] = [[] for _ in range(count(self.inputs))]
         self.references[side] = reference
         rows, found = [], []
+        seen: dict[int, Seen] = {}
         for size in self.sizes:
             tally = RowTally(size, reference, self.names)
             for slots in self.plans[size]:
@@ -189,14 +196,26 @@ class Runner:
                     outputs = self._run(model, slots)
                 for position, index in enumerate(slots):
                     if index >= 0:
-                        tally.add(index, outputs[position])
+                        tally.add(index, outputs[position], position)
                 self._advance(side, size)
             rows.append(tally.row())
             found.append(tally.detection_row())
+            for index, one in tally.seen.items():
+                if index not in seen or seen[index].weight < one.weight:
+                    seen[index] = one
         digests = [digest(outputs) for outputs in reference]
         invariant = all(row.differing == 0 for row in rows)
         detected = [row for row in found if row is not None]
-        return Side(invariant, rows, digests, self._depth(side, model), detected or None)
+        drawn = self._drawn(list(seen.values())) if self.pictures else []
+        return Side(invariant, rows, digests, self._depth(side, model), detected or None, drawn)
+
+    def _drawn(self, seen: list[Seen]) -> list[Picture]:
+        """Pictures of the images with the most changes."""
+        seen.sort(key=lambda one: (-one.weight, one.index))
+        return [
+            picture(one, sample(self.inputs, one.index)[0], self.labels[one.index])
+            for one in seen[:MOST_PICTURES]
+        ]
 
     def _found(self, index: int) -> bool:
         """Whether there is anything in what the patched model gave for the sample."""

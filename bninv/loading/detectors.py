@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 # Sides of the photographs for a detector, in pixels: with random weights so that a check is quick.
-UNTRAINED_SIDE, SIDE = 160, 480
+UNTRAINED_SIDE, SIDE = 128, 480
 
 
 def prepare_untrained(model: nn.Module, side: int) -> list[str]:

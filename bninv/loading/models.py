@@ -41,7 +41,7 @@ class LoadedModel:
 
 
 def load_model(
-    name: str, *, pretrained: bool = False, checkpoint: Path | None = None, seed: int = 0
+    name: str, *, pretrained: bool = False, checkpoint: Path | None = None, seed: int | None = 0
 ) -> LoadedModel:
     """Build the model that `name` names, on the CPU, in float32.
 
@@ -54,14 +54,17 @@ def load_model(
             returns a module, or a module).
         pretrained: download the library's weights.
         checkpoint: a file to load weights from.
-        seed: for random weights.
+        seed: for random weights. None leaves them as nothing seeded them: others every time.
 
     Raises:
         UsageError: with one line that says what is wrong.
     """
     if pretrained and checkpoint is not None:
         raise UsageError("--pretrained and --checkpoint: give one of them")
-    torch.manual_seed(seed)
+    if seed is None:
+        torch.seed()
+    else:
+        torch.manual_seed(seed)
     kind, _, rest = name.partition(":")
     if kind == "torchvision" and rest:
         model, prepare = _torchvision(rest, pretrained)
@@ -78,7 +81,7 @@ def load_model(
         own = kind not in ("torchvision", "timm") and bool(rest)
         untrained = is_untrained(model) if own else True
         weights = f"random, seed {seed}" if untrained else f"as {name} made them"
-        if untrained:
+        if untrained and seed is not None:
             randomize_constants(model, seed)
     taken = takes(model)
     if is_detector(model):
