@@ -109,8 +109,7 @@ def check(
         with runner.failing("patching", 0), _bninv_warnings(notes):
             work = patch(work)
         patched, cpu = _patched_sides(runner, work, padding)
-    patched.deviation = runner.deviation()
-    patched.against_stock = runner.against_stock()
+    runner.compare_with_stock(patched)
     return CheckResult(
         model=name or type(model).__name__,
         device=str(runner.device),

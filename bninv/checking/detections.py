@@ -60,6 +60,11 @@ class Changes:
         """1 for each kind that there is."""
         return Changes(*(min(1, n) for n in vars(self).values()))
 
+    @property
+    def weight(self) -> tuple[int, int]:
+        """To sort by: first what one can see without a magnifying glass."""
+        return self.appeared + self.vanished + self.relabelled, sum(vars(self).values())
+
     def _values(self, other: Changes) -> tuple[list[int], list[int]]:
         return list(vars(self).values()), list(vars(other).values())
 

@@ -105,7 +105,7 @@ class RowTally:
         if keys is not None:
             now = None if still else detections(outputs, keys)
             before = detections(expected, keys)
-            weight = sum(vars(self.detections.add(index, before, now)).values())
+            weight = self.detections.add(index, before, now).weight
             if now is not None and (index not in self.seen or self.seen[index].weight < weight):
                 self.seen[index] = Seen(index, self.batch_size, position, before, now, weight)
             return

@@ -12,7 +12,7 @@ from torch import Tensor
 from bninv.checking.detections import Detections, compare
 
 # So that a page stays small and a picture can be read.
-MOST_PICTURES, _MOST_CHANGED, _MOST_STILL, _LONGEST_SIDE = 4, 40, 10, 480
+MOST_PICTURES, _MOST_CHANGED, _MOST_STILL, _LONGEST_SIDE = 4, 24, 8, 480
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Seen:
     position: int
     before: Detections
     after: Detections
-    weight: int  # how many detections changed
+    weight: tuple[int, int]  # see `Changes`
 
 
 def picture(seen: Seen, image: Tensor, sample: str) -> Picture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -17,7 +16,8 @@ from bninv.checking.bits import digest
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
-from bninv.checking.detections import Changes, compare, detections, fields_of
+from bninv.checking.detections import fields_of
+from bninv.checking.deviation import against_stock, deviation
 from bninv.checking.inputs import call_model, count, first, sample
 from bninv.checking.outputs import CheckError as CheckError
 from bninv.checking.outputs import RowTally, by_sample
@@ -131,45 +131,11 @@ class Runner:
         row = tally.row()
         return CpuSide(row.differing == 0, [row], digests)
 
-    def deviation(self) -> float:
-        """The largest |patched - stock|, relative to the largest |stock| of the same output."""
-        worst = 0.0
-        for stock, patched in zip(*(self.references[s] for s in ("stock", "patched")), strict=True):
-            for a, b in self._comparable(stock, patched):
-                if a.numel():
-                    a, b = a.to(torch.float64), b.to(torch.float64)
-                    scale = max(float(a.abs().max()), torch.finfo(torch.float32).tiny)
-                    distance = float((a - b).abs().max()) / scale
-                    worst = max(worst, math.inf if math.isnan(distance) else distance)
-        return worst
-
-    def against_stock(self) -> Changes | None:
-        """What changed from the stock model's detections to the patched one's; None without."""
-        keys = fields_of(self.names)
-        if keys is None:
-            return None
-        total = Changes()
-        for before, after in zip(
-            *(self.references[side] for side in ("stock", "patched")), strict=True
-        ):
-            total += compare(detections(before, keys), detections(after, keys)).changes
-        return total
-
-    def _comparable(self, stock: list[Tensor], patched: list[Tensor]) -> list[Any]:
-        """Pairs of outputs; a detector's are the boxes and scores of what both have found."""
-        keys = fields_of(self.names)
-        if keys is None:
-            return list(zip(stock, patched, strict=True))
-        found = [detections(outputs, keys) for outputs in (stock, patched)]
-        places = list(zip(*compare(*found).pairs, strict=True)) or [(), ()]
-        chosen = [torch.tensor(place, dtype=torch.int64) for place in places]
-        return [
-            tuple(
-                outputs[keys[key]][at] for outputs, at in zip((stock, patched), chosen, strict=True)
-            )
-            for key in ("boxes", "scores")
-            if key in keys
-        ]
+    def compare_with_stock(self, side: PatchedSide) -> None:
+        """Note how far the patched model's outputs are from the stock one's."""
+        both = self.references["stock"], self.references["patched"], self.names
+        side.deviation = deviation(*both)
+        side.against_stock = against_stock(*both)
 
     @contextmanager
     def failing(self, side: str, size: int) -> Iterator[None]:
@@ -211,7 +177,7 @@ class Runner:
 
     def _drawn(self, seen: list[Seen]) -> list[Picture]:
         """Pictures of the images with the most changes."""
-        seen.sort(key=lambda one: (-one.weight, one.index))
+        seen.sort(key=lambda one: one.weight, reverse=True)
         return [
             picture(one, sample(self.inputs, one.index)[0], self.labels[one.index])
             for one in seen[:MOST_PICTURES]

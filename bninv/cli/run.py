@@ -90,8 +90,8 @@ def _run_once(
         boxes: Any = {}
         found = digests(model, inputs, sizes, GRAD_MODES[grad_mode], boxes)
         unseeded = ""
-        if weights.startswith("random") and is_detector(model):
-            # What a script makes that neither loads weights nor seeds.
+        if weights.startswith(("random", "as ")) and is_detector(model):
+            # What a script makes that does not seed, and loads no weights unless its model does.
             unseeded = digest_of_weights(load_model(subject[0], seed=None).model)
         return found, str(first(inputs).device), weights, on_the_cpu, boxes, unseeded
 

@@ -60,9 +60,9 @@ def load_inputs(
 
 
 def load_mixed(paths: list[Path], count: int, prepare: Preprocess) -> Images:
-    """`count` images of three shapes in turn: square, landscape and portrait (3 : 2)."""
+    """`count` images of three shapes in turn: square, landscape and portrait (2 : 1)."""
     channels, side = prepare.size[0], prepare.size[1]
-    short = max(1, side * 2 // 3)
+    short = max(1, side // 2)
     shapes = [(side, side), (short, side), (side, short)]
     loaded = [load_samples(paths, count, replace(prepare, size=(channels, *s)))[0] for s in shapes]
     return Images(loaded[index % len(shapes)][index] for index in range(count))

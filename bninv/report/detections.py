@@ -14,10 +14,10 @@ _WORDS = {
     "vanished": "vanished",
     "relabelled": "relabelled",
     "moved": "moved",
-    "rescored": "got another score",
-    "reordered": "stand in another order",
-    "masks": "got another mask",
-    "keypoints": "got other keypoints",
+    "rescored": "rescored",
+    "reordered": "in another order",
+    "masks": "with another mask",
+    "keypoints": "with other keypoints",
 }
 _ALWAYS = ("appeared", "vanished", "relabelled", "moved", "rescored", "reordered")
 
@@ -40,7 +40,7 @@ def changed(row: DetectionRow) -> str:
 
 def worst(rows: Sequence[DetectionRow]) -> DetectionRow:
     """The row with the most changed images, and the most changes in them."""
-    return max(rows, key=lambda row: (row.changed, sum(vars(row.counts).values())))
+    return max(rows, key=lambda row: (row.changed, row.counts.weight))
 
 
 def columns(result: CheckResult) -> list[str]:

@@ -90,14 +90,14 @@ def _causes(result: RepeatResult) -> list[Text]:
     lines += _changes(found.batches)
     lines.append(Text("(c) The weights:"))
     if found.unseeded is None:
-        text = "loaded, or seeded by the model's own code: the same in every process."
-        lines.append(Text(f"    {text}", "green"))
+        lines.append(Text("    loaded: the same in every process.", "green"))
     elif found.unseeded == 1:
-        lines.append(Text("    random, but the model's own code seeds them: the same.", "green"))
+        text = "the same in every process without a seed: the model's own code loads or seeds them."
+        lines.append(Text(f"    {text}", "green"))
     else:
         text = (
-            f"random, the same here because bninv seeded them. Made without a seed they were "
-            f"{found.unseeded} different models in {count} processes: load weights, or call "
+            "random, and the same here because bninv seeded them. Made without a seed, "
+            f"{count} processes had {found.unseeded} different models: load weights, or call "
             "bninv.seed_everything(0) before the model is made."
         )
         lines.append(Text(f"    {text}", "yellow"))

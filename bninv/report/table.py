@@ -86,8 +86,8 @@ def _legend(result: CheckResult, width: int) -> RenderableType:
 def _detections(result: CheckResult) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 1))
     table.add_column("model", no_wrap=True)
-    for title in ("batch\nsize", "images\nchanged", *detections.columns(result)):
-        table.add_column(title, justify="right")
+    for heading in ("batch\nsize", "images\nchanged", *detections.columns(result)):
+        table.add_column(heading, justify="right")
     last = ""
     for name, texts in detections.table_rows(result):
         table.add_row(Text("" if name == last else name, "bold"), *texts)
