@@ -97,6 +97,11 @@ def check(
         raise CheckError(f"copy.deepcopy(model) failed: {one_line(error)}") from error
 
     notes: list[str] = []
+    if isinstance(inputs, Images) and len({image.shape[-2:] for image in inputs}) > 1:
+        notes.append(
+            "The images are of several sizes. A detector that pads a batch to its largest image "
+            "gives other detections then, patched or not: see bninv.detection.fixed_size."
+        )
     if is_patched(model):
         patched, cpu = _patched_sides(runner, work, padding)
         with runner.failing("unpatching", 0):

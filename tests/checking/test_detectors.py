@@ -82,6 +82,15 @@ def test_padding_is_counted_and_fails_nothing() -> None:
     assert "bninv.detection.fixed_size(model, (64, 64)): none changed" in text
 
 
+def test_images_of_several_sizes_are_remarked_on() -> None:
+    """They fail for their padding; under fixed_size they are samples as others are."""
+    result = bninv.check(tiny(), list(shapes()), (1, 3))
+    assert not result.invariant
+    assert "The images are of several sizes" in result.notes[0]
+    assert bninv.check(fixed_size(tiny(), (64, 64)), list(shapes()), (1, 3)).invariant
+    assert not bninv.check(tiny(), pictures(), (1, 3)).notes
+
+
 def test_detectors_of_others_have_no_fixed_size() -> None:
     padding = bninv.check(Told(), pictures(), (1, 2), mixed=shapes()).padding
     assert padding is not None
