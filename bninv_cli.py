@@ -36,6 +36,13 @@ class MemoryFormat(str, Enum):
     channels_last = "channels_last"
 
 
+class Sizes(str, Enum):
+    """Of a detector's images."""
+
+    equal = "equal"
+    mixed = "mixed"
+
+
 class GradMode(str, Enum):
     """What the model runs under."""
 
@@ -85,8 +92,22 @@ def check_command(
         ),
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, in pixels. Default: the model's own.")
+        int | None,
+        typer.Option(
+            help="Side of the input, in pixels. Default: the model's own; of a detector 128 with "
+            "random weights, which then resizes to this side as well, and 480 otherwise."
+        ),
     ] = None,
+    image_sizes: Annotated[
+        Sizes,
+        typer.Option(
+            "--sizes",
+            help="Of a detector's images. mixed: besides the check, three shapes of images alone "
+            "and in batches of three, which are padded to their largest. Then the patched model's "
+            "boxes may change too, by meaning, not by rounding (see bninv.detection.fixed_size): "
+            "this is shown, and counts for nothing in the exit status.",
+        ),
+    ] = Sizes.equal,
     checkpoint: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Weights: safetensors or a torch.save file."),
@@ -125,6 +146,8 @@ def check_command(
 ) -> int:
     """Does an image's result depend on the batch it is in? Check MODEL, stock and patched.
 
+    Of a detector, boxes that appear, vanish, move or change label or score are counted.
+
     On a GPU a copy of the patched model also runs on the CPU, on up to 8 images: the bits must be
     the same.
 
@@ -143,6 +166,8 @@ def check_command(
                 warnings.simplefilter("ignore")  # other libraries' advice; bninv's own is shown
             outputs = Outputs(json_file, html_file, plot_file)
             outputs.validate(repeat is not None)
+            if repeat is not None and image_sizes is Sizes.mixed:
+                raise typer.BadParameter("--sizes mixed compares images of one run, --repeat runs")
             sizes = parse_sizes(batch_sizes)
             subject = (
                 model,
@@ -156,10 +181,13 @@ def check_command(
                 seed,
                 memory_format.value,
                 threads,
+                image_sizes is Sizes.mixed,
             )
             common = (subject, sizes, grad_mode.value, quiet)
             if repeat is None:
-                result = run_check(*common, depth=outputs.need_depth)
+                result = run_check(
+                    *common, depth=outputs.need_depth, pictures=outputs.need_pictures
+                )
             else:
                 result = run_repeat(*common, repeat)
             result.command = _command_line()

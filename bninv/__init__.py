@@ -17,6 +17,7 @@ if sys.argv[:1] == ["-m"] and sys.orig_argv[-len(sys.argv)] in ("bninv", "-mbnin
     main(run=False)
     del main
 
+from bninv import detection as detection
 from bninv import functional as functional
 from bninv import operators as _operators  # noqa: F401 - defines torch.ops.bninv
 from bninv import testing as testing
@@ -52,6 +53,7 @@ __all__ = [
     "check",
     "contiguous_state_dict",
     "dataloader_seeding",
+    "detection",
     "emulate",
     "functional",
     "fuse",

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from bninv._structure import tensors
+from bninv.checking.inputs import count
+from bninv.detection import Images
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,16 @@ class BatchTracker:
     """Follows a batch's samples (along dimension 0 of its tensors) from operator to operator."""
 
     def __init__(self, batch: Any) -> None:
-        found = tensors(batch)
-        self.size = found[0].shape[0]
+        self.size = count(batch)
+        # Images of sizes of their own are no batch before the model makes one of them: see `start`.
+        found = [] if isinstance(batch, Images) else tensors(batch)
         # By storage address. A freed address may come again, but only as some operator's result,
         # and `follow` then overwrites or forgets the entry.
         self._stride = {t.untyped_storage().data_ptr(): t.stride(0) for t in found}
+
+    def start(self, tensor: Tensor) -> None:
+        """Follow a batch that the model has put together, along dimension 0."""
+        self._stride[tensor.untyped_storage().data_ptr()] = tensor.stride(0)
 
     def place(self, tensor: Tensor) -> Place | None:
         """Where the batch is in `tensor`; None if there is none, or it cannot be told."""

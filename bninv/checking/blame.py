@@ -8,7 +8,8 @@ earlier operator handed to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from bninv.checking.batch_dim import Place as BatchPlace
 from bninv.checking.bits import same_bits
 from bninv.checking.inputs import call_model, count
 from bninv.checking.sites import Place, Site, calling_line, count_sites, forward_line
+from bninv.detection import Images
 from bninv.dispatch.exact import tensors_in
 
 
@@ -103,8 +105,11 @@ class _Blamer(TorchDispatchMode):
         self, func: Any, args: Any, kwargs: Any, result: Any, places: dict[int, BatchPlace]
     ) -> bool | None:
         """Whether a part alone gives other bits; None where the call cannot be cut in parts."""
-        if "empty" in func.overloadpacket.__name__:
+        name = func.overloadpacket.__name__
+        if "empty" in name:
             return None  # new memory holds anything
+        if "roi_" in name:
+            return None  # its regions name their image by number, which a part would not have
         results = list(tensors_in(result))
         of_result = [self.tracker.place(t) for t in results]
         for start in range(0, self.tracker.size - self.part + 1, self.part):
@@ -138,6 +143,27 @@ class _Blamer(TorchDispatchMode):
             self.part if name == "N" and value == self.tracker.size else value
             for name, value in zip(names, args, strict=True)
         )
+
+
+@contextmanager
+def _batched(model: nn.Module, batch: Any, blamer: _Blamer) -> Iterator[None]:
+    """Tell the blamer of the tensor that a detector's transform makes of its images."""
+
+    def made(module: nn.Module, args: Any, output: Any) -> None:
+        image_list = output[0] if isinstance(output, tuple) and output else output
+        tensor = getattr(image_list, "tensors", None)
+        if isinstance(tensor, Tensor) and tensor.dim() == 4 and len(tensor) == len(batch):
+            blamer.tracker.start(tensor)
+
+    if not isinstance(batch, Images):
+        yield
+        return
+    handles = [module.register_forward_hook(made) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _map(value: Any, function: Any) -> Any:
@@ -247,7 +273,8 @@ def find_culprits(model: nn.Module, batches: Sequence[Any], part: int = 1) -> li
     tally = _Tally()
     stack = ModuleStack()
     for batch in batches:
-        with torch.no_grad(), stack.watching(model), _Blamer(batch, part, stack, tally):
+        blamer = _Blamer(batch, part, stack, tally)
+        with torch.no_grad(), stack.watching(model), _batched(model, batch, blamer), blamer:
             call_model(model, batch)
     if not tally.culprits():
         tally = _Tally()

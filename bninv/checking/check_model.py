@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from bninv._shown import shown
-from bninv.checking.inputs import count, first, need_samples
+from bninv.checking.inputs import as_samples, count, first, need_samples
+from bninv.checking.padding import PaddingCheck
 from bninv.checking.result import CheckResult as CheckResult
 from bninv.checking.result import CpuSide, PatchedSide
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
+from bninv.detection import Images
 from bninv.dispatch import NotInvariantWarning
 from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
@@ -38,6 +40,8 @@ def check(
     samples: Sequence[str] | None = None,
     grad_mode: GradMode = "no_grad",
     depth: bool = False,
+    mixed: Any = None,
+    pictures: bool = False,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
@@ -54,7 +58,9 @@ def check(
         inputs: N >= 2 samples, shape (N, ...), on the model's device, in the model's dtype. Their
             memory format (contiguous or channels_last) is the batches'. Several tensors, each with
             the samples first: a tuple of the model's arguments, a dict of its keyword arguments, or
-            one argument that is a dict with other keys, a list, a named tuple or a dataclass.
+            one argument that is a dict with other keys, a list, a named tuple or a dataclass. For a
+            detector, which is called with a list of images: `bninv.detection.Images`, or for one
+            of torchvision's a list; a tensor will do as well.
         batch_sizes: the first one gives the reference bits (each sample's first result there). At
             every size the samples meet other positions (first, middle, last) and other neighbours:
             rotations, copies of one sample, and NaN- and Inf-filled ones.
@@ -63,35 +69,52 @@ def check(
         grad_mode: "no_grad", "inference_mode" or "grad".
         depth: also compare every module's output for one sample, alone and in a batch of the
             largest batch size (at least 2): `.stock.depth` and `.patched.depth`.
+        mixed: of a detector, also two or more images of several sizes. Each runs alone and in a
+            batch of three: `.padding` counts the images whose detections the padding to the largest
+            changed, stock, patched, and patched under `bninv.detection.fixed_size`. Nothing of it
+            counts for `.passed`.
+        pictures: of a detector, also keep the photographs with the most changes, and their boxes
+            alone and in a batch: `.stock.pictures`, which `to_html()` draws.
         progress: called with (what, done, total) as the work goes on.
 
     Raises:
         ValueError: an argument makes no sense.
         CheckError: the model cannot be copied or run.
     """
-    sizes = _validated(model, inputs, batch_sizes, grad_mode)
+    if isinstance(model, nn.Module):
+        inputs = as_samples(model, inputs)
+    sizes = _validated(model, inputs, mixed, batch_sizes, grad_mode)
     labels = list(samples or (f"sample {i}" for i in range(count(inputs))))
     if len(labels) != count(inputs):
         raise ValueError(f"samples: {len(labels)} names for {count(inputs)} samples in inputs")
     depth_batch_size = max(2, *sizes) if depth else None
-    runner = Runner(inputs, sizes, GRAD_MODES[grad_mode], progress, depth_batch_size)
+    mode = GRAD_MODES[grad_mode]
+    runner = Runner(inputs, sizes, mode, progress, depth_batch_size, labels, pictures)
+    padding = PaddingCheck(mixed, mode)
     try:
         work = copy.deepcopy(model).eval()
     except Exception as error:
         raise CheckError(f"copy.deepcopy(model) failed: {one_line(error)}") from error
 
     notes: list[str] = []
+    if isinstance(inputs, Images) and len({image.shape[-2:] for image in inputs}) > 1:
+        notes.append(
+            "The images are of several sizes. A detector that pads a batch to its largest image "
+            "gives other detections then, patched or not: see bninv.detection.fixed_size."
+        )
     if is_patched(model):
-        patched, cpu = _patched_sides(runner, work)
+        patched, cpu = _patched_sides(runner, work, padding)
         with runner.failing("unpatching", 0):
             work = unpatch(work)
         stock = runner.stock(work)
+        padding.stock(runner, work)
     else:
         stock = runner.stock(work)
+        padding.stock(runner, work)
         with runner.failing("patching", 0), _bninv_warnings(notes):
             work = patch(work)
-        patched, cpu = _patched_sides(runner, work)
-    patched.deviation = runner.deviation()
+        patched, cpu = _patched_sides(runner, work, padding)
+    runner.compare_with_stock(patched)
     return CheckResult(
         model=name or type(model).__name__,
         device=str(runner.device),
@@ -103,15 +126,20 @@ def check(
         notes=notes,
         depth_batch_size=depth_batch_size,
         cpu=cpu,
+        padding=padding.result(),
     )
 
 
-def _patched_sides(runner: Runner, model: nn.Module) -> tuple[PatchedSide, CpuSide | None]:
+def _patched_sides(
+    runner: Runner, model: nn.Module, padding: PaddingCheck
+) -> tuple[PatchedSide, CpuSide | None]:
     # What it would warn of while it runs is in the audit's list, with more to tell.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotInvariantWarning)
         patched = runner.patched(model)
-        return patched, runner.cpu(model) if runner.on_gpu else None
+        cpu = runner.cpu(model) if runner.on_gpu else None
+        padding.patched(runner, model)
+        return patched, cpu
 
 
 def is_patched(model: nn.Module) -> bool:
@@ -120,11 +148,13 @@ def is_patched(model: nn.Module) -> bool:
 
 
 def _validated(
-    model: nn.Module, inputs: Any, batch_sizes: Sequence[int], grad_mode: str
+    model: nn.Module, inputs: Any, mixed: Any, batch_sizes: Sequence[int], grad_mode: str
 ) -> tuple[int, ...]:
     if not isinstance(model, nn.Module):
         raise ValueError(f"model: got {type(model).__name__}, must be a torch.nn.Module")
     need_samples(inputs)
+    if mixed is not None and not isinstance(inputs, Images):
+        raise ValueError("mixed: images of several sizes are for detectors; leave them out")
     sizes = tuple(batch_sizes)
     whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
     if not sizes or not whole or min(sizes) < 1:

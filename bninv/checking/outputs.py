@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from bninv._structure import leaves
-from bninv.checking.bits import difference
+from bninv.checking.bits import Difference, difference
+from bninv.checking.detections import DetectionRow, DetectionTally, detections, fields_of
+from bninv.checking.pictures import Seen
 from bninv.checking.result import OutputRow, Row
 
 
@@ -79,21 +82,35 @@ class RowTally:
         self.moved: dict[tuple[int, int], np.ndarray] = {}
         self.changed: set[int] = set()
         self.outputs: dict[int, _Tally] = {}
+        self.detections = DetectionTally(batch_size)
+        self.seen: dict[int, Seen] = {}
 
-    def add(self, index: int, outputs: list[Tensor]) -> None:
-        """Compare what sample `index` gave."""
+    def add(self, index: int, outputs: list[Tensor], position: int = 0) -> None:
+        """Compare what sample `index` gave, at `position` of a batch."""
         if not self.reference[index]:
             self.reference[index] = [tensor.clone() for tensor in outputs]
         expected = self.reference[index]
-        if [(t.shape, t.dtype) for t in outputs] != [(t.shape, t.dtype) for t in expected]:
+        keys = fields_of(self.names)
+        # A detector may find more, or less: that is counted.
+        form = _form if keys is None else _form_of_one
+        if [form(t) for t in outputs] != [form(t) for t in expected]:
             raise CheckError(f"batch size {self.batch_size} changes the shape of an output")
+        still = True
         for number, (want, got) in enumerate(zip(expected, outputs, strict=True)):
-            found = difference(want, got)
+            found = difference(want, got) if want.shape == got.shape else _all_of(want, got)
+            still = still and not found.moved.any()
             seen = self.moved.get((index, number))
-            self.moved[index, number] = found.moved if seen is None else seen | found.moved
+            self.moved[index, number] = _either(seen, found.moved)
             self.outputs.setdefault(number, _Tally()).add(found.max_abs, found.max_ulp)
-        before, after = _scores(expected), _scores(outputs)
-        if before is not None and after is not None and before.argmax() != after.argmax():
+        if keys is not None:
+            now = None if still else detections(outputs, keys)
+            before = detections(expected, keys)
+            weight = self.detections.add(index, before, now).weight
+            if now is not None and (index not in self.seen or self.seen[index].weight < weight):
+                self.seen[index] = Seen(index, self.batch_size, position, before, now, weight)
+            return
+        first, second = _scores(expected), _scores(outputs)
+        if first is not None and second is not None and first.argmax() != second.argmax():
             self.changed.add(index)
 
     def row(self) -> Row:
@@ -108,9 +125,16 @@ class RowTally:
             sum(row.elements for row in rows),
             whole.max_abs,
             whole.max_ulp,
-            None if _scores(self.reference[0]) is None else len(self.changed),
+            None if not self._has_classes() else len(self.changed),
             rows if len(rows) > 1 else [],
         )
+
+    def detection_row(self) -> DetectionRow | None:
+        """What became of the detections; None if the model is no detector."""
+        return None if fields_of(self.names) is None else self.detections.row()
+
+    def _has_classes(self) -> bool:
+        return fields_of(self.names) is None and _scores(self.reference[0]) is not None
 
     def _output(self, number: int) -> OutputRow:
         masks = [mask for (_, of), mask in self.moved.items() if of == number]
@@ -122,6 +146,29 @@ class RowTally:
             tally.max_abs,
             tally.max_ulp,
         )
+
+
+def _form(tensor: Tensor) -> tuple[Any, ...]:
+    return tensor.shape, tensor.dtype
+
+
+def _form_of_one(tensor: Tensor) -> tuple[Any, ...]:
+    """Of one detection: how many there are says nothing."""
+    return tensor.shape[1:], tensor.dtype
+
+
+def _all_of(want: Tensor, got: Tensor) -> Difference:
+    """Of another number of detections every element counts, and no distance can be told."""
+    return Difference(np.ones(want.shape if want.numel() else got.shape, bool), math.inf, None)
+
+
+def _either(seen: np.ndarray | None, moved: np.ndarray) -> np.ndarray:
+    if seen is None:
+        return moved
+    if seen.shape == moved.shape:
+        return seen | moved
+    # Where nothing was found at first.
+    return max(seen, moved, key=lambda mask: mask.size)
 
 
 def _scores(outputs: list[Tensor]) -> Tensor | None:

@@ -25,7 +25,10 @@ from bninv._structure import tensors
 from bninv._version import CONTRACT_VERSION
 from bninv.checking.arrangements import build_batch
 from bninv.checking.bits import digest
-from bninv.checking.inputs import call_model, count
+from bninv.checking.detections import Detections, detections, fields_of
+from bninv.checking.inputs import as_samples, call_model, count
+from bninv.checking.outputs import by_sample
+from bninv.checking.repeat_detections import Found, RepeatDetections
 from bninv.checking.runner import CheckError, Progress, one_line
 from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
@@ -52,6 +55,7 @@ class RepeatResult:
     processes: list[Digests]
     weights: str = ""
     command: str = ""
+    detections: RepeatDetections | None = None
 
     def distinct(self, what: str) -> int:
         """How many different digests there are of "weights", "inputs", "stock" or "patched"."""
@@ -73,6 +77,7 @@ class RepeatResult:
             "batch_sizes": list(self.batch_sizes),
             "repeats": {f.name: self.distinct(f.name) == 1 for f in fields(Digests)},
             "processes": [asdict(process) for process in self.processes],
+            **({} if self.detections is None else {"detections": asdict(self.detections)}),
             **{name: text for name in ("weights", "command") if (text := getattr(self, name))},
         }
 
@@ -96,8 +101,11 @@ def digests(
     inputs: Any,
     batch_sizes: tuple[int, ...],
     grad_mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad,
+    found: Found | None = None,
 ) -> Digests:
     """Run a copy of `model`, stock and patched, on all of `inputs` at each batch size.
+
+    A detector's detections are put into `found`, if that is given.
 
     Raises:
         CheckError: the model cannot be run.
@@ -105,13 +113,19 @@ def digests(
     work = copy.deepcopy(model).eval()
     # As in check: what is patched already is taken as it is.
     patched_already = any(isinstance(module, Patched) for module in work.modules())
-    weights = _weights(work)
+    weights = digest_of_weights(work)
+    inputs = as_samples(work, inputs)
+    given: Found = {} if found is None else found
+
+    def outputs(side: str, model: nn.Module) -> str:
+        return _outputs(side, model, inputs, batch_sizes, grad_mode, given.setdefault(side, {}))
+
     if patched_already:
-        patched = _outputs("patched", work, inputs, batch_sizes, grad_mode)
-        stock = _outputs("stock", unpatch(work), inputs, batch_sizes, grad_mode)
+        patched = outputs("patched", work)
+        stock = outputs("stock", unpatch(work))
     else:
-        stock = _outputs("stock", work, inputs, batch_sizes, grad_mode)
-        patched = _outputs("patched", patch(work), inputs, batch_sizes, grad_mode)
+        stock = outputs("stock", work)
+        patched = outputs("patched", patch(work))
     return Digests(weights, digest(tensors(inputs)), stock, patched)
 
 
@@ -149,7 +163,8 @@ def in_fresh_processes(
     return results
 
 
-def _weights(model: nn.Module) -> str:
+def digest_of_weights(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers."""
     total = hashlib.sha256()
     # A patched model lays weights out anew; the digest is of values in order, not of memory.
     for named in (model.named_parameters(), model.named_buffers()):
@@ -164,6 +179,7 @@ def _outputs(
     inputs: Any,
     batch_sizes: tuple[int, ...],
     grad_mode: Callable[[], AbstractContextManager[Any]],
+    detected: dict[int, list[Detections]],
 ) -> str:
     total = hashlib.sha256()
     for size in batch_sizes:
@@ -173,8 +189,21 @@ def _outputs(
                 with grad_mode():
                     output = call_model(model, build_batch(inputs, slots))
                     found = [tensor.detach() for tensor in tensors(output)]
+                    _note(output, slots, count(inputs) - start, detected.setdefault(size, []))
             except Exception as error:
                 text = one_line(error)
                 raise CheckError(f"the {side} model failed at batch size {size}: {text}") from error
             total.update(digest(found).encode())
     return total.hexdigest()
+
+
+def _note(output: Any, slots: list[int], most: int, detected: list[Detections]) -> None:
+    """Keep what a detector found in the batch's first images, `most` at most."""
+    try:
+        parts, names = by_sample(output, len(slots))
+    except ValueError:
+        return  # some other model's: its bits say enough
+    keys = fields_of(names)
+    if keys is not None:
+        for part in parts[:most]:
+            detected.append(detections([tensor.detach().cpu() for tensor in part], keys))

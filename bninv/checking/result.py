@@ -12,6 +12,8 @@ from bninv._version import CONTRACT_VERSION
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.depth import DepthRow
+from bninv.checking.detections import Changes, DetectionRow, Padding
+from bninv.checking.pictures import Picture
 from bninv.fusing import Fusion
 
 
@@ -31,7 +33,8 @@ class Row:
     """What became of every sample's output at one batch size, compared with the reference.
 
     An output element counts as differing if its bits were others in any arrangement. `max_abs` is
-    infinite and `max_ulp` None where a number stands against a NaN. `top1_changed` counts samples
+    infinite and `max_ulp` None where a number stands against a NaN, and where a detector found more
+    or less: all of that image's elements differ then. `top1_changed` counts samples
     whose largest output moved to another class; None if no output has shape (batch, classes).
     `outputs` are the model's tensors one by one, if it gives several.
     """
@@ -49,13 +52,16 @@ class Row:
 class Side:
     """One model, stock or patched: its rows, and the SHA-256 of each sample's reference bits.
 
-    `depth` has a row for every module called, if `check` was asked for it.
+    `depth` has a row for every module called, if `check` was asked for it. `detections` has one for
+    every batch size, if the model is a detector, and `pictures` show some of them, if asked for.
     """
 
     invariant: bool
     rows: list[Row]
     digests: list[str]
     depth: list[DepthRow] | None = None
+    detections: list[DetectionRow] | None = None
+    pictures: list[Picture] = field(default_factory=list)
 
 
 @dataclass
@@ -69,7 +75,8 @@ class StockSide(Side):
 class PatchedSide(Side):
     """The patched model, the operators in it that nothing vouches for, and its soundness.
 
-    `fusion` says how many of its calls run as fewer operators.
+    `fusion` says how many of its calls run as fewer operators. `against_stock` counts what changed
+    from the stock model's detections to these, which rounding may; None if it is no detector.
     """
 
     uncovered: list[Uncovered] = field(default_factory=list)
@@ -77,6 +84,7 @@ class PatchedSide(Side):
     distinct: bool = True
     deviation: float = 0.0
     fusion: Fusion = field(default_factory=Fusion)
+    against_stock: Changes | None = None
 
 
 @dataclass
@@ -97,8 +105,9 @@ class CpuSide:
 class CheckResult:
     """What `bninv.check` found. Prints as a table; `to_json()` is for machines.
 
-    `weights` says where the model's are from, and `command` how the check was called; both are
-    empty where nobody can tell, as after a call from Python.
+    `padding` is there if images of several sizes were given: what it shows fails nothing. `weights`
+    says where the model's are from, and `command` how the check was called; both are empty where
+    nobody can tell, as after a call from Python.
     """
 
     model: str
@@ -113,6 +122,7 @@ class CheckResult:
     cpu: CpuSide | None = None
     weights: str = ""
     command: str = ""
+    padding: Padding | None = None
 
     @property
     def invariant(self) -> bool:
@@ -152,8 +162,9 @@ class CheckResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as plain dicts, lists, strings and numbers; infinities become None."""
         body = asdict(self)
-        if self.cpu is None:
-            del body["cpu"]
+        for name in ("cpu", "padding"):
+            if body[name] is None:
+                del body[name]
         for name in ("weights", "command"):
             if not body[name]:
                 del body[name]
@@ -164,10 +175,12 @@ class CheckResult:
                 if not row["outputs"]:
                     del row["outputs"]
         for side in (body["stock"], body["patched"]):
+            del side["pictures"]  # for people
             for row in side["depth"] or []:
                 row["max_rel"] = _finite(row["max_rel"])
-            if side["depth"] is None:
-                del side["depth"]
+            for name in ("depth", "detections", "against_stock"):
+                if name in side and side[name] is None:
+                    del side[name]
         body["patched"]["deviation"] = _finite(body["patched"]["deviation"])
         if self.depth_batch_size is None:
             del body["depth_batch_size"]

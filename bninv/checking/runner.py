@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -17,10 +16,14 @@ from bninv.checking.bits import digest
 from bninv.checking.blame import Culprit, find_culprits
 from bninv.checking.cpu import MOST_SAMPLES, copy_to_cpu
 from bninv.checking.depth import DepthRow, measure_depth
+from bninv.checking.detections import fields_of
+from bninv.checking.deviation import against_stock, deviation
 from bninv.checking.inputs import call_model, count, first, sample
 from bninv.checking.outputs import CheckError as CheckError
 from bninv.checking.outputs import RowTally, by_sample
+from bninv.checking.pictures import MOST_PICTURES, Picture, Seen, picture
 from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
+from bninv.detection import Images
 from bninv.dispatch.modules import mixed_samples
 from bninv.fusing import fusion
 
@@ -37,14 +40,18 @@ class Runner:
         grad_mode: Callable[[], AbstractContextManager[Any]],
         progress: Progress | None,
         depth_batch_size: int | None = None,
+        labels: Sequence[str] = (),
+        pictures: bool = False,
     ) -> None:
         self.inputs = inputs
+        self.labels = labels
+        self.pictures = pictures
         self.sizes = sizes
         self.depth_batch_size = depth_batch_size
         self.grad_mode = grad_mode
+        fills, brief = first(inputs).is_floating_point(), isinstance(inputs, Images)
         self.plans = {
-            size: arrangements(size, count(inputs), fills=first(inputs).is_floating_point())
-            for size in sizes
+            size: arrangements(size, count(inputs), fills=fills, brief=brief) for size in sizes
         }
         self.blamed = sorted(size for size in set(sizes) if size > min(sizes))
         self.names: list[str] = []  # of the model's outputs
@@ -90,8 +97,12 @@ class Runner:
         self._advance("patched", 2)
         outputs = [tensor for part in self.references["patched"] for tensor in part]
         finite = all(bool(t.isfinite().all()) for t in outputs)
-        different_inputs = len({digest(sample(self.inputs, i)) for i in range(count(self.inputs))})
-        distinct = different_inputs > 1 and len(set(side.digests)) >= different_inputs
+        # An image in which a detector finds nothing is no different from another such.
+        telling = [i for i in range(count(self.inputs)) if self._found(i)]
+        different_inputs = len({digest(sample(self.inputs, i)) for i in telling})
+        distinct = different_inputs > 1 and len({side.digests[i] for i in telling}) >= (
+            different_inputs
+        )
         return PatchedSide(
             **vars(side),
             uncovered=uncovered,
@@ -120,17 +131,11 @@ class Runner:
         row = tally.row()
         return CpuSide(row.differing == 0, [row], digests)
 
-    def deviation(self) -> float:
-        """The largest |patched - stock|, relative to the largest |stock| of the same output."""
-        worst = 0.0
-        for stock, patched in zip(*(self.references[s] for s in ("stock", "patched")), strict=True):
-            for a, b in zip(stock, patched, strict=True):
-                if a.numel():
-                    a, b = a.to(torch.float64), b.to(torch.float64)
-                    scale = max(float(a.abs().max()), torch.finfo(torch.float32).tiny)
-                    distance = float((a - b).abs().max()) / scale
-                    worst = max(worst, math.inf if math.isnan(distance) else distance)
-        return worst
+    def compare_with_stock(self, side: PatchedSide) -> None:
+        """Note how far the patched model's outputs are from the stock one's."""
+        both = self.references["stock"], self.references["patched"], self.names
+        side.deviation = deviation(*both)
+        side.against_stock = against_stock(*both)
 
     @contextmanager
     def failing(self, side: str, size: int) -> Iterator[None]:
@@ -148,7 +153,8 @@ class Runner:
     def _rows(self, side: str, model: nn.Module) -> Side:
         reference: list[list[Tensor]] = [[] for _ in range(count(self.inputs))]
         self.references[side] = reference
-        rows = []
+        rows, found = [], []
+        seen: dict[int, Seen] = {}
         for size in self.sizes:
             tally = RowTally(size, reference, self.names)
             for slots in self.plans[size]:
@@ -156,12 +162,31 @@ class Runner:
                     outputs = self._run(model, slots)
                 for position, index in enumerate(slots):
                     if index >= 0:
-                        tally.add(index, outputs[position])
+                        tally.add(index, outputs[position], position)
                 self._advance(side, size)
             rows.append(tally.row())
+            found.append(tally.detection_row())
+            for index, one in tally.seen.items():
+                if index not in seen or seen[index].weight < one.weight:
+                    seen[index] = one
         digests = [digest(outputs) for outputs in reference]
         invariant = all(row.differing == 0 for row in rows)
-        return Side(invariant, rows, digests, self._depth(side, model))
+        detected = [row for row in found if row is not None]
+        drawn = self._drawn(list(seen.values())) if self.pictures else []
+        return Side(invariant, rows, digests, self._depth(side, model), detected or None, drawn)
+
+    def _drawn(self, seen: list[Seen]) -> list[Picture]:
+        """Pictures of the images with the most changes."""
+        seen.sort(key=lambda one: one.weight, reverse=True)
+        return [
+            picture(one, sample(self.inputs, one.index)[0], self.labels[one.index])
+            for one in seen[:MOST_PICTURES]
+        ]
+
+    def _found(self, index: int) -> bool:
+        """Whether there is anything in what the patched model gave for the sample."""
+        keys = fields_of(self.names)
+        return keys is None or len(self.references["patched"][index][keys["boxes"]]) > 0
 
     def _depth(self, side: str, model: nn.Module) -> list[DepthRow] | None:
         size = self.depth_batch_size

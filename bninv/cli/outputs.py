@@ -23,6 +23,11 @@ class Outputs:
         """Whether the run has to record the difference over depth."""
         return self.html is not None or self.plot is not None
 
+    @property
+    def need_pictures(self) -> bool:
+        """Whether the run has to keep a detector's photographs and boxes."""
+        return self.html is not None
+
     def validate(self, repeat: bool) -> None:
         """Find what cannot be written, and raise UsageError, while nothing has run yet."""
         pages = {"--html": self.html, "--plot": self.plot}

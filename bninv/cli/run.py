@@ -21,10 +21,16 @@ class _Prepared(NamedTuple):
     labels: list[str]
     weights: str  # where they are from
     on_the_cpu: str  # why, where there is a GPU and nobody asked for the CPU
+    mixed: Any = None  # a detector's images of several sizes
 
 
 def run_check(
-    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, depth: bool
+    subject: tuple[Any, ...],
+    sizes: tuple[int, ...],
+    grad_mode: Any,
+    quiet: bool,
+    depth: bool,
+    pictures: bool,
 ) -> Any:
     """A CheckResult. `subject` is what `_prepare` takes."""
     prepared = _prepare(*subject)
@@ -41,6 +47,8 @@ def run_check(
             samples=prepared.labels,
             grad_mode=grad_mode,
             depth=depth,
+            mixed=prepared.mixed,
+            pictures=pictures,
             progress=progress,
         )
     result.weights = prepared.weights
@@ -52,29 +60,40 @@ def run_repeat(
 ) -> Any:
     """A RepeatResult."""
     from bninv.checking.repeat import RepeatResult, in_fresh_processes
+    from bninv.checking.repeat_detections import summarize
     from bninv.report.terminal import progress_bar
 
     with progress_bar(enabled=not quiet, label="running process {}") as progress:
         arguments = (subject, sizes, grad_mode)
         found = in_fresh_processes(_run_once, arguments, processes, progress)
-    _, device, weights, on_the_cpu = found[0]
+    _, device, weights, on_the_cpu = found[0][:4]
     _say(on_the_cpu)
     digests = [f[0] for f in found]
-    return RepeatResult(subject[0], device, subject[3], sizes, digests, weights)
+    result = RepeatResult(subject[0], device, subject[3], sizes, digests, weights)
+    result.detections = summarize([f[4] for f in found], [f[5] for f in found if f[5]])
+    return result
 
 
 def _run_once(
     subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any
-) -> tuple[Any, str, str, str]:
+) -> tuple[Any, str, str, str, Any, str]:
     """What a fresh process of --repeat does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, inputs, _, weights, on_the_cpu = _prepare(*subject)
+        model, inputs, _, weights, on_the_cpu, _ = _prepare(*subject)
         from bninv.checking.check_model import GRAD_MODES
-        from bninv.checking.repeat import digests
+        from bninv.checking.inputs import first
+        from bninv.checking.repeat import digest_of_weights, digests
+        from bninv.detection import is_detector
+        from bninv.loading.models import load_model
 
-        found = digests(model, inputs, sizes, GRAD_MODES[grad_mode])
-        return found, str(inputs.device), weights, on_the_cpu
+        boxes: Any = {}
+        found = digests(model, inputs, sizes, GRAD_MODES[grad_mode], boxes)
+        unseeded = ""
+        if weights.startswith(("random", "as ")) and is_detector(model):
+            # What a script makes that does not seed, and loads no weights unless its model does.
+            unseeded = digest_of_weights(load_model(subject[0], seed=None).model)
+        return found, str(first(inputs).device), weights, on_the_cpu, boxes, unseeded
 
 
 def _say(text: str) -> None:
@@ -94,6 +113,7 @@ def _prepare(
     seed: int,
     memory_format: str,
     threads: int | None,
+    mixed_sizes: bool,
 ) -> _Prepared:
     # Cheap checks first, slow imports after them.
     if dtype_name not in DTYPES:
@@ -101,11 +121,15 @@ def _prepare(
         raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
     import torch
 
+    from bninv._structure import map_tensors
+    from bninv.checking.arrangements import build_batch
     from bninv.checking.runner import CheckError
     from bninv.loading.calibration import calibrate_batch_norm
+    from bninv.loading.detectors import prepare_untrained
     from bninv.loading.device import check_device, load_for
-    from bninv.loading.images import find_images, load_samples
+    from bninv.loading.images import find_images
     from bninv.loading.models import load_model
+    from bninv.loading.samples import load_inputs, load_mixed
 
     check_device(device_name)
     if threads is not None:
@@ -114,28 +138,45 @@ def _prepare(
     loaded = load_model(name, pretrained=pretrained, checkpoint=checkpoint, seed=seed)
     prepare = loaded.preprocess.resized(image_size)
     count = min(max(_FEWEST_SAMPLES, *sizes), _MOST_SAMPLES)
-    inputs, labels = load_samples(paths, count, prepare)
+    inputs, labels = load_inputs(loaded.kind, paths, count, prepare, loaded.frames)
 
-    weights = loaded.weights
+    if mixed_sizes and loaded.kind != "detection":
+        raise UsageError(
+            f"--sizes mixed: {name} is no detector of torchvision's, and its images have one size"
+        )
+    mixed = load_mixed(paths, _FEWEST_SAMPLES, prepare) if mixed_sizes else None
+
+    weights = [loaded.weights]
     if loaded.untrained:
+        if loaded.kind == "detection":
+            weights += prepare_untrained(loaded.model, prepare.size[1])
         try:
-            if calibrate_batch_norm(loaded.model, inputs[:_FEWEST_SAMPLES]):
-                weights += ", BatchNorm calibrated on the images"
+            few = build_batch(inputs, list(range(_FEWEST_SAMPLES)))
+            if calibrate_batch_norm(loaded.model, few):
+                weights.insert(1, "BatchNorm calibrated on the images")
         except Exception as error:
-            raise CheckError(
-                f"{name} failed on images of shape {tuple(inputs.shape)}: {error}"
-            ) from error
+            shape = (count, *prepare.size)
+            raise CheckError(f"{name} failed on images of shape {shape}: {error}") from error
     dtype = getattr(torch, dtype_name)
-    layout = torch.channels_last if memory_format == "channels_last" else torch.contiguous_format
+    layout = torch.contiguous_format
+    if memory_format == "channels_last":
+        layout = torch.channels_last_3d if loaded.kind == "video" else torch.channels_last
     device, on_the_cpu = load_for(device_name)
     try:
         model = loaded.model.to(device=device, dtype=dtype)
         model = model.to(memory_format=layout)  # type: ignore[call-overload]
-        inputs = inputs.to(device=device, dtype=dtype, memory_format=layout)
+        inputs = map_tensors(lambda t: _moved(t, device, dtype, layout), inputs)
+        mixed = map_tensors(lambda t: _moved(t, device, dtype, layout), mixed)
     except RuntimeError as error:
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
     _need_kernels(model, inputs, name)
-    return _Prepared(model, inputs, labels, weights, on_the_cpu)
+    return _Prepared(model, inputs, labels, ", ".join(weights), on_the_cpu, mixed)
+
+
+def _moved(tensor: Any, device: Any, dtype: Any, layout: Any) -> Any:
+    moved = tensor.to(device=device, dtype=dtype)
+    # One image of a detector's has no batch's layout: the model makes the batch.
+    return moved if moved.dim() < 4 else moved.contiguous(memory_format=layout)
 
 
 def _need_kernels(model: Any, inputs: Any, name: str) -> None:
@@ -145,14 +186,16 @@ def _need_kernels(model: Any, inputs: Any, name: str) -> None:
     import torch
 
     from bninv.checking.check_model import is_patched
+    from bninv.checking.inputs import first
     from bninv.patching import patch
 
-    if inputs.dtype == torch.float32 and inputs.device.type == "cpu":
+    tensor = first(inputs)
+    if tensor.dtype == torch.float32 and tensor.device.type == "cpu":
         return
     if not is_patched(patch(copy.deepcopy(model))):
-        dtype = str(inputs.dtype).removeprefix("torch.")
+        dtype = str(tensor.dtype).removeprefix("torch.")
         raise UsageError(
-            f"{name}: bninv has no {dtype} kernel on {inputs.device} for any layer of it yet; "
+            f"{name}: bninv has no {dtype} kernel on {tensor.device} for any layer of it yet; "
             "it has float32 on cpu"
         )
 

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bninv._structure import map_tensors
+from bninv.checking.inputs import call_model
+
 # Significant bits that calibrated statistics keep. float64 results of two thread counts or memory
 # formats differ around the 50th bit, so what is left after rounding does not.
 _BITS = 14
@@ -57,7 +60,7 @@ def randomize_constants(model: nn.Module, seed: int = 0) -> None:
             parameter.copy_(values)
 
 
-def calibrate_batch_norm(model: nn.Module, inputs: Tensor) -> int:
+def calibrate_batch_norm(model: nn.Module, inputs: Any) -> int:
     """Set each BatchNorm's running statistics to those of its input, when `inputs` run through.
 
     Runs once, in float64 on a copy, and rounds the statistics to 14 bits: so a model and seed get
@@ -66,7 +69,7 @@ def calibrate_batch_norm(model: nn.Module, inputs: Tensor) -> int:
 
     Args:
         model: a stock model on the CPU, in eval mode.
-        inputs: at least two samples.
+        inputs: at least two samples, in whatever structure the model takes.
 
     Returns:
         How many modules were calibrated.
@@ -83,9 +86,7 @@ def calibrate_batch_norm(model: nn.Module, inputs: Tensor) -> int:
     return len(statistics)
 
 
-def _observe(
-    model: nn.Module, inputs: Tensor, dtype: torch.dtype
-) -> dict[str, tuple[Tensor, Tensor]]:
+def _observe(model: nn.Module, inputs: Any, dtype: torch.dtype) -> dict[str, tuple[Tensor, Tensor]]:
     """Each BatchNorm's statistics, found in order: a later one sees the earlier ones' at work."""
     work = copy.deepcopy(model).to(dtype)
     runs: dict[str, int] = {}
@@ -109,6 +110,6 @@ def _observe(
         if _has_statistics(module):
             module.register_forward_pre_hook(observe(name))
     with torch.no_grad():
-        work(inputs.to(dtype))
+        call_model(work, map_tensors(lambda tensor: tensor.to(dtype), inputs))
     modules: dict[str, Any] = dict(work.named_modules())
     return {name: (modules[name].running_mean, modules[name].running_var) for name in runs}

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from bninv.detection import is_detector
 from bninv.loading.calibration import is_untrained, randomize_constants
 from bninv.loading.checkpoint import load_checkpoint
+from bninv.loading.detectors import SIDE, UNTRAINED_SIDE
 from bninv.loading.images import Preprocess
 from bninv.loading.usage import UsageError, near_matches
 
@@ -25,7 +27,8 @@ from bninv.loading.usage import UsageError, near_matches
 class LoadedModel:
     """A model in eval mode, how it wants its images, and where its weights are from.
 
-    `untrained`: its weights are random, so its BatchNorm statistics want calibrating.
+    `untrained`: its weights are random, so its BatchNorm statistics want calibrating. `kind` is
+    what it takes, as `load_inputs` has it, and `frames` how many images a clip has.
     """
 
     model: nn.Module
@@ -33,10 +36,12 @@ class LoadedModel:
     preprocess: Preprocess
     weights: str
     untrained: bool
+    kind: str = "image"
+    frames: int = 1
 
 
 def load_model(
-    name: str, *, pretrained: bool = False, checkpoint: Path | None = None, seed: int = 0
+    name: str, *, pretrained: bool = False, checkpoint: Path | None = None, seed: int | None = 0
 ) -> LoadedModel:
     """Build the model that `name` names, on the CPU, in float32.
 
@@ -49,14 +54,17 @@ def load_model(
             returns a module, or a module).
         pretrained: download the library's weights.
         checkpoint: a file to load weights from.
-        seed: for random weights.
+        seed: for random weights. None leaves them as nothing seeded them: others every time.
 
     Raises:
         UsageError: with one line that says what is wrong.
     """
     if pretrained and checkpoint is not None:
         raise UsageError("--pretrained and --checkpoint: give one of them")
-    torch.manual_seed(seed)
+    if seed is None:
+        torch.seed()
+    else:
+        torch.manual_seed(seed)
     kind, _, rest = name.partition(":")
     if kind == "torchvision" and rest:
         model, prepare = _torchvision(rest, pretrained)
@@ -73,9 +81,35 @@ def load_model(
         own = kind not in ("torchvision", "timm") and bool(rest)
         untrained = is_untrained(model) if own else True
         weights = f"random, seed {seed}" if untrained else f"as {name} made them"
-        if untrained:
+        if untrained and seed is not None:
             randomize_constants(model, seed)
+    taken = takes(model)
+    if is_detector(model):
+        # Their own transform normalizes.
+        side = UNTRAINED_SIDE if untrained else SIDE
+        plain = Preprocess((3, side, side), (0.0,) * 3, (1.0,) * 3, 1.0, "bilinear")
+        return LoadedModel(model.eval(), name, plain, weights, untrained, "detection")
+    if taken is not None:
+        return LoadedModel(model.eval(), name, taken[1], weights, untrained, taken[0], taken[2])
     return LoadedModel(model.eval(), name, prepare, weights, untrained)
+
+
+def takes(model: nn.Module) -> tuple[str, Preprocess, int] | None:
+    """What a model of torchvision's takes that is no classifier: kind, images and frames.
+
+    The images are small, so that a check is quick, unless the model is made for one size.
+    """
+    where = type(model).__module__
+    if where.startswith("torchvision.models.segmentation"):
+        return "image", Preprocess(size=(3, 128, 128), interpolation="bilinear"), 1
+    if where.startswith("torchvision.models.optical_flow"):
+        return "flow", Preprocess((3, 128, 128), (0.5,) * 3, (0.5,) * 3, 1.0, "bilinear"), 1
+    if not where.startswith("torchvision.models.video"):
+        return None
+    # S3D averages over two frames of 7 x 7 at the end; MViT has its positions in its weights.
+    side, frames = {"S3D": (224, 16), "MViT": (224, 16)}.get(type(model).__name__, (112, 8))
+    mean, std = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+    return "video", Preprocess((3, side, side), mean, std, 1.0, "bilinear"), frames
 
 
 def _timm(name: str, pretrained: bool) -> tuple[nn.Module, Preprocess]:

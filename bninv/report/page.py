@@ -15,7 +15,9 @@ from string import Template
 from bninv.checking.depth import DepthRow
 from bninv.checking.result import CheckResult
 from bninv.checking.sites import Site
+from bninv.report import detections
 from bninv.report.environment import environment, origin
+from bninv.report.pictures import to_figures
 from bninv.report.svg import to_svg
 from bninv.report.wording import cells, familiar, legend, module_name, outputs, sides, verdict
 
@@ -48,7 +50,8 @@ def to_html(result: CheckResult) -> str:
         ),
         legend=escape(legend(result)),
         dtype=escape(result.dtype),
-        rows=_rows(result) + _outputs(result),
+        rows=_rows(result) + _detections(result) + _outputs(result),
+        pictures=to_figures(result),
         culprits=_culprits(result),
         uncovered=_uncovered(result),
         depth=_depth(result),
@@ -69,6 +72,19 @@ def _rows(result: CheckResult) -> str:
             kind = "" if index else ' class="first"'
             lines.append(f'<tr{kind}><th scope="row">{name}</th>{"".join(tones)}</tr>')
     return _table("The same samples in batches of several sizes", _ROWS, lines, "rows")
+
+
+def _detections(result: CheckResult) -> str:
+    if result.patched.detections is None:
+        return ""
+    lines = []
+    for name, cells_of in detections.table_rows(result):
+        cells_text = "".join(
+            f'<td class="{_tone(str(c.style))}">{escape(c.plain)}</td>' for c in cells_of
+        )
+        lines.append(f'<tr><th scope="row">{name}</th>{cells_text}</tr>')
+    names = ("model", "batch size", "images changed", *detections.columns(result))
+    return _table(f"Detections. {detections.caption(result)}", names, lines, "rows")
 
 
 def _outputs(result: CheckResult) -> str:

@@ -8,7 +8,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bninv.checking.detections import DetectionRow
 from bninv.checking.repeat import RepeatResult
+from bninv.report.detections import changed, worst
 from bninv.report.environment import footer
 
 _COLUMNS = ("weights", "inputs", "stock", "patched")
@@ -71,4 +73,42 @@ def _verdict(result: RepeatResult) -> list[Text]:
         else:
             text = f"{title}: does NOT repeat, {different} different results in {count} processes."
             lines.append(Text(text, bad))
+    return lines + _causes(result)
+
+
+def _causes(result: RepeatResult) -> list[Text]:
+    """Why a detector's labels may change from run to run: each of three causes by itself."""
+    found = result.detections
+    if found is None:
+        return []
+    lines = [Text("Why boxes and labels may change from run to run:", "bold")]
+    count = len(result.processes)
+    lines.append(Text(f"(a) The run: {count} processes with the same weights and batches."))
+    lines += _changes(found.processes)
+    sizes = ", ".join(map(str, result.batch_sizes))
+    lines.append(Text(f"(b) The batch: sizes {sizes}, within one process."))
+    lines += _changes(found.batches)
+    lines.append(Text("(c) The weights:"))
+    if found.unseeded is None:
+        lines.append(Text("    loaded: the same in every process.", "green"))
+    elif found.unseeded == 1:
+        text = "the same in every process without a seed: the model's own code loads or seeds them."
+        lines.append(Text(f"    {text}", "green"))
+    else:
+        text = (
+            "random, and the same here because bninv seeded them. Made without a seed, "
+            f"{count} processes had {found.unseeded} different models: load weights, or call "
+            "bninv.seed_everything(0) before the model is made."
+        )
+        lines.append(Text(f"    {text}", "yellow"))
+    return lines
+
+
+def _changes(sides: dict[str, list[DetectionRow]]) -> list[Text]:
+    lines = []
+    for side, rows in sides.items():
+        row = worst(rows)
+        text = "no image's detections changed" if not row.changed else f"changed in {changed(row)}"
+        style = "green" if not row.changed else "yellow" if side == "stock" else "red"
+        lines.append(Text(f"    {side}: {text}.", style))
     return lines

@@ -11,6 +11,7 @@ from rich.text import Text
 from bninv.checking.audit import Uncovered
 from bninv.checking.blame import Culprit
 from bninv.checking.result import CheckResult
+from bninv.report import detections
 from bninv.report.environment import footer
 from bninv.report.terminal import FILE_WIDTH
 from bninv.report.wording import cells, familiar, legend, module_name, outputs, sides, verdict
@@ -29,6 +30,8 @@ def render(result: CheckResult, width: int = FILE_WIDTH) -> RenderableType:
         _rows(result, width),
         _legend(result, width),
     ]
+    if result.patched.detections is not None:
+        parts += [Text(), _detections(result)]
     if outputs(result):
         parts += [Text(), _outputs(result)]
     if result.stock.culprits:
@@ -80,6 +83,20 @@ def _legend(result: CheckResult, width: int) -> RenderableType:
     return Padding(Text(text, "dim"), (0, 0, 0, 1))
 
 
+def _detections(result: CheckResult) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 1))
+    table.add_column("model", no_wrap=True)
+    for heading in ("batch\nsize", "images\nchanged", *detections.columns(result)):
+        table.add_column(heading, justify="right")
+    last = ""
+    for name, texts in detections.table_rows(result):
+        table.add_row(Text("" if name == last else name, "bold"), *texts)
+        last = name
+    title = Text(" Detections that changed:", "bold")
+    legend = Padding(Text(detections.caption(result), "dim"), (0, 0, 0, 1))
+    return Group(title, Padding(table, (0, 0, 0, 1)), legend)
+
+
 def _outputs(result: CheckResult) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 1))
     table.add_column("output", overflow="fold")
@@ -87,7 +104,7 @@ def _outputs(result: CheckResult) -> RenderableType:
         table.add_column(f"{side}:\nother bits", justify="right", no_wrap=True)
         table.add_column("largest\ndifference", justify="right", no_wrap=True)
     for name, texts in outputs(result):
-        table.add_row(name, *texts)
+        table.add_row(Text(name), *texts)  # not a string, of which rich would read [i] as markup
     title = " Each output by itself, at the batch size where it moved most:"
     return Group(Text(title, "bold"), Padding(table, (0, 0, 0, 1)))
 

@@ -9,6 +9,7 @@ import torch
 from rich.text import Text
 
 from bninv.checking.result import CheckResult, OutputRow, Row, Side
+from bninv.report import detections
 
 # How far rounding takes two ways of computing a model apart, in steps of its dtype, relative to the
 # largest output. In float32 and float64 sums are rounded term by term: 10 steps in shallow models,
@@ -87,6 +88,7 @@ def failure(result: CheckResult) -> str:
     """Why a result has not passed, in one line."""
     lines = [_patched_verdict(result, "")] if not result.invariant else []
     lines += [line for line in _cpu_verdict(result) if "red" in str(line.style)]
+    lines += [line for line in detections.verdict(result) if "red" in str(line.style)]
     lines += [line for line in _reservations(result) if not line.plain.startswith(_ONLY_A_DOUBT)]
     if result.uncovered:
         names = ", ".join(dict.fromkeys(entry.operator for entry in result.uncovered))
@@ -97,7 +99,14 @@ def failure(result: CheckResult) -> str:
 def _number(row: Row | OutputRow) -> str:
     if not row.differing:
         return "0"
-    return f"{row.max_abs:.1e}" if math.isfinite(row.max_abs) else "NaN or Inf"
+    return f"{row.max_abs:.1e}" if math.isfinite(row.max_abs) else _none(row)
+
+
+def _none(row: Row | OutputRow) -> str:
+    """What stands where no distance can be told."""
+    several = row.outputs if isinstance(row, Row) else [row]
+    names = any(output.name.startswith("output[i]") for output in several)
+    return "no number" if names else "NaN or Inf"
 
 
 def familiar(kind: str) -> str:
@@ -117,6 +126,7 @@ def verdict(result: CheckResult) -> list[Text]:
         _stock_verdict(result, sizes),
         _patched_verdict(result, sizes),
         *_cpu_verdict(result),
+        *detections.verdict(result),
         *_reservations(result),
         *_fusion(result),
         *(Text(note, "dim") for note in result.notes),
@@ -174,7 +184,7 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
         yield Text(f"{what} may move on another machine, thread count or batch.", "yellow")
     if not side.finite:
         yield Text("The patched model's outputs hold NaN or Inf.", "bold red")
-    if not side.distinct:
+    if not side.distinct and (side.detections is None or side.detections[0].detections):
         yield Text("The patched model's outputs do not differ between samples.", "bold red")
     if side.deviation > most_rounding(result.dtype):
         text = (
