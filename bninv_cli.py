@@ -43,6 +43,15 @@ class Sizes(str, Enum):
     mixed = "mixed"
 
 
+class Precision(str, Enum):
+    """Of the patched model's products: rule R1, or R9."""
+
+    ieee = "ieee"
+    tensor = "tensor"
+    tensor_A = "tensor-A"  # noqa: N815 - the class of arithmetic has a capital
+    tensor_H = "tensor-H"  # noqa: N815
+
+
 class GradMode(str, Enum):
     """What the model runs under."""
 
@@ -120,7 +129,22 @@ def check_command(
         MemoryFormat, typer.Option(help="Of the model and its inputs.")
     ] = MemoryFormat.contiguous,
     grad_mode: Annotated[GradMode, typer.Option(help="What to run under.")] = GradMode.no_grad,
+    precision: Annotated[
+        Precision,
+        typer.Option(
+            help="Of the patched model's products. tensor: by a GPU's tensor cores; tensor-A, "
+            "tensor-H: the same of a class of GPUs, on a CPU too, slowly."
+        ),
+    ] = Precision.ieee,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a record of the patched model's results, which `bninv audit` computes "
+            "again anywhere (safetensors).",
+        ),
+    ] = None,
     repeat: Annotated[
         int | None,
         typer.Option(
@@ -164,8 +188,10 @@ def check_command(
         with warnings.catch_warnings():
             if not traceback:
                 warnings.simplefilter("ignore")  # other libraries' advice; bninv's own is shown
-            outputs = Outputs(json_file, html_file, plot_file)
+            outputs = Outputs(json_file, html_file, plot_file, save)
             outputs.validate(repeat is not None)
+            if repeat is not None and precision is not Precision.ieee:
+                raise typer.BadParameter("--precision: --repeat compares processes under ieee")
             if repeat is not None and image_sizes is Sizes.mixed:
                 raise typer.BadParameter("--sizes mixed compares images of one run, --repeat runs")
             sizes = parse_sizes(batch_sizes)
@@ -186,7 +212,11 @@ def check_command(
             common = (subject, sizes, grad_mode.value, quiet)
             if repeat is None:
                 result = run_check(
-                    *common, depth=outputs.need_depth, pictures=outputs.need_pictures
+                    *common,
+                    depth=outputs.need_depth,
+                    pictures=outputs.need_pictures,
+                    precision=precision.value,
+                    record=save,
                 )
             else:
                 result = run_repeat(*common, repeat)
@@ -205,6 +235,63 @@ def check_command(
             tracebacks.print_exc()
         raise
     return 0 if result.passed else 1
+
+
+@app.command("audit")
+def audit_command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A record, by `bninv check --save`.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="As for `bninv check`. Default: the model that the record names."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights: safetensors or a torch.save file."),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Download the library's weights.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, auto, ...")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if equal.")] = False,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="On an error, show where it happened.")
+    ] = False,
+) -> int:
+    """Compute a record's results again, and compare every bit: of each output, layer and weight.
+
+    What a GPU's tensor cores gave (tensor-A, tensor-H) is computed on a CPU in their arithmetic.
+
+    Exit status: 0 if all of it is equal, 1 if something differs, 2 for wrong usage or input.
+    """
+    from bninv.cli.audit import run_audit
+    from bninv.cli.outputs import Outputs
+
+    try:
+        with warnings.catch_warnings():
+            if not traceback:
+                warnings.simplefilter("ignore")  # other libraries' advice
+            outputs = Outputs(json_file, None, None)
+            outputs.validate(False)
+            result = run_audit(file, model, checkpoint, pretrained, device, threads)
+            if not (quiet and result.equal):
+                from bninv.report.terminal import console
+
+                console(stderr=json_file == "-").print(result)
+            outputs.write(result)
+    except Exception:
+        if traceback:
+            import traceback as tracebacks
+
+            tracebacks.print_exc()
+        raise
+    return 0 if result.equal else 1
 
 
 def _command_line() -> str:

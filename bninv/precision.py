@@ -45,6 +45,15 @@ def arithmetic(device: torch.device | str | int) -> Arithmetic:
     return "tensor-H" if major in (9, 10, 12) else "ieee"
 
 
+def meaning(precision: str, device: torch.device) -> str:
+    """The arithmetic that a word of `precision` means on a device, in this thread."""
+    if precision != "tensor":
+        return precision
+    if device.type == "cuda":
+        return arithmetic(device)
+    return str(torch.ops.bninv._emulated_arithmetic())
+
+
 @contextlib.contextmanager
 def emulate(arithmetic: Literal["tensor-A", "tensor-H"]) -> Iterator[None]:
     """Within it, `precision="tensor"` on CPU tensors gives the bits of GPUs of one class, slowly.

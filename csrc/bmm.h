@@ -11,7 +11,8 @@ namespace bninv {
 // A batch of matrices: what lies between two samples, two rows and two columns. Any of them may be 0.
 // A batch may be one of groups of samples, such as an image's heads: `group` lies between those.
 struct MatrixStrides {
-  int64_t sample, row, column, group;
+  int64_t sample, row, column;
+  int64_t group = 0;
 
   int64_t of(int64_t i, int64_t samples) const {
     return i / samples * group + i % samples * sample;

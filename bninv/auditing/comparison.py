@@ -111,7 +111,7 @@ def audit(
     copied = copy.deepcopy(model).eval()
     floating = next((t for t in copied.state_dict().values() if t.is_floating_point()), None)
     dtype = getattr(torch, found.dtype)
-    if floating is not None and floating.dtype != dtype:
+    if floating is not None and dtype.is_floating_point and floating.dtype != dtype:
         copied = copied.to(dtype)
     again = patch(copied.to(place), precision=precision)
     inputs = map_tensors(lambda t: t.to(place), found.inputs)

@@ -24,7 +24,7 @@ from bninv.auditing.structure import from_plain, to_plain
 from bninv.checking.bits import digest
 from bninv.checking.inputs import call_model, first
 from bninv.dispatch.modules import policy_of
-from bninv.precision import TENSOR_CONTRACT_VERSION, arithmetic
+from bninv.precision import TENSOR_CONTRACT_VERSION, meaning
 
 FORMAT = "bninv record 1"
 
@@ -171,7 +171,7 @@ def record(
         )
     device = first(inputs).device
     found = Record(
-        arithmetic=_arithmetic_of(policy.precision, device),
+        arithmetic=meaning(policy.precision, device),
         contract_version=CONTRACT_VERSION,
         tensor_contract_version=TENSOR_CONTRACT_VERSION,
         device=str(device),
@@ -193,12 +193,3 @@ def weight_digests(model: nn.Module) -> dict[str, str]:
     """A digest of every entry of a model's state dict, whatever its strides and device."""
     state = model.state_dict()
     return {name: digest([t]) for name, t in state.items() if isinstance(t, Tensor)}
-
-
-def _arithmetic_of(precision: str, device: torch.device) -> str:
-    """The class of arithmetic that a precision means on a device."""
-    if precision != "tensor":
-        return precision
-    if device.type == "cuda":
-        return arithmetic(device)
-    return str(torch.ops.bninv._emulated_arithmetic())

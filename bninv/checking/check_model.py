@@ -11,16 +11,20 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from bninv._arguments import Precision, need_precision
 from bninv._shown import shown
 from bninv.checking.inputs import as_samples, count, first, need_samples
 from bninv.checking.padding import PaddingCheck
 from bninv.checking.result import CheckResult as CheckResult
-from bninv.checking.result import CpuSide, PatchedSide
+from bninv.checking.result import CpuSide, PatchedSide, TensorCores
 from bninv.checking.runner import CheckError, Progress, Runner, one_line
 from bninv.detection import Images
 from bninv.dispatch import NotInvariantWarning
+from bninv.dispatch.modules import policy_of
 from bninv.modules.base import Patched
 from bninv.patching import patch, unpatch
+from bninv.patching.products import products
+from bninv.precision import meaning
 
 GradMode = Literal["no_grad", "inference_mode", "grad"]
 
@@ -42,6 +46,7 @@ def check(
     depth: bool = False,
     mixed: Any = None,
     pictures: bool = False,
+    precision: Precision | None = None,
     progress: Progress | None = None,
 ) -> CheckResult:
     """Run `model`, stock and patched, on the same samples in many batches; compare the bits.
@@ -75,6 +80,8 @@ def check(
             counts for `.passed`.
         pictures: of a detector, also keep the photographs with the most changes, and their boxes
             alone and in a batch: `.stock.pictures`, which `to_html()` draws.
+        precision: what `patch` is told; None: 'ieee', or what a model that is patched already was
+            told. Stock runs as PyTorch's own switches say.
         progress: called with (what, done, total) as the work goes on.
 
     Raises:
@@ -84,6 +91,8 @@ def check(
     if isinstance(model, nn.Module):
         inputs = as_samples(model, inputs)
     sizes = _validated(model, inputs, mixed, batch_sizes, grad_mode)
+    if precision is not None:
+        need_precision(precision)
     labels = list(samples or (f"sample {i}" for i in range(count(inputs))))
     if len(labels) != count(inputs):
         raise ValueError(f"samples: {len(labels)} names for {count(inputs)} samples in inputs")
@@ -103,6 +112,8 @@ def check(
             "gives other detections then, patched or not: see bninv.detection.fixed_size."
         )
     if is_patched(model):
+        if precision is not None:
+            work = patch(work, precision=precision)
         patched, cpu = _patched_sides(runner, work, padding)
         with runner.failing("unpatching", 0):
             work = unpatch(work)
@@ -112,7 +123,7 @@ def check(
         stock = runner.stock(work)
         padding.stock(runner, work)
         with runner.failing("patching", 0), _bninv_warnings(notes):
-            work = patch(work)
+            work = patch(work, precision=precision or "ieee")
         patched, cpu = _patched_sides(runner, work, padding)
     runner.compare_with_stock(patched)
     return CheckResult(
@@ -139,7 +150,17 @@ def _patched_sides(
         patched = runner.patched(model)
         cpu = runner.cpu(model) if runner.on_gpu else None
         padding.patched(runner, model)
+        patched.tensor_cores = _tensor_cores(model, runner.device)
         return patched, cpu
+
+
+def _tensor_cores(model: nn.Module, device: torch.device) -> TensorCores | None:
+    policy = policy_of(model)
+    if policy is None or policy.precision == "ieee":
+        return None
+    found = products(model)
+    left = [str(product) for product in found if product.precision == "ieee"]
+    return TensorCores(policy.precision, meaning(policy.precision, device), len(found), left)
 
 
 def is_patched(model: nn.Module) -> bool:

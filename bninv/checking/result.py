@@ -72,6 +72,18 @@ class StockSide(Side):
 
 
 @dataclass
+class TensorCores:
+    """Of a model patched for them: the word `precision`, the class of arithmetic that it meant, and
+    how many convolutions and linear layers there are, with those that R9 does not reach.
+    """
+
+    precision: str
+    arithmetic: str
+    layers: int
+    left_out: list[str]
+
+
+@dataclass
 class PatchedSide(Side):
     """The patched model, the operators in it that nothing vouches for, and its soundness.
 
@@ -84,6 +96,7 @@ class PatchedSide(Side):
     distinct: bool = True
     deviation: float = 0.0
     fusion: Fusion = field(default_factory=Fusion)
+    tensor_cores: TensorCores | None = None
     against_stock: Changes | None = None
 
 
@@ -178,7 +191,7 @@ class CheckResult:
             del side["pictures"]  # for people
             for row in side["depth"] or []:
                 row["max_rel"] = _finite(row["max_rel"])
-            for name in ("depth", "detections", "against_stock"):
+            for name in ("depth", "detections", "against_stock", "tensor_cores"):
                 if name in side and side[name] is None:
                     del side[name]
         body["patched"]["deviation"] = _finite(body["patched"]["deviation"])

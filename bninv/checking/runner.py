@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -24,8 +24,9 @@ from bninv.checking.outputs import RowTally, by_sample
 from bninv.checking.pictures import MOST_PICTURES, Picture, Seen, picture
 from bninv.checking.result import CpuSide, PatchedSide, Side, StockSide
 from bninv.detection import Images
-from bninv.dispatch.modules import mixed_samples
+from bninv.dispatch.modules import mixed_samples, policy_of
 from bninv.fusing import fusion
+from bninv.precision import arithmetic, emulate
 
 Progress = Callable[[str, int, int], None]
 
@@ -119,7 +120,8 @@ class Runner:
         digests = []
         # That the CPU cannot run it says nothing against the model.
         try:
-            outputs = self._run(copy_to_cpu(model), slots, torch.device("cpu"))
+            with _same_arithmetic(model, self.device):
+                outputs = self._run(copy_to_cpu(model), slots, torch.device("cpu"))
             for index in slots:
                 tally.add(index, outputs[index])
                 digests.append(digest(outputs[index]))
@@ -231,3 +233,11 @@ def _out_of_memory(error: Exception) -> bool:
 def one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _same_arithmetic(model: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+    """For a CPU: what 'tensor' means on the device that the model has run on."""
+    policy = policy_of(model)
+    if policy is None or policy.precision != "tensor":
+        return nullcontext()
+    return emulate(arithmetic(device))  # type: ignore[arg-type]

@@ -12,11 +12,12 @@ from bninv.loading.usage import UsageError
 
 @dataclass
 class Outputs:
-    """What --json, --html and --plot ask for; `json` may be "-", standard output."""
+    """What --json, --html, --plot and --save ask for; `json` may be "-", standard output."""
 
     json: str | None
     html: Path | None
     plot: Path | None
+    record: Path | None = None
 
     @property
     def need_depth(self) -> bool:
@@ -30,12 +31,12 @@ class Outputs:
 
     def validate(self, repeat: bool) -> None:
         """Find what cannot be written, and raise UsageError, while nothing has run yet."""
-        pages = {"--html": self.html, "--plot": self.plot}
+        pages = {"--html": self.html, "--plot": self.plot, "--save": self.record}
         for option, path in pages.items():
             if path is not None and repeat:
                 raise UsageError(
-                    f"{option} {path}: shows one run; --repeat compares several and has no page "
-                    "or plot. Leave one of them out"
+                    f"{option} {path}: shows one run; --repeat compares several and has no page, "
+                    "plot or record. Leave one of them out"
                 )
         written = {"--json": Path(self.json) if self.json not in (None, "-") else None, **pages}
         for option, path in written.items():

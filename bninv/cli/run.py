@@ -22,6 +22,8 @@ class _Prepared(NamedTuple):
     weights: str  # where they are from
     on_the_cpu: str  # why, where there is a GPU and nobody asked for the CPU
     mixed: Any = None  # a detector's images of several sizes
+    random: bool = False  # whether the weights are
+    detector_side: int | None = None  # what a detector was made to resize to
 
 
 def run_check(
@@ -31,8 +33,10 @@ def run_check(
     quiet: bool,
     depth: bool,
     pictures: bool,
+    precision: str,
+    record: Path | None,
 ) -> Any:
-    """A CheckResult. `subject` is what `_prepare` takes."""
+    """A CheckResult. `subject` is what `_prepare` takes; `record` is the file of one to write."""
     prepared = _prepare(*subject)
     _say(prepared.on_the_cpu)
     from bninv.checking.check_model import check
@@ -49,9 +53,18 @@ def run_check(
             depth=depth,
             mixed=prepared.mixed,
             pictures=pictures,
+            precision=precision,  # type: ignore[arg-type]
             progress=progress,
         )
     result.weights = prepared.weights
+    if record is not None:
+        from bninv.cli.audit import save_record
+
+        name, *_, checkpoint, pretrained, seed, _, _, _ = subject
+        source = {"model": name, "pretrained": pretrained, "seed": seed, "random": prepared.random}
+        source["checkpoint"] = None if checkpoint is None else checkpoint.name
+        source["detector_side"] = prepared.detector_side
+        save_record(record, prepared.model, prepared.inputs, precision, source)
     return result
 
 
@@ -80,7 +93,7 @@ def _run_once(
     """What a fresh process of --repeat does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, inputs, _, weights, on_the_cpu, _ = _prepare(*subject)
+        model, inputs, _, weights, on_the_cpu, *_ = _prepare(*subject)
         from bninv.checking.check_model import GRAD_MODES
         from bninv.checking.inputs import first
         from bninv.checking.repeat import digest_of_weights, digests
@@ -147,9 +160,11 @@ def _prepare(
     mixed = load_mixed(paths, _FEWEST_SAMPLES, prepare) if mixed_sizes else None
 
     weights = [loaded.weights]
+    detector_side = None
     if loaded.untrained:
         if loaded.kind == "detection":
-            weights += prepare_untrained(loaded.model, prepare.size[1])
+            detector_side = prepare.size[1]
+            weights += prepare_untrained(loaded.model, detector_side)
         try:
             few = build_batch(inputs, list(range(_FEWEST_SAMPLES)))
             if calibrate_batch_norm(loaded.model, few):
@@ -170,7 +185,9 @@ def _prepare(
     except RuntimeError as error:
         raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
     _need_kernels(model, inputs, name)
-    return _Prepared(model, inputs, labels, ", ".join(weights), on_the_cpu, mixed)
+    said = ", ".join(weights)
+    random = loaded.untrained
+    return _Prepared(model, inputs, labels, said, on_the_cpu, mixed, random, detector_side)
 
 
 def _moved(tensor: Any, device: Any, dtype: Any, layout: Any) -> Any:

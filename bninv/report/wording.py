@@ -18,6 +18,8 @@ from bninv.report import detections
 # would allow any difference at all: there half of the largest output is the limit.
 _MOST_STEPS, _MOST_STEPS_NARROW, _MOST = 2**13, 2**8, 0.5
 _ONLY_A_DOUBT = "Patched and stock outputs differ"
+# Layers that are listed by name.
+_MOST_LAYERS = 5
 # What a user knows these operators as.
 _FAMILIAR = {"addmm": " (linear)", "mm": " (linear)", "bmm": " (matmul)"}
 
@@ -60,9 +62,11 @@ def cells(row: Row) -> list[Text]:
     return [Text(text, style) for text, style in zip(texts, styles, strict=True)]
 
 
-def most_rounding(dtype: str) -> float:
+def most_rounding(dtype: str, tensor_cores: bool = False) -> float:
     """The largest deviation that is not remarked on: 1e-3 in float32, 0.25 in float16."""
     found = getattr(torch, dtype)
+    if tensor_cores and found is torch.float32:
+        found = torch.float16  # whose fraction TF32 has
     # Of a model that takes integers the dtype it computes in is not known.
     info = torch.finfo(found if found.is_floating_point else torch.float32)
     return min(_MOST, (_MOST_STEPS if info.bits >= 32 else _MOST_STEPS_NARROW) * info.eps)
@@ -128,9 +132,26 @@ def verdict(result: CheckResult) -> list[Text]:
         *_cpu_verdict(result),
         *detections.verdict(result),
         *_reservations(result),
+        *_tensor_cores(result),
         *_fusion(result),
         *(Text(note, "dim") for note in result.notes),
     ]
+
+
+def _tensor_cores(result: CheckResult) -> Iterator[Text]:
+    found = result.patched.tensor_cores
+    if found is None:
+        return
+    reached = found.layers - len(found.left_out)
+    yield Text(
+        f"Patched: precision {found.precision}: {reached} of {found.layers} convolutions and "
+        f"linear layers in the arithmetic of tensor cores (R9, {found.arithmetic})."
+    )
+    for layer in found.left_out[:_MOST_LAYERS]:
+        yield Text(f"  IEEE: {layer}", "dim")
+    more = len(found.left_out) - _MOST_LAYERS
+    if more > 0:
+        yield Text(f"  and {more} more", "dim")
 
 
 def _stock_verdict(result: CheckResult, sizes: str) -> Text:
@@ -186,7 +207,7 @@ def _reservations(result: CheckResult) -> Iterator[Text]:
         yield Text("The patched model's outputs hold NaN or Inf.", "bold red")
     if not side.distinct and (side.detections is None or side.detections[0].detections):
         yield Text("The patched model's outputs do not differ between samples.", "bold red")
-    if side.deviation > most_rounding(result.dtype):
+    if side.deviation > most_rounding(result.dtype, side.tensor_cores is not None):
         text = (
             f"{_ONLY_A_DOUBT} by {side.deviation:.1e} of the largest output: "
             "more than rounding explains in most models"
