@@ -64,9 +64,10 @@ ARITHMETIC = re.compile(
 )
 # Exact: moves, comparisons, choices, signs, widening. Narrowing rounds once, and so does an integer
 # (a sum's number of terms) on its way to the arithmetic type. A place is cut to an index (R8).
-# A quotient becomes a whole number: exact as a number of its own type.
+# A quotient becomes a whole number: exact as a number of its own type. `x > 0 ? x : 0` is a
+# maximum, which gives 0 for NaN too.
 OTHERS = re.compile(
-    r"(mov|ld|st|selp|setp|neg|abs|copysign)\.[a-z0-9_.:]+"
+    r"(mov|ld|st|selp|setp|neg|abs|copysign|max)\.[a-z0-9_.:]+"
     r"|cvt\.(f32\.b?f16|f64\.f32|rn\.(f32\.f64|b?f16(x2)?\.f32|f(32|64)\.s64)"
     r"|rzi\.s64\.f(32|64)|r[mnz]i\.(f32\.f32|f64\.f64))"
 )

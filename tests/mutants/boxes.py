@@ -30,12 +30,12 @@ MUTANTS = [
         "first + k > own)",
     ),
     Mutant(
-        "nms-nan",
-        "a later box's NaN is taken",
+        "nms-apart",
+        "boxes that are apart in both directions share an area",
         "nms",
         "nms.h",
-        "return select(b > a, b, a);",
-        "return select(a > b, a, b);",
+        "const V zero(0.0f);",
+        "const V zero(-1e30f);",
     ),
     Mutant(
         "nms-barrier",
