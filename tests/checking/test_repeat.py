@@ -33,13 +33,13 @@ def unseeded():
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path):
     """Call the command on a model of MODELS; returns its exit status, output and errors."""
-    (tmp_path / "my_models.py").write_text(MODELS)
+    (tmp_path / "my_repeated_models.py").write_text(MODELS)
     call = command(monkeypatch, capsys, tmp_path)
-    monkeypatch.delitem(sys.modules, "my_models", raising=False)
+    monkeypatch.delitem(sys.modules, "my_repeated_models", raising=False)
 
     def run(name: str, *arguments: str) -> Ended:
         options = ["--device", "cpu", "--image-size", "16", *arguments]
-        return call("check", f"my_models:{name}", *options)
+        return call("check", f"my_repeated_models:{name}", *options)
 
     return run
 
@@ -94,7 +94,7 @@ def test_weights_that_nothing_seeded(run, here) -> None:
 def test_wrong_usage(run, here) -> None:
     status, out, err = run("missing", "--repeat", "2")
     assert (status, out) == (2, "")
-    assert "my_models has no 'missing'" in err
+    assert "my_repeated_models has no 'missing'" in err
     status, _, err = run("steady", "--repeat", "1")
     assert status == 2
     assert "--repeat" in err

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import bninv.functional as F
-from tests.support.calls import BIAS, CALLS, ELEMENTWISE, W2, W4, X2, X4
+from tests.support.calls import BIAS, BOXES, CALLS, ELEMENTWISE, W2, W4, X2, X4
 from tests.support.places import ROOT
 from tests.support.properties import assert_bits, normal, panel
 
@@ -120,6 +120,8 @@ FUSED: dict[str, Callable[[], Tensor]] = {
         activation="relu",
     ),
     "linear_fused": lambda: F.linear_fused(X2, W2, BIAS, activation="silu"),
+    # The second result of torchvision's operator.
+    "roi_pool_argmax": lambda: torch.ops.bninv.roi_pool_argmax(X4, BOXES, [2, 3], 0.5),
     # Whose result's size follows from the values.
     "nms": lambda: F.nms(X2[:, :4], X2[:, 4], 0.3),
     "bmm": lambda: F.matmul(X4[0], X4[0].mT),
