@@ -80,6 +80,7 @@ bench: environment ## time patched models and convolutions against stock
 	$(VENV_PYTHON) -m benchmarks.bench_attention
 	$(VENV_PYTHON) -m benchmarks.bench_dtypes
 	$(VENV_PYTHON) -m benchmarks.bench_protection
+	$(VENV_PYTHON) -m benchmarks.bench_catching
 	$(VENV_PYTHON) -m benchmarks.bench_batch_norm
 
 zoo: environment ## show which models of timm and torchvision are covered: hours; goes on where it was stopped
