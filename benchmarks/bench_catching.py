@@ -89,10 +89,10 @@ def main(
     for name in models.split(","):
         torch.manual_seed(0)
         model = bninv.patch(timm.create_model(name).eval())
-        size = model.default_cfg["input_size"]
-        image = torch.randn(1, *size)
+        config: Any = model.default_cfg
+        image = torch.randn(1, *config["input_size"])
         with torch.inference_mode():
-            forward = partial(model, image)
+            forward: Callable[[], Any] = partial(model, image)
             forward()  # chains are made
             calls = caught_calls(forward)
             runs = {"forward": forward, "caught": caught(calls), "straight": straight(calls)}
