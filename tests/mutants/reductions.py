@@ -248,12 +248,12 @@ MUTANTS = [
         "else if (last_after < 0)",
     ),
     Mutant(
-        "roi-not-finite",
-        "whether a region is finite along the width is not looked at",
+        "roi-no-image",
+        "whether there is an image of a region's index is not looked at",
         "roi",
         "cuda/roi_align.cu",
         "if (roi.index < 0 || !rows.exists || !columns.exists) {",
-        "if (roi.index < 0 || !rows.exists) {",
+        "if (!rows.exists || !columns.exists) {",
     ),
     Mutant(
         "roi-last-of-equal",
