@@ -11,6 +11,8 @@ import runpy
 import shlex
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -58,6 +60,21 @@ class GradMode(str, Enum):
     no_grad = "no_grad"
     inference_mode = "inference_mode"
     grad = "grad"
+
+
+# Options that several commands have.
+Checkpoint = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Weights: safetensors or a torch.save file.")
+]
+Pretrained = Annotated[bool, typer.Option("--pretrained", help="Download the library's weights.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+JsonFile = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
+]
+Traceback = Annotated[
+    bool, typer.Option("--traceback", help="On an error, show where it happened.")
+]
 
 
 def _show_version(value: bool) -> None:
@@ -117,13 +134,8 @@ def check_command(
             "this is shown, and counts for nothing in the exit status.",
         ),
     ] = Sizes.equal,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights: safetensors or a torch.save file."),
-    ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Download the library's weights.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    pretrained: Pretrained = False,
     seed: Annotated[int, typer.Option(help="Seed of random weights.")] = 0,
     memory_format: Annotated[
         MemoryFormat, typer.Option(help="Of the model and its inputs.")
@@ -136,7 +148,7 @@ def check_command(
             "tensor-H: the same of a class of GPUs, on a CPU too, slowly."
         ),
     ] = Precision.ieee,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -151,10 +163,7 @@ def check_command(
             min=2, metavar="N", help="Compare N fresh processes instead: do the bits repeat?"
         ),
     ] = None,
-    json_file: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
-    ] = None,
+    json_file: JsonFile = None,
     html_file: Annotated[
         Path | None,
         typer.Option("--html", metavar="FILE", help="Write a page: tables, and a plot over depth."),
@@ -164,9 +173,7 @@ def check_command(
         typer.Option("--plot", metavar="FILE", help="Draw the difference over depth: PNG, SVG, …"),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no table.")] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="On an error, show where it happened.")
-    ] = False,
+    traceback: Traceback = False,
 ) -> int:
     """Does an image's result depend on the batch it is in? Check MODEL, stock and patched.
 
@@ -181,59 +188,50 @@ def check_command(
     every process.
     """
     from bninv.cli.outputs import Outputs
-    from bninv.cli.run import parse_sizes, run_check, run_repeat
+    from bninv.cli.run import Subject, parse_sizes, run_check, run_repeat
     from bninv.cli.said import say_why
 
-    try:
-        with warnings.catch_warnings():
-            if not traceback:
-                warnings.simplefilter("ignore")  # other libraries' advice; bninv's own is shown
-            outputs = Outputs(json_file, html_file, plot_file, save)
-            outputs.validate(repeat is not None)
-            if repeat is not None and precision is not Precision.ieee:
-                raise typer.BadParameter("--precision: --repeat compares processes under ieee")
-            if repeat is not None and image_sizes is Sizes.mixed:
-                raise typer.BadParameter("--sizes mixed compares images of one run, --repeat runs")
-            sizes = parse_sizes(batch_sizes)
-            subject = (
-                model,
-                sizes,
-                device,
-                dtype,
-                images,
-                image_size,
-                checkpoint,
-                pretrained,
-                seed,
-                memory_format.value,
-                threads,
-                image_sizes is Sizes.mixed,
+    with _quietly(traceback):
+        outputs = Outputs(json_file, html_file, plot_file, save)
+        outputs.validate(repeat is not None)
+        if repeat is not None and precision is not Precision.ieee:
+            raise typer.BadParameter("--precision: --repeat compares processes under ieee")
+        if repeat is not None and image_sizes is Sizes.mixed:
+            raise typer.BadParameter("--sizes mixed compares images of one run, --repeat runs")
+        sizes = parse_sizes(batch_sizes)
+        subject = Subject(
+            model,
+            sizes,
+            device,
+            dtype,
+            images,
+            image_size,
+            checkpoint,
+            pretrained,
+            seed,
+            memory_format.value,
+            threads,
+            image_sizes is Sizes.mixed,
+        )
+        common = (subject, sizes, grad_mode.value, quiet)
+        if repeat is None:
+            result = run_check(
+                *common,
+                depth=outputs.need_depth,
+                pictures=outputs.need_pictures,
+                precision=precision.value,
+                record=save,
             )
-            common = (subject, sizes, grad_mode.value, quiet)
-            if repeat is None:
-                result = run_check(
-                    *common,
-                    depth=outputs.need_depth,
-                    pictures=outputs.need_pictures,
-                    precision=precision.value,
-                    record=save,
-                )
-            else:
-                result = run_repeat(*common, repeat)
-            result.command = _command_line()
-            if quiet:
-                say_why(result)
-            else:
-                from bninv.report.terminal import console
+        else:
+            result = run_repeat(*common, repeat)
+        result.command = _command_line()
+        if quiet:
+            say_why(result)
+        else:
+            from bninv.report.terminal import console
 
-                console(stderr=json_file == "-").print(result)
-            outputs.write(result)
-    except Exception:
-        if traceback:
-            import traceback as tracebacks
-
-            tracebacks.print_exc()
-        raise
+            console(stderr=json_file == "-").print(result)
+        outputs.write(result)
     return 0 if result.passed else 1
 
 
@@ -246,23 +244,13 @@ def audit_command(
         str | None,
         typer.Option(help="As for `bninv check`. Default: the model that the record names."),
     ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights: safetensors or a torch.save file."),
-    ] = None,
-    pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="Download the library's weights.")
-    ] = False,
+    checkpoint: Checkpoint = None,
+    pretrained: Pretrained = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, auto, ...")] = "cpu",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    json_file: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE|-", help="Write JSON; to standard output with -."),
-    ] = None,
+    threads: Threads = None,
+    json_file: JsonFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if equal.")] = False,
-    traceback: Annotated[
-        bool, typer.Option("--traceback", help="On an error, show where it happened.")
-    ] = False,
+    traceback: Traceback = False,
 ) -> int:
     """Compute a record's results again, and compare every bit: of each output, layer and weight.
 
@@ -273,25 +261,34 @@ def audit_command(
     from bninv.cli.audit import run_audit
     from bninv.cli.outputs import Outputs
 
+    with _quietly(traceback):
+        outputs = Outputs(json_file, None, None)
+        outputs.validate(False)
+        result = run_audit(file, model, checkpoint, pretrained, device, threads)
+        if not (quiet and result.equal):
+            from bninv.report.terminal import console
+
+            console(stderr=json_file == "-").print(result)
+        outputs.write(result)
+    return 0 if result.equal else 1
+
+
+@contextmanager
+def _quietly(traceback: bool) -> Iterator[None]:
+    """Without other libraries' advice (bninv's own is in the results), unless a traceback is
+    wanted, which an error prints here.
+    """
     try:
         with warnings.catch_warnings():
             if not traceback:
-                warnings.simplefilter("ignore")  # other libraries' advice
-            outputs = Outputs(json_file, None, None)
-            outputs.validate(False)
-            result = run_audit(file, model, checkpoint, pretrained, device, threads)
-            if not (quiet and result.equal):
-                from bninv.report.terminal import console
-
-                console(stderr=json_file == "-").print(result)
-            outputs.write(result)
+                warnings.simplefilter("ignore")
+            yield
     except Exception:
         if traceback:
             import traceback as tracebacks
 
             tracebacks.print_exc()
         raise
-    return 0 if result.equal else 1
 
 
 def _command_line() -> str:

@@ -15,6 +15,23 @@ from bninv_cli import DTYPES
 _FEWEST_SAMPLES, _MOST_SAMPLES = 8, 32
 
 
+class Subject(NamedTuple):
+    """What the command line says of the model, its inputs and where they run."""
+
+    name: str
+    sizes: tuple[int, ...]
+    device_name: str
+    dtype_name: str
+    folder: Path | None
+    image_size: int | None
+    checkpoint: Path | None
+    pretrained: bool
+    seed: int
+    memory_format: str
+    threads: int | None
+    mixed_sizes: bool
+
+
 class _Prepared(NamedTuple):
     model: Any
     inputs: Any
@@ -27,7 +44,7 @@ class _Prepared(NamedTuple):
 
 
 def run_check(
-    subject: tuple[Any, ...],
+    subject: Subject,
     sizes: tuple[int, ...],
     grad_mode: Any,
     quiet: bool,
@@ -36,8 +53,8 @@ def run_check(
     precision: str,
     record: Path | None,
 ) -> Any:
-    """A CheckResult. `subject` is what `_prepare` takes; `record` is the file of one to write."""
-    prepared = _prepare(*subject)
+    """A CheckResult; `record` is the file of one to write."""
+    prepared = _prepare(subject)
     _say(prepared.on_the_cpu)
     from bninv.checking.check_model import check
     from bninv.report.terminal import progress_bar
@@ -47,7 +64,7 @@ def run_check(
             prepared.model,
             prepared.inputs,
             sizes,
-            name=subject[0],
+            name=subject.name,
             samples=prepared.labels,
             grad_mode=grad_mode,
             depth=depth,
@@ -60,16 +77,21 @@ def run_check(
     if record is not None:
         from bninv.cli.audit import save_record
 
-        name, *_, checkpoint, pretrained, seed, _, _, _ = subject
-        source = {"model": name, "pretrained": pretrained, "seed": seed, "random": prepared.random}
-        source["checkpoint"] = None if checkpoint is None else checkpoint.name
-        source["detector_side"] = prepared.detector_side
+        checkpoint = subject.checkpoint
+        source = {
+            "model": subject.name,
+            "pretrained": subject.pretrained,
+            "seed": subject.seed,
+            "random": prepared.random,
+            "checkpoint": None if checkpoint is None else checkpoint.name,
+            "detector_side": prepared.detector_side,
+        }
         save_record(record, prepared.model, prepared.inputs, precision, source)
     return result
 
 
 def run_repeat(
-    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any, quiet: bool, processes: int
+    subject: Subject, sizes: tuple[int, ...], grad_mode: Any, quiet: bool, processes: int
 ) -> Any:
     """A RepeatResult."""
     from bninv.checking.repeat import RepeatResult, in_fresh_processes
@@ -82,18 +104,18 @@ def run_repeat(
     _, device, weights, on_the_cpu = found[0][:4]
     _say(on_the_cpu)
     digests = [f[0] for f in found]
-    result = RepeatResult(subject[0], device, subject[3], sizes, digests, weights)
+    result = RepeatResult(subject.name, device, subject.dtype_name, sizes, digests, weights)
     result.detections = summarize([f[4] for f in found], [f[5] for f in found if f[5]])
     return result
 
 
 def _run_once(
-    subject: tuple[Any, ...], sizes: tuple[int, ...], grad_mode: Any
+    subject: Subject, sizes: tuple[int, ...], grad_mode: Any
 ) -> tuple[Any, str, str, str, Any, str]:
     """What a fresh process of --repeat does."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, inputs, _, weights, on_the_cpu, *_ = _prepare(*subject)
+        model, inputs, _, weights, on_the_cpu, *_ = _prepare(subject)
         from bninv.checking.check_model import GRAD_MODES
         from bninv.checking.inputs import first
         from bninv.checking.repeat import digest_of_weights, digests
@@ -105,7 +127,7 @@ def _run_once(
         unseeded = ""
         if weights.startswith(("random", "as ")) and is_detector(model):
             # What a script makes that does not seed, and loads no weights unless its model does.
-            unseeded = digest_of_weights(load_model(subject[0], seed=None).model)
+            unseeded = digest_of_weights(load_model(subject.name, seed=None).model)
         return found, str(first(inputs).device), weights, on_the_cpu, boxes, unseeded
 
 
@@ -114,24 +136,11 @@ def _say(text: str) -> None:
         print(f"bninv: {text}", file=sys.stderr, flush=True)
 
 
-def _prepare(
-    name: str,
-    sizes: tuple[int, ...],
-    device_name: str,
-    dtype_name: str,
-    folder: Path | None,
-    image_size: int | None,
-    checkpoint: Path | None,
-    pretrained: bool,
-    seed: int,
-    memory_format: str,
-    threads: int | None,
-    mixed_sizes: bool,
-) -> _Prepared:
+def _prepare(subject: Subject) -> _Prepared:
     # Cheap checks first, slow imports after them.
-    if dtype_name not in DTYPES:
-        hint = near_matches(dtype_name, DTYPES) or f"; it may be {', '.join(DTYPES)}"
-        raise UsageError(f"--dtype {dtype_name}: unknown{hint}")
+    if subject.dtype_name not in DTYPES:
+        hint = near_matches(subject.dtype_name, DTYPES) or f"; it may be {', '.join(DTYPES)}"
+        raise UsageError(f"--dtype {subject.dtype_name}: unknown{hint}")
     import torch
 
     from bninv._structure import map_tensors
@@ -144,20 +153,26 @@ def _prepare(
     from bninv.loading.models import load_model
     from bninv.loading.samples import load_inputs, load_mixed
 
-    check_device(device_name)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    paths = find_images(folder)
-    loaded = load_model(name, pretrained=pretrained, checkpoint=checkpoint, seed=seed)
-    prepare = loaded.preprocess.resized(image_size)
-    count = min(max(_FEWEST_SAMPLES, *sizes), _MOST_SAMPLES)
+    check_device(subject.device_name)
+    if subject.threads is not None:
+        torch.set_num_threads(subject.threads)
+    paths = find_images(subject.folder)
+    loaded = load_model(
+        subject.name,
+        pretrained=subject.pretrained,
+        checkpoint=subject.checkpoint,
+        seed=subject.seed,
+    )
+    prepare = loaded.preprocess.resized(subject.image_size)
+    count = min(max(_FEWEST_SAMPLES, *subject.sizes), _MOST_SAMPLES)
     inputs, labels = load_inputs(loaded.kind, paths, count, prepare, loaded.frames)
 
-    if mixed_sizes and loaded.kind != "detection":
+    if subject.mixed_sizes and loaded.kind != "detection":
         raise UsageError(
-            f"--sizes mixed: {name} is no detector of torchvision's, and its images have one size"
+            f"--sizes mixed: {subject.name} is no detector of torchvision's, and its images have "
+            "one size"
         )
-    mixed = load_mixed(paths, _FEWEST_SAMPLES, prepare) if mixed_sizes else None
+    mixed = load_mixed(paths, _FEWEST_SAMPLES, prepare) if subject.mixed_sizes else None
 
     weights = [loaded.weights]
     detector_side = None
@@ -171,20 +186,24 @@ def _prepare(
                 weights.insert(1, "BatchNorm calibrated on the images")
         except Exception as error:
             shape = (count, *prepare.size)
-            raise CheckError(f"{name} failed on images of shape {shape}: {error}") from error
-    dtype = getattr(torch, dtype_name)
+            raise CheckError(
+                f"{subject.name} failed on images of shape {shape}: {error}"
+            ) from error
+    dtype = getattr(torch, subject.dtype_name)
     layout = torch.contiguous_format
-    if memory_format == "channels_last":
+    if subject.memory_format == "channels_last":
         layout = torch.channels_last_3d if loaded.kind == "video" else torch.channels_last
-    device, on_the_cpu = load_for(device_name)
+    device, on_the_cpu = load_for(subject.device_name)
     try:
         model = loaded.model.to(device=device, dtype=dtype)
         model = model.to(memory_format=layout)  # type: ignore[call-overload]
         inputs = map_tensors(lambda t: _moved(t, device, dtype, layout), inputs)
         mixed = map_tensors(lambda t: _moved(t, device, dtype, layout), mixed)
     except RuntimeError as error:
-        raise UsageError(f"--device {device_name} --dtype {dtype_name}: {error}") from error
-    _need_kernels(model, inputs, name)
+        raise UsageError(
+            f"--device {subject.device_name} --dtype {subject.dtype_name}: {error}"
+        ) from error
+    _need_kernels(model, inputs, subject.name)
     said = ", ".join(weights)
     random = loaded.untrained
     return _Prepared(model, inputs, labels, said, on_the_cpu, mixed, random, detector_side)
