@@ -9,6 +9,23 @@ namespace bninv {
 namespace cuda {
 namespace {
 
+// The greatest of a bin's pixels, the first of equal ones, and where in its image; -1 where there is none.
+template <typename A>
+struct Greatest {
+  A best = roi_lowest<A>();
+  int64_t place = -1;
+
+  template <typename Pixel>
+  __device__ __forceinline__ Greatest(const RoiArgs& args, const RoiRange& rows,
+                                      const RoiRange& columns, const Pixel& pixel) {
+    for (int64_t h = rows.first; h < rows.last; ++h)
+      for (int64_t w = columns.first; w < columns.last; ++w) {
+        const A value = pixel(h, w);
+        if (value > best) best = value, place = h * args.width + w;
+      }
+  }
+};
+
 struct Maximum {
   template <typename T>
   using Output = T;
@@ -18,16 +35,11 @@ struct Maximum {
     return narrow<T>(roi_nothing<Arithmetic<T>>());
   }
   template <typename T, typename Pixel>
-  static __device__ __forceinline__ T of(const RoiArgs&, const RoiRange& rows,
+  static __device__ __forceinline__ T of(const RoiArgs& args, const RoiRange& rows,
                                          const RoiRange& columns, const Pixel& pixel) {
     using A = Arithmetic<T>;
-    A best = rows.count() * columns.count() == 0 ? A(0) : roi_lowest<A>();
-    for (int64_t h = rows.first; h < rows.last; ++h)
-      for (int64_t w = columns.first; w < columns.last; ++w) {
-        const A value = pixel(h, w);
-        if (value > best) best = value;
-      }
-    return narrow<T>(best);
+    if (rows.count() * columns.count() == 0) return narrow<T>(A(0));
+    return narrow<T>(Greatest<A>(args, rows, columns, pixel).best);
   }
 };
 
@@ -42,15 +54,7 @@ struct Place {
   template <typename T, typename Pixel>
   static __device__ __forceinline__ int32_t of(const RoiArgs& args, const RoiRange& rows,
                                                const RoiRange& columns, const Pixel& pixel) {
-    using A = Arithmetic<T>;
-    A best = roi_lowest<A>();
-    int64_t place = -1;
-    for (int64_t h = rows.first; h < rows.last; ++h)
-      for (int64_t w = columns.first; w < columns.last; ++w) {
-        const A value = pixel(h, w);
-        if (value > best) best = value, place = h * args.width + w;
-      }
-    return static_cast<int32_t>(place);
+    return static_cast<int32_t>(Greatest<Arithmetic<T>>(args, rows, columns, pixel).place);
   }
 };
 

@@ -301,20 +301,15 @@ Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes, MemoryFo
   return empty_strided(like, static_cast<int64_t>(sizes.size()), sizes.data(), strides.data());
 }
 
-Tensor new_empty_indices(const Tensor& like, const std::vector<int64_t>& sizes) {
+Tensor new_empty_integers(const Tensor& like, const std::vector<int64_t>& sizes, int bits) {
   const std::vector<int64_t> strides = dense_strides(sizes, MemoryFormat::Contiguous);
   return empty_strided(like, static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
-                       aoti_torch_dtype_int32());
+                       bits == 32 ? aoti_torch_dtype_int32() : aoti_torch_dtype_int64());
 }
 
 Tensor new_workspace(const Tensor& like, int64_t bytes) {
   const int64_t stride = 1;
   return empty_strided(like, 1, &bytes, &stride, aoti_torch_dtype_uint8());
-}
-
-Tensor new_indices(const Tensor& like, int64_t count) {
-  const int64_t stride = 1;
-  return empty_strided(like, 1, &count, &stride, aoti_torch_dtype_int64());
 }
 
 bool is_panel(const Tensor& weight) {

@@ -111,11 +111,8 @@ Tensor new_like(const Tensor& like);
 Tensor new_empty(const Tensor& like, const std::vector<int64_t>& sizes,
                  MemoryFormat format = MemoryFormat::Contiguous);
 
-// An uninitialised contiguous tensor of 32-bit integers on `like`'s device.
-Tensor new_empty_indices(const Tensor& like, const std::vector<int64_t>& sizes);
-
-// An uninitialised tensor of int64 in one dimension, on `like`'s device.
-Tensor new_indices(const Tensor& like, int64_t count);
+// An uninitialised contiguous tensor of integers of 32 or 64 bits, on `like`'s device.
+Tensor new_empty_integers(const Tensor& like, const std::vector<int64_t>& sizes, int bits);
 
 // The (r, s, c, o) panel of a weight (out, in, kernel...): itself when its strides say so (bninv.patch
 // lays weights out like that), else a copy for this call.

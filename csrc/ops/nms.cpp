@@ -63,7 +63,8 @@ Tensor run_on_cpu(NmsArgs& args, const Tensor& boxes) {
   const int64_t size = args.count / tasks;
   run(BNINV_KERNEL(nms), args, tasks, grain_of(size * size / 4));
 
-  const Tensor result = new_indices(boxes, std::count(is_kept.begin(), is_kept.end(), uint8_t{1}));
+  const Tensor result =
+      new_empty_integers(boxes, {std::count(is_kept.begin(), is_kept.end(), uint8_t{1})}, 64);
   auto* indices = static_cast<int64_t*>(result.data_ptr());
   for (const int64_t i : order)
     if (is_kept[i]) *indices++ = i;
@@ -71,7 +72,7 @@ Tensor run_on_cpu(NmsArgs& args, const Tensor& boxes) {
 }
 
 Tensor run_on_cuda(NmsArgs& args, const Tensor& boxes) {
-  const Tensor result = new_indices(boxes, args.count + 1);
+  const Tensor result = new_empty_integers(boxes, {args.count + 1}, 64);
   const Tensor workspace = new_workspace(boxes, nms_workspace_bytes(args.count));
   args.result = static_cast<int64_t*>(result.data_ptr());
   args.workspace = workspace.data_ptr();
@@ -108,7 +109,7 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold,
     args.classes = static_cast<const int64_t*>(idxs->data_ptr());
     args.class_stride = idxs->stride(0);
   }
-  if (args.count == 0) return new_indices(boxes, 0);
+  if (args.count == 0) return new_empty_integers(boxes, {0}, 64);
   args.boxes = boxes.data_ptr(), args.scores = scores.data_ptr();
   args.box_stride = boxes.stride(0), args.side_stride = boxes.stride(1);
   args.score_stride = scores.stride(0);

@@ -139,7 +139,7 @@ Tensor roi_pool_argmax(const Tensor& input, const Tensor& boxes, std::vector<int
   BNINV_CHECK(args.height * args.width <= INT32_MAX, kOp, ": `input` has shape ", sizes_text(input),
               "; an image of it may have at most 2^31 - 1 pixels");
   return pooled(kOp, BNINV_KERNEL(roi_pool_argmax), BNINV_CUDA_KERNEL(roi_pool_argmax), input, args,
-                new_empty_indices(input, sizes_of(args)), false, kPixels);
+                new_empty_integers(input, sizes_of(args), 32), false, kPixels);
 }
 
 Tensor ps_roi_pool(const Tensor& input, const Tensor& boxes, std::vector<int64_t> output_size,
