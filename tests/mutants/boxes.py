@@ -1,4 +1,4 @@
-"""Faults in the suppression of boxes, and in what deformable convolutions find."""
+"""Faults in the suppression of boxes, in regions, and in what deformable convolutions find."""
 
 from __future__ import annotations
 
@@ -44,5 +44,29 @@ MUTANTS = [
         "cuda/nms.cu",
         "      word.kept = kept;\n    }\n    __syncthreads();",
         "      word.kept = kept;\n    }",
+    ),
+    Mutant(
+        "roi-stale-row",
+        "the chain of a point's second row is that of the point before",
+        "roi",
+        "cuda/roi_align.cu",
+        "else if (taps.after != last_after)",
+        "else if (last_after < 0)",
+    ),
+    Mutant(
+        "roi-no-image",
+        "whether there is an image of a region's index is not looked at",
+        "roi",
+        "cuda/roi_align.cu",
+        "if (roi.index < 0 || !rows.exists || !columns.exists) {",
+        "if (!rows.exists || !columns.exists) {",
+    ),
+    Mutant(
+        "roi-last-of-equal",
+        "of equal pixels the last one is the greatest",
+        "roi",
+        "cuda/roi_pool.cu",
+        "if (value > best) best = value, place",
+        "if (value >= best) best = value, place",
     ),
 ]

@@ -239,30 +239,6 @@ MUTANTS = [
         "exists = depth >= 0 && rows.index[r] >= 0 && columns.index[s] >= 0;",
         "exists = depth >= 0 && rows.index[r] >= 0;",
     ),
-    Mutant(
-        "roi-stale-row",
-        "the chain of a point's second row is that of the point before",
-        "roi",
-        "cuda/roi_align.cu",
-        "else if (taps.after != last_after)",
-        "else if (last_after < 0)",
-    ),
-    Mutant(
-        "roi-no-image",
-        "whether there is an image of a region's index is not looked at",
-        "roi",
-        "cuda/roi_align.cu",
-        "if (roi.index < 0 || !rows.exists || !columns.exists) {",
-        "if (!rows.exists || !columns.exists) {",
-    ),
-    Mutant(
-        "roi-last-of-equal",
-        "of equal pixels the last one is the greatest",
-        "roi",
-        "cuda/roi_pool.cu",
-        "if (value > best) best = value, place",
-        "if (value >= best) best = value, place",
-    ),
     # ---- softmax ----
     Mutant(
         "softmax-exponential-rounded",
