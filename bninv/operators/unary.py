@@ -2,248 +2,176 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from bninv._arguments import need_tensor, number
+from bninv._arguments import number
 from bninv._autocast import result_dtype
 from bninv.modules.base import Patched
-from bninv.operators.adapters import Adapter
-from bninv.operators.call import call, ops
-from bninv.operators.draw import Draw, any_input
-from bninv.operators.fakes import like_dense
-from bninv.operators.operator import Operator
-
-OPERATORS: list[Operator] = []
-ATEN: dict[str, Adapter] = {}
-PYTHON: dict[str, Adapter] = {}
-KINDS: dict[str, type[Patched]] = {}
-# By the name of a function: the kind of the modules that are nothing else.
-KIND_OF: dict[str, type[Patched]] = {}
+from bninv.operators.draw import any_input
+from bninv.operators.elementwise import ATEN as ATEN
+from bninv.operators.elementwise import KIND_OF as KIND_OF
+from bninv.operators.elementwise import KINDS as KINDS
+from bninv.operators.elementwise import OF_INTEGERS_TOO as OF_INTEGERS_TOO
+from bninv.operators.elementwise import OPERATORS as OPERATORS
+from bninv.operators.elementwise import PYTHON as PYTHON
+from bninv.operators.elementwise import add, elementwise, unary
 
 _TORCH = "torch.nn.modules.activation."
 _TIMM = "timm.layers.activations."
 _TIMM_ME = "timm.layers.activations_me."
-_Function = TypeVar("_Function", bound=Callable[..., Tensor])
-# Functions that PyTorch has of integers and booleans too: of the default dtype's rounding of them.
-OF_INTEGERS_TOO = {"sigmoid", "tanh", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log1p"}
-OF_INTEGERS_TOO |= {"log2", "log10", "erf", "sin", "cos", "tan", "atan", "sinh", "cosh"}
-
-
-def elementwise(*modules: str) -> Callable[[_Function], _Function]:
-    """Makes an operator, its in-place form, its adapters and the kind of its modules of a function
-    `(input, inplace)`, which calls the operator of its own name.
-
-    Args:
-        modules: qualified names of module classes whose forward is the function.
-    """
-
-    def register(function: _Function) -> _Function:
-        name = function.__name__
-        _add(name, "(Tensor input) -> Tensor", function, lambda draw: [any_input(draw)])
-
-        class Kind(Patched):
-            def invariant_forward(self, input: Tensor) -> Tensor:
-                return function(input, bool(getattr(self, "inplace", False)))
-
-        if modules:  # by a name in this file, by which it is pickled
-            Kind.__name__ = Kind.__qualname__ = modules[0].rpartition(".")[2]
-            globals()[Kind.__name__] = KIND_OF[name] = Kind
-            KINDS.update(dict.fromkeys(modules, Kind))
-        return function
-
-    return register
-
-
-def _add(
-    name: str,
-    schema: str,
-    function: Adapter,
-    draw: Callable[[Draw], list[Any]],
-) -> None:
-    def in_place(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return function(input, *args, inplace=True, **kwargs)
-
-    def promoted(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return function(as_floats(input), *args, **kwargs)
-
-    OPERATORS.append(Operator(name, schema, like_dense, draw, in_place=True))
-    ATEN.update({name: promoted if name in OF_INTEGERS_TOO else function, f"{name}_": in_place})
-    if hasattr(torch.nn.functional, name):
-        PYTHON[name] = function
-
-
-def as_floats(input: Tensor) -> Tensor:
-    """Integers and booleans in the default dtype, as PyTorch's functions take them."""
-    return input if input.is_floating_point() else input.to(torch.get_default_dtype())
-
-
-def _unary(name: str, input: Tensor, inplace: bool, *args: object) -> Tensor:
-    need_tensor("input", input)
-    if not inplace:
-        return call(getattr(ops, name).default, input, *args)
-    if torch.is_grad_enabled() and input.requires_grad:
-        # copy_ keeps the history of an in-place change; the operator alone has none.
-        return input.copy_(call(getattr(ops, name).default, input, *args))
-    call(getattr(ops, f"{name}_").default, input, *args)
-    if not torch.compiler.is_compiling() and not input.is_inference():
-        # A backward that saved this tensor must notice the change.
-        torch.autograd.graph.increment_version(input)
-    return input
 
 
 @elementwise(_TORCH + "ReLU")
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x > 0 ? x : +0`; NaN stays NaN."""
-    return _unary("relu", input, inplace)
+    return unary("relu", input, inplace)
 
 
 @elementwise()
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
     """`min(max(x, 0), 6)`, exact."""
-    return _unary("relu6", input, inplace)
+    return unary("relu6", input, inplace)
 
 
 @elementwise(_TORCH + "Sigmoid", _TIMM + "Sigmoid")
 def sigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`1 / (1 + exp(-x))` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("sigmoid", input, inplace)
+    return unary("sigmoid", input, inplace)
 
 
 @elementwise(_TORCH + "SiLU", _TIMM + "Swish", _TIMM_ME + "SwishMe")
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * sigmoid(x)` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("silu", input, inplace)
+    return unary("silu", input, inplace)
 
 
 @elementwise(_TORCH + "Mish")
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * tanh(log(1 + exp(x)))` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("mish", input, inplace)
+    return unary("mish", input, inplace)
 
 
 @elementwise(_TORCH + "Hardswish", _TIMM + "HardSwish", _TIMM_ME + "HardSwishMe")
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
     """`x * relu6(x + 3) / 6`; the exact expression is in docs/functions.md."""
-    return _unary("hardswish", input, inplace)
+    return unary("hardswish", input, inplace)
 
 
 @elementwise(_TORCH + "Hardsigmoid", _TIMM + "HardSigmoid", _TIMM_ME + "HardSigmoidMe")
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`relu6(x + 3) / 6`; the exact expression is in docs/functions.md."""
-    return _unary("hardsigmoid", input, inplace)
+    return unary("hardsigmoid", input, inplace)
 
 
 @elementwise(_TORCH + "Tanh", _TIMM + "Tanh")
 def tanh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic tangent within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("tanh", input, inplace)
+    return unary("tanh", input, inplace)
 
 
 @elementwise()
 def sqrt(input: Tensor, inplace: bool = False) -> Tensor:
     """The correctly rounded square root; stock PyTorch's on the CPU is not always."""
-    return _unary("sqrt", input, inplace)
+    return unary("sqrt", input, inplace)
 
 
 @elementwise()
 def rsqrt(input: Tensor, inplace: bool = False) -> Tensor:
     """`1 / sqrt(x)`, each operation rounded by itself."""
-    return _unary("rsqrt", input, inplace)
+    return unary("rsqrt", input, inplace)
 
 
 @elementwise()
 def exp(input: Tensor, inplace: bool = False) -> Tensor:
     """`e^x` within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("exp", input, inplace)
+    return unary("exp", input, inplace)
 
 
 @elementwise()
 def exp2(input: Tensor, inplace: bool = False) -> Tensor:
     """`2^x` within 1 ulp, exact for integers; the exact expression is in docs/functions.md."""
-    return _unary("exp2", input, inplace)
+    return unary("exp2", input, inplace)
 
 
 @elementwise()
 def expm1(input: Tensor, inplace: bool = False) -> Tensor:
     """`e^x - 1` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("expm1", input, inplace)
+    return unary("expm1", input, inplace)
 
 
 @elementwise()
 def log(input: Tensor, inplace: bool = False) -> Tensor:
     """Natural logarithm within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("log", input, inplace)
+    return unary("log", input, inplace)
 
 
 @elementwise()
 def log1p(input: Tensor, inplace: bool = False) -> Tensor:
     """`log(1 + x)` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("log1p", input, inplace)
+    return unary("log1p", input, inplace)
 
 
 @elementwise()
 def log2(input: Tensor, inplace: bool = False) -> Tensor:
     """Logarithm to base 2 within 2 ulp, exact for powers of two; see docs/functions.md."""
-    return _unary("log2", input, inplace)
+    return unary("log2", input, inplace)
 
 
 @elementwise()
 def log10(input: Tensor, inplace: bool = False) -> Tensor:
     """Logarithm to base 10 within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("log10", input, inplace)
+    return unary("log10", input, inplace)
 
 
 @elementwise()
 def erf(input: Tensor, inplace: bool = False) -> Tensor:
     """The error function within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("erf", input, inplace)
+    return unary("erf", input, inplace)
 
 
 @elementwise()
 def sin(input: Tensor, inplace: bool = False) -> Tensor:
     """Sine of any angle within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("sin", input, inplace)
+    return unary("sin", input, inplace)
 
 
 @elementwise()
 def cos(input: Tensor, inplace: bool = False) -> Tensor:
     """Cosine of any angle within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("cos", input, inplace)
+    return unary("cos", input, inplace)
 
 
 @elementwise()
 def tan(input: Tensor, inplace: bool = False) -> Tensor:
     """Tangent of any angle within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("tan", input, inplace)
+    return unary("tan", input, inplace)
 
 
 @elementwise()
 def atan(input: Tensor, inplace: bool = False) -> Tensor:
     """Arctangent within 1 ulp; the exact expression is in docs/functions.md."""
-    return _unary("atan", input, inplace)
+    return unary("atan", input, inplace)
 
 
 @elementwise()
 def sinh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic sine within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("sinh", input, inplace)
+    return unary("sinh", input, inplace)
 
 
 @elementwise()
 def cosh(input: Tensor, inplace: bool = False) -> Tensor:
     """Hyperbolic cosine within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("cosh", input, inplace)
+    return unary("cosh", input, inplace)
 
 
 @elementwise(_TORCH + "LogSigmoid")
 def logsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     """`log(sigmoid(x))` within 2 ulp; the exact expression is in docs/functions.md."""
-    return _unary("logsigmoid", input, inplace)
+    return unary("logsigmoid", input, inplace)
 
 
 # ---- With arguments of their own -----------------------------------------------------------------
@@ -251,7 +179,7 @@ def logsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """`x > 0 ? x : x * negative_slope`, the slope rounded to the arithmetic type first."""
-    return _unary("leaky_relu", input, inplace, number(negative_slope, "negative_slope"))
+    return unary("leaky_relu", input, inplace, number(negative_slope, "negative_slope"))
 
 
 def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Tensor:
@@ -260,7 +188,7 @@ def gelu(input: Tensor, approximate: str = "none", inplace: bool = False) -> Ten
     Args:
         approximate: 'none' or 'tanh'.
     """
-    return _unary("gelu", input, inplace, approximate)
+    return unary("gelu", input, inplace, approximate)
 
 
 def softplus(
@@ -270,7 +198,7 @@ def softplus(
     is a power of two. Both are rounded to the arithmetic type first.
     """
     parameters = number(beta, "beta"), number(threshold, "threshold")
-    return _unary("softplus", input, inplace, *parameters)
+    return unary("softplus", input, inplace, *parameters)
 
 
 def _elu(
@@ -281,7 +209,7 @@ def _elu(
     inplace: bool = False,
 ) -> Tensor:
     parameters = number(alpha, "alpha"), number(scale, "scale"), number(input_scale, "input_scale")
-    return _unary("elu", input, inplace, *parameters)
+    return unary("elu", input, inplace, *parameters)
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
@@ -309,25 +237,25 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
     )
 
 
-_add(
+add(
     "softplus",
     "(Tensor input, float beta, float threshold) -> Tensor",
     softplus,
     lambda draw: [any_input(draw), 1.3, 2.0],
 )
-_add(
+add(
     "elu",
     "(Tensor input, float alpha, float scale, float input_scale) -> Tensor",
     elu,
     lambda draw: [any_input(draw), 1.3, 0.7, 1.1],
 )
-_add(
+add(
     "leaky_relu",
     "(Tensor input, float negative_slope) -> Tensor",
     leaky_relu,
     lambda draw: [any_input(draw), 0.3],
 )
-_add(
+add(
     "gelu",
     "(Tensor input, str approximate) -> Tensor",
     gelu,
