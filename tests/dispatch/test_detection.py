@@ -21,7 +21,7 @@ from torchvision.ops import boxes as box_ops
 import bninv
 import bninv.functional as F
 from bninv.modules.base import stock_class
-from tests.ops.test_nms import hostile
+from tests.support.boxes import hostile_boxes
 from tests.support.properties import assert_bits, normal
 
 
@@ -64,7 +64,7 @@ KINDS = range(4)
 
 def far_boxes() -> tuple[Tensor, Tensor, Tensor]:
     """Those that are moved apart are rounded: stock keeps others."""
-    boxes, scores, _ = hostile(8, 200, torch.float32)
+    boxes, scores, _ = hostile_boxes(8, 200, torch.float32)
     boxes = boxes.nan_to_num().clamp(-30, 30) / 100
     boxes[0] = torch.tensor([1e7, 1e7, 1e7 + 1, 1e7 + 1])
     return boxes, scores.nan_to_num().clamp(-1, 1), torch.arange(200) % 5
@@ -133,7 +133,7 @@ def test_a_method_that_was_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_name_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    boxes, _, _ = hostile(8, 60, torch.float32)
+    boxes, _, _ = hostile_boxes(8, 60, torch.float32)
 
     class Own(nn.Module):
         def forward(self, boxes: Tensor) -> Tensor:

@@ -12,47 +12,18 @@ from torch import Tensor
 import bninv
 import bninv.functional as F
 from tests.support import reference_nms
+from tests.support.boxes import THRESHOLDS, hostile_boxes
 from tests.support.properties import (
     GRAD_MODES,
-    INF,
-    NAN,
-    any_bits,
     assert_bits,
     assert_equals_at_each_level,
     expansions,
     layouts,
-    with_specials,
 )
 from tests.support.reference_dtypes import FLOATING
 
 OWN_OF_STOCK = (torch.float32, torch.float64)  # on the CPU stock takes no others
-THRESHOLDS = (0.5, 0.0, -0.0, 0.3, 1 / 3, 0.7, 1.0, -1.0, 1e-310, -1e-310, 1e300, INF, -INF, NAN)
 stock_nms = torchvision.ops.nms
-
-
-def hostile(seed: int, count: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    """Boxes, scores with ties, and classes. Of seven kinds."""
-    made, choose = torch.Generator().manual_seed(seed), random.Random(seed)
-    corners = torch.rand(count, 2, generator=made) * choose.choice([1, 4, 20])
-    sizes = torch.rand(count, 2, generator=made) * 3 - choose.choice([0, 0, 0.5])
-    boxes = torch.cat([corners, corners + sizes], 1).to(dtype)
-    kind = choose.randrange(7)
-    if kind == 1:
-        boxes = with_specials(boxes, seed, 0.1)
-    elif kind == 2:  # the same ones again
-        boxes = boxes[torch.randint(0, count // 4 + 1, (count,), generator=made)]
-    elif kind == 3:  # many without an area
-        boxes = boxes.round()
-    elif kind == 4:  # areas that underflow, sides that are subnormal
-        boxes = boxes * torch.finfo(dtype).smallest_normal * 0.3
-    elif kind == 5:
-        boxes = any_bits(seed, (count, 4), dtype)
-    scores = torch.rand(count, generator=made).to(dtype)
-    if choose.random() < 0.5:
-        scores = (scores * 5).round() / 5 - 0.4
-    if choose.random() < 0.3:
-        scores = with_specials(scores, seed, 0.4)
-    return boxes, scores, torch.randint(-1, 3, (count,), generator=made)
 
 
 def problems(counts: tuple[int, ...]) -> list[tuple[int, int, float]]:
@@ -63,7 +34,7 @@ def problems(counts: tuple[int, ...]) -> list[tuple[int, int, float]]:
 def test_keeps_what_stock_keeps() -> None:
     for seed, count, threshold in problems((0, 1, 2, 5, 17, 64, 65, 130, 300)):
         for dtype in OWN_OF_STOCK:
-            boxes, scores, _ = hostile(seed, count, dtype)
+            boxes, scores, _ = hostile_boxes(seed, count, dtype)
             expected = stock_nms(boxes, scores, threshold)
             found = F.nms(boxes, scores, threshold)
             assert torch.equal(found, expected), (seed, count, threshold, dtype)
@@ -72,7 +43,7 @@ def test_keeps_what_stock_keeps() -> None:
 @pytest.mark.parametrize("dtype", FLOATING, ids=str)
 def test_equals_reference(dtype: torch.dtype) -> None:
     for seed, count, threshold in problems((0, 1, 2, 5, 17, 64, 65, 130))[:250]:
-        boxes, scores, idxs = hostile(seed, count, dtype)
+        boxes, scores, idxs = hostile_boxes(seed, count, dtype)
         for classes in (None, idxs):
             expected = torch.tensor(
                 reference_nms.nms(boxes, scores, threshold, classes), dtype=torch.int64
@@ -87,7 +58,7 @@ def test_equals_reference(dtype: torch.dtype) -> None:
 def test_batched_is_the_function_class_by_class() -> None:
     vanilla = torchvision.ops.boxes._batched_nms_vanilla
     for seed, count, threshold in problems((1, 2, 5, 17, 64, 65, 130))[:300]:
-        boxes, scores, idxs = hostile(seed, count, torch.float32)
+        boxes, scores, idxs = hostile_boxes(seed, count, torch.float32)
         found = F.batched_nms(boxes, scores, idxs, threshold)
         expected = vanilla(boxes, scores, idxs, threshold)
         # Its last sort leaves open which of two equal scores comes first.
@@ -101,7 +72,7 @@ def test_batched_is_the_function_class_by_class() -> None:
 
 
 def test_classes_are_any_integers() -> None:
-    boxes, scores, idxs = hostile(3, 80, torch.float32)
+    boxes, scores, idxs = hostile_boxes(3, 80, torch.float32)
     expected = F.batched_nms(boxes, scores, idxs, 0.3)
     for dtype in (torch.int32, torch.int16, torch.int8):
         assert torch.equal(F.batched_nms(boxes, scores, idxs.to(dtype), 0.3), expected)
@@ -122,7 +93,7 @@ def test_overlap_is_compared_as_a_real_number() -> None:
 
 
 def test_layouts_threads_and_flushed_subnormals() -> None:
-    boxes, scores, idxs = hostile(11, 90, torch.float32)
+    boxes, scores, idxs = hostile_boxes(11, 90, torch.float32)
     expected = F.batched_nms(boxes, scores, idxs, 0.3)
     for name, view in layouts(boxes):
         assert_equals_at_each_level(
@@ -133,7 +104,7 @@ def test_layouts_threads_and_flushed_subnormals() -> None:
     for _, view in expansions(boxes):
         assert_bits(F.nms(view, scores, 0.3), F.nms(view.contiguous(), scores, 0.3))
     many = torch.arange(3000) % 700
-    boxes, scores, _ = hostile(2, 3000, torch.float32)
+    boxes, scores, _ = hostile_boxes(2, 3000, torch.float32)
     torch.set_num_threads(1)
     expected = F.batched_nms(boxes, scores, many, 0.1)
     for threads in (2, 3):
@@ -162,7 +133,7 @@ def test_of_torchvisions_functions_none_is_uncovered(mode: str) -> None:
             )
 
     model = bninv.patch(Model().eval())
-    boxes, scores, _ = hostile(8, 60, torch.float32)
+    boxes, scores, _ = hostile_boxes(8, 60, torch.float32)
     with GRAD_MODES[mode]():
         for found in model(boxes, scores):
             assert_bits(found, F.nms(boxes, scores, 0.5))
@@ -170,7 +141,7 @@ def test_of_torchvisions_functions_none_is_uncovered(mode: str) -> None:
 
 
 def test_strict_and_half_precision() -> None:
-    boxes, scores, _ = hostile(8, 60, torch.float32)
+    boxes, scores, _ = hostile_boxes(8, 60, torch.float32)
     with bninv.invariant(strict=True):
         assert_bits(stock_nms(boxes, scores, 0.5), F.nms(boxes, scores, 0.5))
         for dtype in (torch.float16, torch.bfloat16):  # which stock refuses
@@ -180,7 +151,7 @@ def test_strict_and_half_precision() -> None:
 
 
 def test_autocast_computes_in_float32() -> None:
-    boxes, scores, _ = hostile(8, 60, torch.float32)
+    boxes, scores, _ = hostile_boxes(8, 60, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         expected = stock_nms(boxes.half(), scores, 0.5)
         with bninv.invariant(strict=True):
@@ -189,7 +160,7 @@ def test_autocast_computes_in_float32() -> None:
 
 
 def test_errors_name_the_argument() -> None:
-    boxes, scores, idxs = hostile(8, 6, torch.float32)
+    boxes, scores, idxs = hostile_boxes(8, 6, torch.float32)
     good = {"boxes": boxes, "scores": scores, "idxs": idxs, "iou_threshold": 0.5}
     for changed, word in (
         ({"boxes": boxes[:, :3]}, "boxes"),

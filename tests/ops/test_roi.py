@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,11 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-import bninv
 import bninv.functional as F
 from tests.support import reference_dtypes, reference_roi
+from tests.support.boxes import OPERATORS, POSITIONED, corners, hostile_regions, of_images
 from tests.support.properties import (
     INF,
     NAN,
@@ -33,23 +32,6 @@ from tests.support.properties import (
 own = torch.ops.bninv
 TV = torchvision.ops
 STOCK = torch.ops.torchvision
-POSITIONED = ("ps_roi_align", "ps_roi_pool")
-
-
-def corners(label: object, count: int, height: float, width: float) -> Tensor:
-    """Of boxes in an image and around it, a few of them tiny and a few inside out."""
-    rng = generator(label)
-    size = torch.tensor([width, height])
-    start = torch.from_numpy(rng.uniform(-0.2, 1, (count, 2))).float() * size
-    length = torch.from_numpy(rng.uniform(-0.1, 0.9, (count, 2))).float() * size
-    return torch.cat([start, start + length], 1)
-
-
-def of_images(label: object, images: int, each: int, height: float, width: float) -> Tensor:
-    """Boxes of every image, with indices."""
-    boxes = corners(label, images * each, height, width)
-    indices = torch.arange(images).repeat_interleave(each)[:, None].float()
-    return torch.cat([indices, boxes], 1)
 
 
 def case(
@@ -125,16 +107,6 @@ class TestRegions(ContractTests):
 
 # ---- Beside torchvision --------------------------------------------------------------------------
 
-OPERATORS: dict[str, list[tuple[Any, ...]]] = {
-    "roi_align": [
-        (scale, sampling, aligned)
-        for scale, sampling, aligned in itertools.product((1.0, 0.3), (-1, 1, 2, 3), (False, True))
-    ],
-    "ps_roi_align": list(itertools.product((1.0, 0.3), (-1, 2, 3))),
-    "roi_pool": [(1.0,), (0.3,)],
-    "ps_roi_pool": [(1.0,), (0.3,)],
-}
-
 
 def inputs(name: str, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     x = normal(name, 3, 24, 17, 23, dtype=dtype)
@@ -186,26 +158,11 @@ def test_accuracy_is_stocks() -> None:
 
 # ---- Hostile regions -----------------------------------------------------------------------------
 
-NUMBERS = [0.0, -0.0, 3.0, 2.5, 0.49999997, -7.5, 5.0, 4.0, -1.0, 1e9, -1e9, 2e5, 3e38, -3e38]
-NUMBERS += [NAN, INF, -INF, 1e-40]
-
-
-def hostile(dtype: torch.dtype) -> Tensor:
-    """Each number at each corner beside others."""
-    rng = generator("hostile")
-    rows = [
-        [0, *rng.choice(NUMBERS, corner), number, *rng.choice(NUMBERS, 3 - corner)]
-        for number in NUMBERS
-        for corner in range(4)
-        for _ in range(3)
-    ]
-    return torch.tensor(rows, dtype=torch.float64).to(dtype)
-
 
 @pytest.mark.parametrize("dtype", reference_dtypes.FLOATING, ids=str)
 @pytest.mark.parametrize("name", OPERATORS)
 def test_any_number_is_a_corner(name: str, dtype: torch.dtype) -> None:
-    x, boxes = normal(name, 1, 12, 5, 4, dtype=dtype), hostile(dtype)
+    x, boxes = normal(name, 1, 12, 5, 4, dtype=dtype), hostile_regions(dtype)
     for options in OPERATORS[name][:: 4 if name == "roi_align" else 2]:
         expected = reference_roi.run(name, x, boxes, (2, 3), *options)
         assert_equals_at_each_level(
@@ -227,16 +184,21 @@ def test_a_region_that_is_not_finite_is_nan(name: str) -> None:
             assert (own.roi_pool_argmax(x, boxes, [2, 2], 1.0) == -1).all()
 
 
-def test_a_huge_region_takes_no_longer_than_its_input() -> None:
+def test_a_huge_region_asks_for_no_more_than_its_input() -> None:
+    """Of 2^30 points those inside are found, not tried: else this would not end."""
     x = normal("x", 1, 4, 50, 50)
     boxes = torch.tensor([[0, -1e9, -1e9, 1e9, 1e9], [0, 0, 0, 1e9, 1e9], [0, -1e30, 2, 1e30, 3]])
-    start = time.perf_counter()
     for sampling in (-1, 65536):
-        F.roi_align(x, boxes, 3, sampling_ratio=sampling)
-        F.ps_roi_align(x, boxes, 2, sampling_ratio=sampling)
-    F.roi_pool(x, boxes, 3)
-    F.ps_roi_pool(x, boxes, 2)
-    assert time.perf_counter() - start < 5
+        for result in (
+            F.roi_align(x, boxes, 3, sampling_ratio=sampling),
+            F.ps_roi_align(x, boxes, 2, sampling_ratio=sampling),
+        ):
+            assert result.isfinite().all()
+    # The bin that holds all of the input has its mean, as far as so few points tell.
+    middle = F.roi_align(x, boxes[:1], 1, sampling_ratio=-1)
+    assert middle.abs().max() < x.abs().mean()
+    assert_bits(F.roi_pool(x, boxes[:1], 1), x.amax((2, 3), keepdim=True))
+    assert F.ps_roi_pool(x, boxes, 2).isfinite().all()
 
 
 def test_inside_out_regions_have_no_points() -> None:
@@ -358,115 +320,6 @@ def test_errors_name_the_argument(name: str) -> None:
     for changed, word in changes:
         with pytest.raises((RuntimeError, ValueError, TypeError), match=f"`{word}`"):
             getattr(F, name)(**{**good, **changed})
-
-
-# ---- In models -----------------------------------------------------------------------------------
-
-
-class Heads(nn.Module):
-    """Every way that torchvision offers to the four operators."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.levels = TV.MultiScaleRoIAlign(["0", "1"], 3, 2)
-        self.align, self.pool = TV.RoIAlign(2, 0.5, -1, True), TV.RoIPool(2, 0.5)
-        self.ps_align, self.ps_pool = TV.PSRoIAlign(2, 0.5, 2), TV.PSRoIPool(2, 0.5)
-
-    def forward(self, x: Tensor, boxes: list[Tensor]) -> list[Tensor]:
-        levels = {"0": x, "1": x[:, :, ::2, ::2].contiguous()}
-        return [
-            self.levels(levels, boxes, [(32, 48)] * len(boxes)),
-            *(
-                module(x, boxes).flatten(1)
-                for module in (self.align, self.pool, self.ps_align, self.ps_pool)
-            ),
-            STOCK.ps_roi_align.default(
-                x, TV._utils.convert_boxes_to_roi_format(boxes), 0.5, 2, 2, 2
-            )[1],
-        ]
-
-
-def test_of_torchvisions_operators_none_is_uncovered() -> None:
-    model = bninv.patch(Heads().eval())
-    x = normal("x", 2, 8, 16, 24)
-    boxes = [corners(i, 5, 32, 48).abs() for i in range(2)]
-    for own_boxes in boxes:
-        own_boxes[:, 2:] += own_boxes[:, :2]
-    with torch.no_grad():
-        results = model(x, boxes)
-        stock = Heads()(x, boxes)
-    assert not [call for call in bninv.uncovered(model) if "torchvision" in call.operator]
-    for result, expected in zip(results, stock, strict=True):
-        torch.testing.assert_close(result, expected)
-    assert_bits(results[1], F.roi_align(x, boxes, 2, 0.5, -1, True).flatten(1))
-    assert_bits(results[3], F.ps_roi_align(x, boxes, 2, 0.5, 2).flatten(1))
-    with torch.no_grad():
-        for i in range(2):
-            for alone, whole in zip(model(x[i : i + 1], boxes[i : i + 1]), results, strict=True):
-                assert_bits(alone, whole[5 * i : 5 * i + 5])
-
-
-def test_a_strict_scope_sees_the_operators() -> None:
-    x, boxes = normal("x", 2, 8, 16, 24), of_images("boxes", 2, 3, 16, 24)
-    expected = F.roi_pool(x, boxes, 2), own.roi_pool_argmax(x, boxes, [2, 2], 1.0)
-    with bninv.invariant(strict=True), torch.no_grad():
-        results = STOCK.roi_pool(x, boxes, 1.0, 2, 2)
-        STOCK.roi_align.default(x, boxes, 1.0, 2, 2, -1, False)
-    for result, value in zip(results, expected, strict=True):
-        assert_bits(result, value)
-
-
-@pytest.mark.filterwarnings("ignore::bninv.NotInvariantWarning")  # of what selects the boxes
-def test_a_detector_lists_none_of_them() -> None:
-    torch.manual_seed(0)
-    backbone = nn.Sequential(nn.Conv2d(3, 8, 3, 8, 1), nn.ReLU())
-    backbone.out_channels = 8  # type: ignore[assignment]
-    stock = torchvision.models.detection.FasterRCNN(
-        backbone,
-        num_classes=3,
-        rpn_anchor_generator=torchvision.models.detection.rpn.AnchorGenerator(
-            ((32, 64),), ((1.0,),)
-        ),
-        box_roi_pool=TV.MultiScaleRoIAlign(["0"], 3, 2),
-        box_score_thresh=0.0,
-        min_size=64,
-        max_size=96,
-    ).eval()
-    model = bninv.patch(stock)
-    with torch.no_grad():
-        found = model([normal("image", 3, 64, 80)])
-    assert len(found[0]["boxes"]) > 0
-    assert not [call for call in bninv.uncovered(model) if "roi" in call.operator]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
-def test_autocast_casts_as_torchvisions(dtype: torch.dtype) -> None:
-    """roi_align alone, on the CPU: in float32, and back."""
-    x, boxes = normal("x", 2, 4, 9, 8), of_images("boxes", 2, 3, 9, 8)
-    for name in OPERATORS:
-        narrow = x.to(dtype)
-        with torch.autocast("cpu", torch.bfloat16):
-            if name != "roi_align":
-                result = getattr(F, name)(narrow, boxes.to(dtype), 2)
-                assert_bits(
-                    result,
-                    getattr(own, name)(
-                        narrow,
-                        boxes.to(dtype),
-                        [2, 2],
-                        1.0,
-                        *([-1] if name == "ps_roi_align" else []),
-                    ),
-                )
-                continue
-            stock = TV.roi_align(narrow, boxes, 2)
-            result = F.roi_align(narrow, boxes, 2)
-            with bninv.invariant(strict=True):
-                assert_bits(STOCK.roi_align(narrow, boxes, 1.0, 2, 2, -1, False), result)
-        assert result.dtype == stock.dtype == dtype
-        wide = F.roi_align(narrow.float(), boxes, 2)
-        assert_bits(result, wide.to(dtype))
-        torch.testing.assert_close(result, stock)
 
 
 # ---- Any of them ---------------------------------------------------------------------------------

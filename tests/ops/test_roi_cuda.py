@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ops.test_roi import OPERATORS, POSITIONED, corners, hostile, of_images
 from tests.support import reference_roi
+from tests.support.boxes import OPERATORS, POSITIONED, corners, hostile_regions, of_images
 from tests.support.emulated import operators, run
 from tests.support.on_cuda import assert_as_cpu
 from tests.support.properties import (
@@ -43,7 +43,7 @@ def test_regions(device: str, name: str, dtype: torch.dtype) -> None:
 @floating
 @named
 def test_any_number_is_a_corner(device: str, name: str, dtype: torch.dtype) -> None:
-    x, boxes = normal("x", 1, 6, 5, 4, dtype=dtype), hostile(dtype)
+    x, boxes = normal("x", 1, 6, 5, 4, dtype=dtype), hostile_regions(dtype)
     for options in EVERY[name][::3]:
         assert_as_cpu(device, name, x, boxes, [2, 3], *options)
 
