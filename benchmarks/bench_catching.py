@@ -21,34 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 import bninv
+from benchmarks.common.caught import Call, caught_calls
 from benchmarks.common.harness import digits, interleave, write
 from bninv.dispatch import table as rows
-from bninv.dispatch.catch import Catch
 
 MODELS = (
     "vit_small_patch16_224,deit_tiny_patch16_224,swin_tiny_patch4_window7_224,mobilevit_xxs,"
     "convnext_tiny"
 )
-Call = tuple[Any, tuple[Any, ...], dict[str, Any]]
-
-
-def caught_calls(run: Callable[[], Any]) -> list[Call]:
-    """The functions that a run hands to the table, with their arguments."""
-    calls: list[Call] = []
-    original = Catch.__torch_function__
-
-    def keeping(
-        self: Any, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        calls.append((func, args, kwargs or {}))
-        return original(self, func, types, args, kwargs)
-
-    Catch.__torch_function__ = keeping  # type: ignore[method-assign]
-    try:
-        run()
-    finally:
-        Catch.__torch_function__ = original  # type: ignore[method-assign]
-    return calls
 
 
 def straight(calls: list[Call]) -> Callable[[], None]:

@@ -18,33 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 import bninv
+from benchmarks.common.caught import caught_calls
 from benchmarks.common.harness import interleave, write
 from bninv.dispatch import Protected
-from bninv.dispatch.catch import Catch
 from bninv.modules.base import stock_class
 
 MODELS = (
     "resnet18,resnet50,densenet121,mobilenetv2_100,mobilenetv3_small_050,mobilenetv3_large_100,"
     "efficientnet_b0,regnety_016"
 )
-
-
-def caught_calls(model: torch.nn.Module, x: torch.Tensor) -> int:
-    """Functional calls that one forward hands to the table."""
-    calls = 0
-    original = Catch.__torch_function__
-
-    def counting(self: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        return original(self, *args, **kwargs)
-
-    Catch.__torch_function__ = counting  # type: ignore[method-assign]
-    try:
-        model(x)
-    finally:
-        Catch.__torch_function__ = original  # type: ignore[method-assign]
-    return calls
 
 
 def main(
@@ -67,7 +49,7 @@ def main(
         candidates = {"unprotected": unprotected, "protected": protected, "strict": strict}
         x = torch.randn(1, 3, 224, 224)
         with torch.inference_mode():
-            calls = caught_calls(protected, x)
+            calls = len(caught_calls(partial(protected, x)))
             times = interleave({k: partial(m, x) for k, m in candidates.items()}, seconds)
         medians = {k: times[k]["median"] for k in times}
         cost = {k: medians[k] / medians["unprotected"] - 1 for k in ("protected", "strict")}

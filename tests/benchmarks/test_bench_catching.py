@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import bninv
 from benchmarks import bench_catching
+from benchmarks.common.caught import caught_calls
 
 
 class Calls(nn.Module):
@@ -22,11 +23,11 @@ class Calls(nn.Module):
 def test_caught_calls() -> None:
     model, x = bninv.patch(Calls().eval()), torch.ones(2, 4)
     with torch.inference_mode():
-        calls = bench_catching.caught_calls(lambda: model(x))
+        calls = caught_calls(lambda: model(x))
         assert [call[0].__name__ for call in calls] == ["view", "add", "softmax"]
-        again = bench_catching.caught_calls(bench_catching.caught(calls))
+        again = caught_calls(bench_catching.caught(calls))
         assert [call[0] for call in again] == [call[0] for call in calls]
-        assert not bench_catching.caught_calls(bench_catching.straight(calls))
+        assert not caught_calls(bench_catching.straight(calls))
 
 
 def test_a_run(capsys: pytest.CaptureFixture[str]) -> None:
